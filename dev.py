@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """From a bare machine to a running photo-worker, with Python alone.
 
-    python3 dev.py demo [ARGS...]   start the emulated cloud and process the fixture photos
+    python3 dev.py demo [ARGS...]   start the local stack and process the fixture photos
     python3 dev.py test [ARGS...]   run the test suite; ARGS go to pytest
     python3 dev.py run ARGS...      run any photo-worker command
     python3 dev.py nox ARGS...      run any nox session
 
 The first call makes .venv beside this file and installs the hash-pinned requirements
-into it, wheels only; later calls see that nothing changed and start at once, offline.
+into it, wheels only; later calls find it up to date and start at once, offline.
 Nothing needs root, and nothing is installed outside .venv.
 """
 
@@ -41,10 +41,10 @@ def say(text: str, end: str = "\n") -> None:
 
 
 class Environment:
-    """The .venv of one checkout, and the marker file in it that says what it holds.
+    """The .venv of one checkout, and the marker file in it that records its contents.
 
-    The marker is there only while the environment is whole: it is removed before each
-    change and written after it, so an interrupted install is seen and made again.
+    The marker exists only while the environment is complete: it is removed before each
+    change and written after it, so that an interrupted install is detected and repeated.
     """
 
     def __init__(self, root: Path) -> None:
@@ -56,13 +56,13 @@ class Environment:
         self.started = self.venv / "photo-worker-env.started"
 
     def wanted(self, requirements: str) -> dict[str, object]:
-        """Say what the checkout asks for now."""
+        """Return the contents that the checkout requires now."""
         names = (requirements, "pyproject.toml")
         files = {name: hashlib.sha256((self.root / name).read_bytes()).hexdigest() for name in names}
         return {"python": list(sys.version_info[:2]), "base": sys.base_prefix, "venv": str(self.venv), "files": files}
 
     def recorded(self) -> dict[str, object]:
-        """Return what the environment holds; nothing where it is not whole."""
+        """Return the recorded contents of the environment; empty if it is incomplete."""
         try:
             found = json.loads(self.marker.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -70,7 +70,7 @@ class Environment:
         return found if isinstance(found, dict) and self.python.exists() else {}
 
     def ensure(self, requirements: str) -> None:
-        """Make, update or repair the environment; do nothing where it is as wanted."""
+        """Make, update or repair the environment unless it is up to date."""
         found = self.recorded()
         if DEVELOPMENT in str(found.get("files")):
             requirements = DEVELOPMENT  # it holds all that the demo needs, so it is kept whole
@@ -92,7 +92,7 @@ class Environment:
         say("the environment is ready")
 
     def create(self) -> None:
-        """Make an empty virtual environment in place of what is there."""
+        """Replace .venv by an empty virtual environment."""
         has_pip, has_ensurepip, has_venv = (importlib.util.find_spec(name) for name in ("pip", "ensurepip", "venv"))
         if not has_venv or not (has_pip or has_ensurepip):
             raise SetupError(
@@ -110,7 +110,7 @@ class Environment:
         self.venv.mkdir()
         self.started.touch()
         say(f"making .venv with Python {sys.version.split()[0]}")
-        # Debian without python3-venv has no ensurepip: there, the pip outside installs into the environment.
+        # Debian without python3-venv has no ensurepip: the system's pip installs into the environment then.
         pipless = [] if has_ensurepip else ["--without-pip"]
         done = subprocess.run(
             [sys.executable, "-I", "-m", "venv", *pipless, str(self.venv)], check=False, capture_output=True, text=True
@@ -119,15 +119,15 @@ class Environment:
             raise SetupError(f"python -m venv failed:\n{done.stdout}{done.stderr}")
 
     def pip(self) -> list[str]:
-        """Return the command that runs pip on the environment: its own, or the one outside."""
+        """Return the command that runs pip on the environment: its own pip, or the system's."""
         inside = [str(self.python), "-I", "-m", "pip"]
         if subprocess.run([*inside, "--version"], check=False, capture_output=True).returncode == 0:
             return inside
         return [sys.executable, "-I", "-m", "pip", "--python", str(self.python)]
 
     def install(self, pip: list[str], total: int, *arguments: str) -> None:
-        """Run pip install with a line of progress; raise with the end of what pip wrote where it fails."""
-        # A user's settings that move installs elsewhere (user=true, target, prefix) would lead out of .venv.
+        """Run pip install with a line of progress; if it fails, raise ``SetupError`` with the end of its output."""
+        # A user's settings that redirect installs (user=true, target, prefix) would install outside of .venv.
         moved = {"PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PYTHONHOME", "PYTHONPATH"}
         environment = {name: value for name, value in os.environ.items() if name not in moved}
         environment.update(PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1", PYTHONUNBUFFERED="1")
@@ -154,7 +154,7 @@ class Environment:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Let one dev.py at a time change the environment; the lock ends with its process."""
+    """Hold the lock under which one dev.py at a time changes the environment; it ends with the process."""
     with Path(__file__).open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,7 +165,7 @@ def alone() -> Iterator[None]:
 
 
 def plan(arguments: list[str]) -> tuple[str, list[str]]:
-    """Return the requirements file and the program, with arguments, that a command line asks for."""
+    """Return the requirements file and the argument list of the program for a command line."""
     command, rest = arguments[0], arguments[1:]
     if command == "demo":
         return DEMO, ["photo-worker", "demo", *rest]
@@ -180,7 +180,7 @@ def plan(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Prepare the environment and become the program that was asked for."""
+    """Prepare the environment and replace this process by the requested program."""
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
         print((__doc__ or "").strip())
         return 0 if arguments else 2

@@ -1,7 +1,7 @@
-"""What can be run on this repository: `nox --list`, or `python3 dev.py nox --list`.
+"""The sessions of this repository: `nox --list`, or `python3 dev.py nox --list`.
 
 In the environment that dev.py made, sessions run in place. Under any other nox each
-gets an environment of its own with the same hash-pinned requirements.
+gets its own environment with the same hash-pinned requirements.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ nox.options.sessions = ["lint", "types", "tests", "conformance"]
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.error_on_missing_interpreters = False
-# An interpreter comes from the machine; a session fetches none.
+# Interpreters come from the machine; sessions download none.
 nox.options.download_python = "never"
 
-# uv reads none of pip's settings; whoever has set these for pip means them for every install.
+# uv reads none of pip's settings; users who have set these for pip expect them in every install.
 for pip_name, uv_name in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_CERT", "SSL_CERT_FILE")):
     if pip_name in os.environ:
         os.environ.setdefault(uv_name, os.environ[pip_name])
 
 
 def prepare(session: nox.Session) -> str:
-    """Fill the session's environment where it has one of its own, and return its Python."""
+    """Install the requirements if the session has its own environment; return its Python."""
     if session.virtualenv.venv_backend == "none":
         return sys.executable
     session.install("--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", DEVELOPMENT)
@@ -44,12 +44,12 @@ def prepare(session: nox.Session) -> str:
 
 
 def workers() -> int:
-    """Test processes: one more than cores, as a third of a test's time is waiting for services."""
+    """Return the number of test processes: cores plus one, as a third of a test's time is waiting for services."""
     return min((os.cpu_count() or 1) + 1, 8)
 
 
 def pytest(session: nox.Session, *folders: str, marked: str | None = None) -> None:
-    """Run pytest in parallel on folders, or on what the caller named; only what is ``marked`` so, where told."""
+    """Run pytest in parallel on directories, or on the session's arguments; ``marked`` selects by marker."""
     python = prepare(session)
     named = any(not argument.startswith("-") and Path(argument.split("::")[0]).exists() for argument in session.posargs)
     chosen = [] if named else [folder for folder in folders if (ROOT / folder).exists()]
@@ -60,7 +60,7 @@ def pytest(session: nox.Session, *folders: str, marked: str | None = None) -> No
 
 @nox.session(venv_backend=BACKEND)
 def demo(session: nox.Session) -> None:
-    """Bring up the emulated cloud and process the fixture photos."""
+    """Start the local stack and process the fixture photos."""
     session.run(prepare(session), "-m", "photo_worker.cli", "demo", *session.posargs)
 
 
@@ -85,7 +85,7 @@ def integration(session: nox.Session) -> None:
 
 @nox.session(venv_backend=BACKEND)
 def conformance(session: nox.Session) -> None:
-    """Hold the Textract emulator, or by PHOTO_WORKER_CONFORMANCE=aws the real service, to the conformance suite."""
+    """Run the conformance suite on the Textract emulator, or with PHOTO_WORKER_CONFORMANCE=aws on the real service."""
     pytest(session, "tests/conformance")
 
 
@@ -97,7 +97,7 @@ def e2e(session: nox.Session) -> None:
 
 @nox.session(name="e2e-compose", venv_backend=BACKEND)
 def e2e_compose(session: nox.Session) -> None:
-    """Run the whole application on Compose, with either S3, on an engine that is started where none answers."""
+    """Run the whole application on Compose, with either S3 server, starting an engine if none responds."""
     python = prepare(session)
     client = prepare_tool(session, python, "localstack-client")
     session.env["PYTHONPATH"] = str(next(client.glob("lib/python*/site-packages"), ""))
@@ -105,7 +105,7 @@ def e2e_compose(session: nox.Session) -> None:
 
 
 def prepare_clients(session: nox.Session, python: str) -> None:
-    """Make the environment of the programs that drive the emulator, and name it to what runs next."""
+    """Make the environment of the client programs, and set the variable that names it."""
     folder = ROOT / ".nox" / "client-programs"
     session.run(python, "scripts/make_clients.py", str(folder), silent=True)
     session.env["PHOTO_WORKER_CLIENTS"] = str(folder)
@@ -113,12 +113,12 @@ def prepare_clients(session: nox.Session, python: str) -> None:
 
 @nox.session(venv_backend=BACKEND)
 def clients(session: nox.Session) -> None:
-    """Drive the emulator with awscli, the AWS SDK for JavaScript and the readers of Textract's answers."""
+    """Test the emulator with awscli, the AWS SDK for JavaScript and parsers of Textract responses."""
     prepare_clients(session, prepare(session))
     pytest(session, "tests/clients")
 
 
-# What a native stack with SeaweedFS or MinIO does; elsewhere these are skipped, where the programs are not installed.
+# Tests of a native stack with SeaweedFS or MinIO; other sessions skip them if the programs are not installed.
 S3_STACK_TESTS = (
     "tests/integration/devkit/test_s3_servers.py",
     "tests/integration/devkit/test_offline.py::test_a_photo_is_read_and_not_one_packet_wants_out[seaweedfs]",
@@ -126,14 +126,14 @@ S3_STACK_TESTS = (
 
 
 def prepare_tool(session: nox.Session, python: str, name: str) -> Path:
-    """Make what a test uses beside the project's environment; where that fails, the test says what is missing."""
+    """Make an additional environment for a test; if that fails, the test reports what is missing."""
     session.run(python, "scripts/make_test_tools.py", name, success_codes=[0, 1], silent=True)
     return ROOT / ".nox" / name
 
 
 @nox.session(venv_backend=BACKEND)
 def s3(session: nox.Session) -> None:
-    """Hold every S3 server that is to be had to the table of behaviours; `-- --servers minio,seaweedfs` wants these."""
+    """Test every available S3 server against the table of behaviours; `-- --servers minio,seaweedfs` requires these."""
     python = prepare(session)
     options = argparse.ArgumentParser(prog="nox -s s3 --", add_help=False, allow_abbrev=False)
     options.add_argument("--servers", default="")
@@ -143,13 +143,13 @@ def s3(session: nox.Session) -> None:
         weed = prepare_tool(session, python, "seaweedfs") / "bin"
         session.env["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), str(weed)])
     tests = ["tests/s3"] if chosen.servers else ["tests/s3", *S3_STACK_TESTS]
-    # By groups, so that no server is started twice.
+    # Distributed by groups, so that no server is started twice.
     session.run(python, "-m", "pytest", "--numprocesses", "2", "--dist", "loadgroup", "-rfE", *tests, *others)
 
 
 @nox.session(venv_backend=BACKEND)
 def containers(session: nox.Session) -> None:
-    """Run the tests that start one throwaway service each in a container, where there is a Docker engine."""
+    """Run the tests that start throwaway services in containers, if there is a Docker engine."""
     python = prepare(session)
     client = prepare_tool(session, python, "localstack-client")
     session.env["PYTHONPATH"] = str(next(client.glob("lib/python*/site-packages"), ""))
@@ -158,7 +158,7 @@ def containers(session: nox.Session) -> None:
 
 @nox.session(venv_backend=BACKEND)
 def replay(session: nox.Session) -> None:
-    """Replay every recorded history with today's code; without arguments for the check, test the gate as well."""
+    """Replay every recorded history with the current code; without arguments, test the gate as well."""
     python = prepare(session)
     session.run(python, "-m", "photo_worker.cli", "replay", "check", *session.posargs)
     if not session.posargs:
@@ -169,13 +169,13 @@ def replay(session: nox.Session) -> None:
 
 @nox.session(venv_backend=BACKEND)
 def crash(session: nox.Session) -> None:
-    """Let processes die at every point and safeguards be missing, and report under .reports/crash.html."""
+    """Kill processes at every point, switch off each safeguard, and write .reports/crash.html."""
     python = prepare(session)
     session.run(python, "-m", "tests.crash.report", "--clean")
     try:
         pytest(session, "tests/crash")
     except nox.command.CommandFailed:
-        # What failed is in the report too; the session ends with pytest's own failure.
+        # The report includes failures; the session ends with pytest's own failure.
         session.run(python, "-m", "tests.crash.report", success_codes=[0, 1])
         raise
     session.run(python, "-m", "tests.crash.report")
@@ -183,13 +183,13 @@ def crash(session: nox.Session) -> None:
 
 @nox.session(venv_backend=BACKEND)
 def soak(session: nox.Session) -> None:
-    """Work on 5,000 uploads, or as many as asked for, while workers and services are killed."""
+    """Process 5,000 uploads, or as many as requested, while workers and services are killed."""
     session.run(prepare(session), "-m", "tests.crash.soak", *session.posargs)
 
 
 @nox.session(venv_backend=BACKEND)
 def lint(session: nox.Session) -> None:
-    """Check style, imports between packages, and what may not be committed."""
+    """Check style, imports between packages, and content that must not be committed."""
     python = prepare(session)
     session.run(python, "-m", "ruff", "check", ".")
     session.run(python, "-m", "ruff", "format", "--check", ".")
@@ -206,13 +206,13 @@ def types(session: nox.Session) -> None:
 
 @nox.session(venv_backend=BACKEND)
 def docs(session: nox.Session) -> None:
-    """Write the pages of the documentation that are made from the program; `-- --check` only looks."""
+    """Write the generated pages of the documentation; `-- --check` only compares."""
     session.run(prepare(session), "-m", "scripts.generated_docs", *session.posargs)
 
 
 @nox.session(venv_backend=BACKEND)
 def bench(session: nox.Session) -> None:
-    """Measure, and print the ratios as a table and as JSON; `-- --short` only sees that each measurement works."""
+    """Run the benchmarks and print their ratios as a table and as JSON; `-- --short` only tests that they work."""
     python = prepare(session)
     prepare_clients(session, python)
     session.run(python, "-m", "benchmarks", *session.posargs)
@@ -224,13 +224,13 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(venv_backend=BACKEND)
 def requirements(session: nox.Session) -> None:
-    """Write the requirements files again from pyproject.toml."""
+    """Compile the requirements files from pyproject.toml."""
     session.run(prepare(session), "scripts/compile_requirements.py", *session.posargs)
 
 
 @nox.session(venv_backend="virtualenv")
 def build(session: nox.Session) -> None:
-    """Build the wheel, and try it where the worker's requirements are all there is."""
+    """Build the wheel, and test it in an environment with the worker's requirements alone."""
     pinned = ("--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:")
     session.install(*pinned, "-r", "requirements-build.txt", "-r", "requirements.txt")
     wheels = Path(session.create_tmp()) / "wheels"

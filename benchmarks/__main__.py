@@ -1,8 +1,8 @@
-"""Run the measurements: ``python -m benchmarks [--short] [NAME ...]``.
+"""Run the benchmarks: ``python -m benchmarks [--short] [NAME ...]``.
 
-Prints a table and writes ``.reports/bench.json``. Ends with 1 where a bar is missed. With ``--short`` each does the
-least that goes through all of it, in a minute or two altogether: it shows that the measurements still work and measures
-nothing, so that no bar is judged and no report written.
+Prints a table and writes ``.reports/bench.json``. Exits with 1 if a threshold is missed. With ``--short`` each runs
+all of its code with the least work, in a minute or two altogether: that tests the benchmarks and measures nothing, so
+that no threshold is checked and no report is written.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ MEASUREMENTS: dict[str, Callable[..., tuple[Result, Lines]]] = {
 
 @contextmanager
 def _running_stack() -> Iterator[dict[str, str]]:
-    """Run a stack of one's own, with its variables in the environment, where botocore reads them."""
+    """Run a temporary stack, with its variables in the process environment, where botocore reads them."""
     from photo_worker.devkit.stack import Stack
 
     with tempfile.TemporaryDirectory(prefix="photo-worker-bench-") as home:

@@ -1,12 +1,12 @@
-"""Compare document analysis with recorded answers of the real Textract: fields, layout, reading order.
+"""Compare document analysis with recorded responses of the real Textract: fields, layout, reading order.
 
     python -m benchmarks.analysis_quality --words both --json .reports/analysis-quality.json
 
-``recorded`` takes Textract's own words, so that only the analysis is measured; ``own`` reads the page
-with the project's engine first. Needs the truth set, which is not part of this repository; ``--short`` only sees
-that it works, with a page that is drawn here. Fields count as equal where label and value are, in letters and
-digits alone and without case; many of the service's own fields are of little confidence, so that those of at
-least 80 are also counted by themselves.
+``recorded`` uses Textract's own words, so that only the analysis is measured; ``own`` reads the page with the
+project's OCR engine first. Needs the truth set, which is not part of this repository; ``--short`` only tests that
+it works, on a page that is drawn here. Fields are equal if label and value are, comparing letters and digits
+without case; many of the service's own fields have a low confidence, so that those of at least 80 are also
+counted separately.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from photo_worker.ocr.document import load_image
 from photo_worker.ocr.engine import EngineWord, Frame
 from photo_worker.ocr.reader import DocumentReader, PageRequest
 
-# Fields of at least this confidence are those that the service is sure of.
+# Fields of at least this confidence count as certain.
 SURE = 80.0
 
-# Lines of two answers are the same where their boxes share this much of what both cover.
+# Lines of two responses are the same if the IoU of their boxes is at least this.
 _SAME = 0.3
 
 ANALYSIS = Analysis(frozenset({TABLES, FORMS, LAYOUT}))
@@ -46,7 +46,7 @@ Field = tuple[str, str]
 class Agreement:
     """Counts of one document; add them to pool documents.
 
-    ``fields``, ``sure`` and ``found`` count the service's fields, those that it is sure of, and ours;
+    ``fields``, ``sure`` and ``found`` count the service's fields, its certain fields, and ours;
     ``lines`` are the service's lines in its layout, ``typed`` those of the same type in ours; of ``pairs`` of
     lines, ``ordered`` come in the same order.
     """
@@ -72,7 +72,7 @@ class Agreement:
         )  # fmt: skip
 
     def measures(self) -> dict[str, float]:
-        """Return shares of 0 to 1; 1 where there is nothing to agree on."""
+        """Return shares from 0 to 1; 1 if there is nothing to agree on."""
         precision, recall = _share(self.equal, self.found), _share(self.equal, self.fields)
         return {
             "field precision": precision,
@@ -113,7 +113,7 @@ def compare(truth: Sequence[Block], answer: Sequence[Block]) -> Agreement:
 
 
 def fields_of(blocks: Iterable[Block], least: float = 0.0) -> list[Field]:
-    """Return an answer's labels with their values, of a least confidence, in letters and digits alone."""
+    """Return a response's labels with their values of at least this confidence, as letters and digits alone."""
     by_id = {block["Id"]: block for block in blocks}
 
     def text(block: Block) -> str:
@@ -128,7 +128,7 @@ def fields_of(blocks: Iterable[Block], least: float = 0.0) -> list[Field]:
 
 
 def layout_of(blocks: Iterable[Block]) -> dict[str, str]:
-    """Return the type of the region that each line is in, by the line's id, in reading order."""
+    """Return the type of each line's layout region by the line's id, in reading order."""
     by_id = {block["Id"]: block for block in blocks}
     kinds: dict[str, str] = {}
     for block in by_id.values():
@@ -150,7 +150,7 @@ def _plain(text: str) -> str:
 
 
 def _mates(truth: Sequence[Block], answer: Sequence[Block]) -> dict[str, str]:
-    """Return which of our lines is which of the service's, by their boxes."""
+    """Return our lines matched to the service's by their boxes, as ids."""
     ours = [block for block in answer if block["BlockType"] == "LINE"]
     mates = {}
     for line in truth:

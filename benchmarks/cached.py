@@ -1,8 +1,8 @@
-"""Requests a second for a document that was read before, against moto's server with its empty answer.
+"""Requests per second for a document that was read before, compared with moto's server and its empty response.
 
-One client asks both: signed requests that were made beforehand, over sockets, with as little of its own
-work as there can be. It keeps a connection where the server keeps it, as SDKs do; moto's closes each. By
-turns and in small rounds, so that what else the machine does slows both down.
+One client uses both: it sends requests that were signed beforehand, over sockets, with as little work of its
+own as possible. It keeps a connection if the server does, like SDKs; moto's server closes each. The servers
+take turns in small rounds, so that other load on the machine slows both down.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HEAD = (
 
 
 class Connection:
-    """Sends one prepared request after the other and takes in whole answers."""
+    """Sends prepared requests one after the other and reads the whole responses."""
 
     def __init__(self, url: str, document: bytes) -> None:
         parts = urlsplit(url)
@@ -46,7 +46,7 @@ class Connection:
         self._socket: socket.socket | None = None
 
     def ask(self) -> bytes:
-        """Return the body of an answer; raises where it is an error or cut off."""
+        """Send the request and return the response's body; raises if it is an error or truncated."""
         if self._socket is None:
             self._socket = socket.create_connection(self._address, timeout=60)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -82,7 +82,7 @@ class Connection:
 
 
 def requests_per_second(connections: Sequence[Connection], seconds: float) -> float:
-    """Ask over all connections at once until the time is over."""
+    """Send requests over all connections at once for ``seconds``; return the rate."""
     counts = [0] * len(connections)
     problems: list[BaseException] = []
     began = time.perf_counter()
@@ -108,7 +108,7 @@ def requests_per_second(connections: Sequence[Connection], seconds: float) -> fl
 def compare(
     urls: dict[str, str], document: bytes, connections: int, *, rounds: int = ROUNDS, seconds: float = ROUND_SECONDS
 ) -> dict[str, Any]:
-    """Ask the two servers by turns; return medians and the ratio of ours to the other."""
+    """Measure the two servers in turn; return medians and the ratio of ours to the other."""
     clients = {name: [Connection(url, document) for _ in range(connections)] for name, url in urls.items()}
     try:
         answers = {name: json.loads(several[0].ask()) for name, several in clients.items()}

@@ -1,7 +1,7 @@
-"""Ends what a measurement started where the measurement itself is killed and cannot.
+"""Ends what a benchmark started if the benchmark itself is killed.
 
 `python -m benchmarks.cleanup` reads ``stack FOLDER`` and ``process PID CREATED`` from standard input until that closes,
-and then deletes the stacks in the folders and ends the processes. Where the measurement ended well nothing is left.
+and then deletes the stacks in the directories and ends the processes. After a normal end nothing is left.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 class Ending:
-    """A process that outlives this one, also SIGKILL, for as long as it takes to end the rest."""
+    """A process that outlives this one, even a SIGKILL, until it has ended the rest."""
 
     def __init__(self) -> None:
-        # In a session of its own: what is sent to all of a terminal's processes must not end it first.
+        # In its own session: a signal to all processes of a terminal must not end it first.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.cleanup"],
             stdin=subprocess.PIPE,
@@ -36,22 +36,22 @@ class Ending:
             bufsize=1,
         )
         assert self._process.stdout is not None
-        # Whoever measures seconds is not to measure its start.
+        # Its start must not be part of a measured time.
         self._process.stdout.readline()
 
     def knows(self, *what: str) -> None:
-        """Tell it what to end."""
+        """Register stacks or processes to end, as ``stack FOLDER`` or ``process PID CREATED``."""
         assert self._process.stdin is not None
         self._process.stdin.write(" ".join(what) + "\n")
 
     def close(self) -> None:
-        """Let it end what is left, and wait for that."""
+        """Close its input, so that it ends what is left, and wait for that."""
         self._process.communicate()
 
 
 @contextmanager
 def ended_in_any_case() -> Iterator[Ending]:
-    """Give what ends the rest where this process does not come to the end of the block."""
+    """Yield an ``Ending``, which cleans up even if this process is killed within the block."""
     ending = Ending()
     try:
         yield ending
@@ -60,7 +60,7 @@ def ended_in_any_case() -> Iterator[Ending]:
 
 
 def exit_on_signals() -> None:
-    """Let SIGTERM end this process as Ctrl-C does, with what every block has to do at its end."""
+    """Make SIGTERM end this process as Ctrl-C does, running all cleanups of blocks."""
 
     def leave(number: int, _: FrameType | None) -> None:
         sys.exit(128 + number)
@@ -78,14 +78,14 @@ def main() -> None:
             case ["stack", folder] if Path(folder).exists():
                 from photo_worker.devkit.stack import Stack
 
-                # Beside the stacks lies the file that keeps them out of version control.
+                # The directory also has the file that keeps the stacks out of version control.
                 for stack in filter(Path.is_dir, Path(folder).iterdir()):
                     Stack(Path(folder), stack.name).delete()
                 shutil.rmtree(folder, ignore_errors=True)
             case ["process", pid, created]:
                 with suppress(psutil.NoSuchProcess):
                     process = psutil.Process(int(pid))
-                    # Another process may have the number by now.
+                    # Another process may have the same pid by now.
                     if process.create_time() == float(created):
                         process.terminate()
 

@@ -1,7 +1,7 @@
-"""Ask this emulator and moto's server the same questions: `python -m benchmarks.compare_emulators [--json]`.
+"""Send the same requests to this emulator and to moto's server: `python -m benchmarks.compare_emulators [--json]`.
 
-S3, SNS and SQS beside this emulator are those that the environment's AWS_ENDPOINT_URL_* variables name, or a
-stack of its own; moto has them built in. Prints the table of docs/explanation/compared-with-others.md.
+This emulator uses the S3, SNS and SQS that the environment's AWS_ENDPOINT_URL_* variables name, or those of a
+temporary stack; moto has them built in. Prints the table of docs/explanation/compared-with-others.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SERVICES = ("s3", "sns", "sqs")
 
 @lru_cache(maxsize=64)
 def client(service: str, url: str) -> Any:
-    """Return a client that sends what it is given, once."""
+    """Return a client that sends parameters without validation, and without retries."""
     import boto3
     from botocore.config import Config
 
@@ -39,7 +39,7 @@ def client(service: str, url: str) -> Any:
 
 @contextlib.contextmanager
 def ours() -> Iterator[Target]:
-    """Give this emulator, alone on a data folder of its own, beside the environment's S3, SNS and SQS."""
+    """Yield this emulator with its own data directory and the environment's S3, SNS and SQS."""
     beside = {service: os.environ[f"AWS_ENDPOINT_URL_{service.upper()}"] for service in _SERVICES}
     with tempfile.TemporaryDirectory(prefix="photo-worker-compare-") as data, ExitStack() as running:
 
@@ -55,7 +55,7 @@ def ours() -> Iterator[Target]:
 
 @contextlib.contextmanager
 def motos(folder: Path) -> Iterator[Target]:
-    """Give moto's server, which is all services in one."""
+    """Yield moto's server, which provides all services."""
     with ExitStack() as running:
 
         def start() -> str:
@@ -66,7 +66,7 @@ def motos(folder: Path) -> Iterator[Target]:
 
 
 def compare() -> dict[str, dict[str, str]]:
-    """Return, by emulator and promise, what was seen."""
+    """Return the observation by emulator and promise."""
     folder = moto.programs()
     with ExitStack() as stack:
         if not all(f"AWS_ENDPOINT_URL_{service.upper()}" in os.environ for service in _SERVICES):

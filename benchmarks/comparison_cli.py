@@ -1,4 +1,4 @@
-"""The command that both measures of document analysis share: recorded answers against ours, document by document."""
+"""The command line of both comparisons of document analysis: recorded responses against ours, per document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Blocks = list[dict[str, Any]]
 
 
 class Agreement(Protocol):
-    """How far two answers agree; agreements of documents add up."""
+    """How far two responses agree; agreements of documents can be added."""
 
     def __add__(self, other: Self, /) -> Self: ...
 
@@ -26,7 +26,7 @@ class Agreement(Protocol):
 
 _A = TypeVar("_A", bound=Agreement)
 
-# What each figure is at least on the page whose content is known: less, and something does not work.
+# The minimum of each figure on the page with known content: a lower one means a defect.
 _LEAST = 0.5
 
 
@@ -43,8 +43,8 @@ def measure(
 ) -> int:
     """Print each document's agreement and that of all, and return the exit code.
 
-    It is 1 where there are no documents. ``--short`` takes a page that is drawn here instead: 1 where a figure is low
-    on it, although its text, fields and table are known.
+    It is 1 if there are no documents. ``--short`` uses a page that is drawn here instead, whose text, fields and
+    table are known, and returns 1 if a figure is low.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--words", choices=["recorded", "own", "both"], default="both")

@@ -1,7 +1,7 @@
-"""What a stack takes of a machine that others use too: three at once against one, memory, and a test's database.
+"""The load of stacks on a shared machine: three at once against one, memory, and the time of a test's database.
 
-Memory is what all processes of a stack have resident, the supervisor's included, added up: pages that several of them
-share count several times, so that the truth is less. It is looked at when nothing was asked of the stack for a while.
+Memory is the sum of the resident sizes of all processes of a stack, including the supervisor: pages that several of
+them share count several times, so that the real sum is lower. It is measured after the stack was idle for a while.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def run(rounds: int = 3, *, idle_seconds: float = _IDLE_SECONDS, clones: int = C
         one.append(_up_at_once(1))
         three.append(_up_at_once(3))
     with _home() as home:
-        # As the tests run it: what a power cut would lose is not waited for.
+        # As the tests run it: without waiting for writes to reach the disk.
         stack = Stack(home, "bench", base_port=0, durable=False)
         try:
             stack.up()
@@ -68,7 +68,7 @@ def run(rounds: int = 3, *, idle_seconds: float = _IDLE_SECONDS, clones: int = C
 
 
 def resident_mib(stack: Stack) -> dict[str, float]:
-    """Return what each service of a running stack has resident, and the supervisor with its reaper."""
+    """Return the resident MiB of each service of a running stack, and of the supervisor with its reaper."""
     known = Processes.load(stack.paths)
     roots = {entry.name: entry.pid for entry in known.services.values()}
     found = {name: _resident(psutil.Process(pid)) for name, pid in roots.items() if pid is not None}
@@ -82,13 +82,13 @@ def _resident(process: psutil.Process) -> float:
         try:
             total += member.memory_info().rss
         except psutil.NoSuchProcess:
-            # A backend of Postgres, say, that has just done its work.
+            # A short-lived process, such as a backend of Postgres.
             continue
     return total / 2**20
 
 
 def clone_ms(server_url: str, clones: int = CLONES) -> float:
-    """Return the median milliseconds in which a test gets a migrated database of its own, as the tests have it."""
+    """Return the median milliseconds to create a test's own migrated database, in the way the tests do it."""
     with psycopg.connect(server_url, autocommit=True) as connection:
         template = f"bench_{uuid4().hex}"
         made = [template]
@@ -100,7 +100,7 @@ def clone_ms(server_url: str, clones: int = CLONES) -> float:
                 name = f"bench_{uuid4().hex}"
                 made.append(name)
                 began = time.perf_counter()
-                # A connection of its own, as each test has.
+                # A new connection, as in each test.
                 with psycopg.connect(server_url, autocommit=True) as another:
                     copy = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
                     another.execute(copy.format(sql.Identifier(name), sql.Identifier(template)))
@@ -112,7 +112,7 @@ def clone_ms(server_url: str, clones: int = CLONES) -> float:
 
 
 def _up_at_once(count: int) -> float:
-    """Return the seconds until ``count`` new stacks, begun together, are all usable."""
+    """Return the seconds until ``count`` new stacks, started together, are all usable."""
     with _home() as home:
         names = [f"bench-{number}" for number in range(count)]
         environment = {**os.environ, "PHOTO_WORKER_HOME": str(home)}
@@ -140,7 +140,7 @@ _QUIET: dict[str, Any] = {
 @contextmanager
 def _home() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="photo-worker-bench-") as name, ended_in_any_case() as ending:
-        # Root's Postgres has to pass through; otherwise its data would be kept elsewhere.
+        # Postgres, which root starts as another user, must be able to traverse it, or its data would be elsewhere.
         Path(name).chmod(0o711)
         ending.knows("stack", name)
         yield Path(name)

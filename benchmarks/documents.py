@@ -1,7 +1,7 @@
-"""The documents that readings are measured on, and how they are turned.
+"""The documents on which OCR is measured, and their rotation.
 
-``fixtures/`` has exactly known text. The truth set has documents with the answers of the real
-Textract; it is not part of this repository and is found beside it, or by ``PHOTO_WORKER_TRUTH``.
+``fixtures/`` has exactly known text. The truth set has documents with the responses of the real
+Textract; it is not part of this repository and is found next to it, or by ``PHOTO_WORKER_TRUTH``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ANGLES = (0, 90, 180, 270, 5)
 
 @dataclass(frozen=True)
 class TruthDocument:
-    """A document and what the real Textract answered for it."""
+    """A document and the real Textract's response to it."""
 
     name: str
     content: bytes
@@ -45,10 +45,10 @@ class Fixture:
     min_word_recall: float
 
     def at(self, angle: int) -> bytes | None:
-        """Return the photo with its text turned by ``angle`` in all, or None where it cannot be.
+        """Return the photo with its text rotated by ``angle`` degrees in total, or None if that is impossible.
 
-        Right angles lose nothing; others are bicubic on white. A photo that is skewed already is
-        only used as it is, and a PDF is not turned.
+        Right angles are lossless; others are bicubic on white. A photo that is skewed already is
+        only used as it is, and a PDF is not rotated.
         """
         if angle == self.rotation:
             return self.content
@@ -57,20 +57,20 @@ class Fixture:
         return turned(self.content, angle - self.rotation)
 
 
-# Why a test that needs the truth set does not run.
+# The reason for skipping a test that needs the truth set.
 NO_TRUTH = (
     "recorded answers of the real Textract are not part of this repository; PHOTO_WORKER_TRUTH names a folder of them"
 )
 
 
 def truth_folder() -> Path | None:
-    """Return where the truth set lies, or None where there is none."""
+    """Return the directory of the truth set, or None if there is none."""
     folder = Path(os.environ.get("PHOTO_WORKER_TRUTH") or ROOT.parent / "shared" / "truth")
     return folder if (folder / "index.json").is_file() else None
 
 
 def truth_documents() -> list[TruthDocument]:
-    """Return the truth set; empty where there is none."""
+    """Return the truth set; empty if there is none."""
     folder = truth_folder()
     if folder is None:
         return []
@@ -102,7 +102,7 @@ def fixtures() -> list[Fixture]:
 
 
 def turned(content: bytes, degrees: float) -> bytes:
-    """Return an image as PNG, its EXIF orientation followed, then turned clockwise."""
+    """Return an image as PNG with its EXIF orientation applied, then rotated clockwise."""
     with Image.open(io.BytesIO(content)) as stored:
         image = turn(ImageOps.exif_transpose(stored).convert("RGB"), degrees)
     file = io.BytesIO()

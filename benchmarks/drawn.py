@@ -1,7 +1,7 @@
-"""A page whose text, fields and table are known, drawn here: what measures of document analysis do in short.
+"""Draw a page with known text, fields and table, for ``--short`` runs of the analysis benchmarks.
 
-It stands in for the truth set, which is not part of this repository, so that it can be seen that the measures still
-work. It says nothing of how well anything is read.
+It replaces the truth set, which is not part of this repository, to test that the benchmarks still work. It does not
+measure the quality of OCR.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TABLE = (("Item", "Amount", "Price"), ("Butter", "250", "3.10"), ("Flour", "500"
 
 
 def drawn_document() -> TruthDocument:
-    """Return the page as PNG, with the answer that tells what was drawn on it."""
+    """Return the page as PNG with the Textract response that describes what was drawn on it."""
     page = _Page()
     title = page.line(TITLE, _LEFT, 80, size=60)
     page.block("LAYOUT_TITLE", page.around(title), CHILD=title)
@@ -71,7 +71,7 @@ def _table(page: _Page) -> None:
 
 @dataclass
 class _Page:
-    """An image, and the blocks of what is on it. Boxes are left, top, right and bottom in pixels."""
+    """An image and the blocks of its content. Boxes are (left, top, right, bottom) in pixels."""
 
     image: Image.Image = field(default_factory=lambda: Image.new("RGB", (_WIDTH, _HEIGHT), "white"))
     blocks: list[dict[str, Any]] = field(default_factory=list)
@@ -88,7 +88,7 @@ class _Page:
         more: dict[str, Any] | None = None,
         **related: list[str],
     ) -> str:
-        """Add a block and return its id; ``related`` are the ids of others by the kind of the relation."""
+        """Add a block and return its id; ``related`` has the ids of other blocks by type of relationship."""
         made: dict[str, Any] = {
             "Id": f"block-{len(self.blocks)}",
             "BlockType": kind,
@@ -112,11 +112,11 @@ class _Page:
         return str(made["Id"])
 
     def line(self, text: str, left: float, top: float, size: int = _SIZE) -> list[str]:
-        """Write a line and return its id alone, in a list."""
+        """Draw a line and return a list of its id alone."""
         return [self.written(text, left, top, size)[0]]
 
     def written(self, text: str, left: float, top: float, size: int = _SIZE) -> tuple[str, list[str]]:
-        """Write a line, and return its id and those of its words."""
+        """Draw a line, and return its id and the ids of its words."""
         font = ImageFont.load_default(size)
         words: list[str] = []
         for word in text.split():
@@ -127,7 +127,7 @@ class _Page:
         return self.block("LINE", self.around(words), more={"Text": text}, CHILD=words), words
 
     def around(self, ids: list[str]) -> Box:
-        """Return the smallest box that holds these blocks."""
+        """Return the smallest box that contains these blocks."""
         boxes = [self._boxes[each] for each in ids]
         return (
             min(box[0] for box in boxes),

@@ -1,8 +1,8 @@
-"""Pages a second through the Textract emulator, against its reader alone in as many processes.
+"""Pages per second through the Textract emulator, compared with its reader alone in as many processes.
 
-Both read every photo anew in every round: the emulator is told to forget them. Between the two
-numbers lie the client, HTTP, base64, JSON, the files between the emulator's processes and the check of
-each answer against the service's model.
+Both read every photo again in every round: the emulator's cache is cleared. The difference of the two
+numbers is the client, HTTP, base64, JSON, the files between the emulator's processes and the validation
+of each response against the service's model.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ PAGES = 12
 CHUNK = 4
 ROUNDS = 3
 BAR = 0.9
-# No round begins after this: on a machine that does much else, one or two have to be enough.
+# No round begins after this: on a busy machine, one or two must be enough.
 BUDGET_SECONDS = 100
 
 
 def photos() -> list[bytes]:
-    """Return the first fixture photos."""
+    """Return the content of the first fixture photos."""
     index = json.loads((ROOT / "fixtures" / "index.json").read_text("utf-8"))["fixtures"]
     assert len(index) >= PAGES
     return [(ROOT / "fixtures" / entry["file"]).read_bytes() for entry in index[:PAGES]]
 
 
 def control(url: str, path: str, method: str) -> Any:
-    """Use one of the emulator's own controls."""
+    """Call one of the emulator's control endpoints."""
     # The address is that of a stack on this machine.
     with urlopen(Request(f"{url}/_emulator/{path}", method=method), timeout=10) as answer:  # noqa: S310
         return json.load(answer)
@@ -51,19 +51,19 @@ def _reader() -> Any:
 
 
 def bare(content: bytes) -> None:
-    """Read a photo in this process; the engine is loaded once in each."""
+    """Read a photo in this process, which loads the OCR engine once."""
     _reader().read(content, "photo")
 
 
 def seconds(read: Callable[[bytes], Any], documents: Sequence[bytes], pool: Executor) -> float:
-    """Return how long the pool takes to read documents."""
+    """Return the seconds that the pool takes to read the documents."""
     began = time.perf_counter()
     list(pool.map(read, documents))
     return time.perf_counter() - began
 
 
 def measure(url: str, *, pages: int = PAGES, rounds: int = ROUNDS) -> dict[str, Any]:
-    """Read the photos by turns, up to ``rounds`` times each, and return medians and ratios."""
+    """Read the photos both ways in turn, up to ``rounds`` times each, and return medians and ratios."""
     import boto3
     from botocore.config import Config
 
@@ -89,14 +89,14 @@ def measure(url: str, *, pages: int = PAGES, rounds: int = ROUNDS) -> dict[str, 
             ("emulator", emulated, asking),
         ]
         for _, read, pool in readers:
-            # As many at once as there are processes, more than once: each has loaded its engine then.
+            # As many at once as there are processes, more than once, so that each has loaded its engine.
             list(pool.map(read, documents[: 2 * processes]))
         for done in range(rounds):
             if done and time.perf_counter() - began > BUDGET_SECONDS:
                 break
             control(url, "reset", "POST")
             spent = {"bare": 0.0, "emulator": 0.0}
-            # In small turns, each going first by turns: what else the machine does then slows both down.
+            # In small rounds, alternating which goes first, so that other load on the machine slows both down.
             for start in range(0, len(documents), CHUNK):
                 readers.reverse()
                 for name, read, pool in readers:
@@ -120,7 +120,7 @@ def measure(url: str, *, pages: int = PAGES, rounds: int = ROUNDS) -> dict[str, 
 
 
 def run(*, pages: int = PAGES, rounds: int = ROUNDS) -> dict[str, Any]:
-    """Measure an emulator of its own, which needs nothing else for documents that come inline."""
+    """Measure a temporary emulator, which needs no other service for inline documents."""
     with started() as (_, url, _):
         return measure(url, pages=pages, rounds=rounds)
 

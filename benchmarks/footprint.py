@@ -1,7 +1,7 @@
-"""What an emulator costs before it is used: memory while idle, and the time to the first answer.
+"""The cost of an emulator before it is used: memory while idle, and the time to the first response.
 
-It is started alone, by the command that its users type. Memory is that of all its processes, shared pages
-counted once between them (PSS) where the system says so, which Linux does.
+It is started alone, by the command that its users type. Memory is that of all its processes, with shared
+pages counted once (PSS) if the system reports that, as Linux does.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ PAGE = "photos/clean-print.png"
 STARTS = 5
 IDLE_BAR_MB = 250
 FIRST_ANSWER_BAR_SECONDS = 3.0
-# After a page, a process that kept memory gives it back within this time.
+# After a page, a process releases memory that it has kept within this time.
 SETTLING_SECONDS = 25
 DEADLINE_SECONDS = 60
 
 
 @contextmanager
 def started(*arguments: str) -> Iterator[tuple[psutil.Process, str, float]]:
-    """Start an emulator on a free port; give its process, its address, and when the start began."""
+    """Start an emulator on a free port; yield its process, its address, and the time of the start."""
     with ended_in_any_case() as ending, tempfile.TemporaryDirectory(prefix="photo-worker-bench-") as folder:
         log = Path(folder) / "log"
         began = time.perf_counter()
@@ -68,7 +68,7 @@ def is_ready(url: str) -> bool:
 
 
 def memory_mb(process: psutil.Process) -> tuple[float, str]:
-    """Return the memory of a process and all it started, and which measure that is."""
+    """Return the MB of a process and its descendants, and the name of the measure."""
     family = [process, *process.children(recursive=True)]
     details = [member.memory_full_info() for member in family]
     if all(hasattr(detail, "pss") for detail in details):
@@ -77,7 +77,7 @@ def memory_mb(process: psutil.Process) -> tuple[float, str]:
 
 
 def first_answer_seconds(document: bytes) -> float:
-    """Return the time from the start of the process to the first page's blocks."""
+    """Return the seconds from the start of the process to the first page's blocks."""
     with started() as (_, url, began):
         client = Connection(url, document)
         blocks = json.loads(client.ask())["Blocks"]
@@ -88,7 +88,7 @@ def first_answer_seconds(document: bytes) -> float:
 
 
 def measure_idle(document: bytes, settling_seconds: float = SETTLING_SECONDS) -> dict[str, float | str]:
-    """Return the memory when it is ready, and some time after it has read a page."""
+    """Return the memory when the emulator is ready, and some time after it has read a page."""
     with started() as (process, url, _):
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not is_ready(url):
@@ -104,7 +104,7 @@ def measure_idle(document: bytes, settling_seconds: float = SETTLING_SECONDS) ->
 
 
 def least_memory(process: psutil.Process, seconds: float) -> tuple[float, str]:
-    """Return the least memory within a time, as it is at rest."""
+    """Return the least memory measured within ``seconds``, as an estimate of the idle state."""
     deadline = time.monotonic() + seconds
     least, measure = memory_mb(process)
     while time.monotonic() < deadline:
@@ -112,7 +112,7 @@ def least_memory(process: psutil.Process, seconds: float) -> tuple[float, str]:
         try:
             least = min(least, memory_mb(process)[0])
         except psutil.NoSuchProcess:
-            # One reading process left while it was looked at; the next comes.
+            # A reading process ended during the measurement; try again.
             continue
     return least, measure
 

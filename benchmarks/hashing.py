@@ -1,8 +1,8 @@
-"""Resident memory while the largest object that OCR takes is verified and hashed, by the worker's own activity.
+"""Resident memory while the worker's activity verifies and hashes the largest object that OCR accepts.
 
-The measuring process is a fresh one, so that what the upload needed does not hide any growth; it
-looks at its memory after every piece. A small object goes first: what imports, TLS and connection
-pools cost is there before the measurement begins.
+A new process measures, so that the memory of the upload does not hide any growth; it samples its memory
+after every chunk. A small object goes first, so that the cost of imports, TLS and connection pools is not
+measured.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LIMIT_SECONDS = 600
 
 
 class LargePhoto(io.RawIOBase):
-    """A file of any size that begins as a PNG does and is made while it is read."""
+    """A file of any size that begins like a PNG and is generated while it is read."""
 
     def __init__(self, size_bytes: int) -> None:
         header = b"IHDR" + struct.pack(">IIBBBBB", 100, 100, 8, 2, 0, 0, 0)
@@ -62,7 +62,7 @@ class LargePhoto(io.RawIOBase):
 
 
 def run(variables: dict[str, str], *, size_bytes: int = SIZE_BYTES) -> dict[str, Any]:
-    """Upload an object of this size, verify and hash it, and return what that took. Deletes it again."""
+    """Upload, verify, hash and delete an object of this size; return the time and memory."""
     import boto3
     from boto3.s3.transfer import TransferConfig
 

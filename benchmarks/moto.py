@@ -1,4 +1,4 @@
-"""moto's server, from the clients' environment, on a free port of this machine."""
+"""Run moto's server from the clients' environment on a free port of this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEADLINE_SECONDS = 60
 
 
 def programs() -> Path:
-    """Return the clients' environment; make it where nobody named one."""
+    """Return the clients' environment; make it if the variable names none."""
     named = os.environ.get("PHOTO_WORKER_CLIENTS")
     folder = Path(named) if named else make_clients.DEFAULT
     if not named:
@@ -26,14 +26,14 @@ def programs() -> Path:
 
 
 def version(folder: Path) -> str:
-    """Return which moto an environment holds."""
+    """Return the version of moto in an environment."""
     command = [str(folder / "bin" / "python"), "-c", "import moto; print(moto.__version__)"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
-    """Run the server and give its address; it takes the port that the system gives it."""
+    """Run the server on a port that the system assigns and yield its address."""
     with tempfile.TemporaryFile("w+b") as log:
         process = subprocess.Popen(
             [str(folder / "bin" / "moto_server"), "-H", "127.0.0.1", "-p", "0"], stdout=log, stderr=log

@@ -1,4 +1,4 @@
-"""Workflows to compare with, in a module of their own: the sandbox loads it again for each run."""
+"""Workflows to compare with, in a separate module: the sandbox loads it again for each run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STEP = timedelta(minutes=1)
 
 @workflow.defn(name="floor")
 class Floor:
-    """The same steps, by hand."""
+    """The activities of the product, written by hand."""
 
     @workflow.run
     async def run(self, job: dict[str, str]) -> dict[str, str]:

@@ -1,12 +1,12 @@
-"""Compare OCR engines bare: quality, speed, memory, size. The base of docs/decisions/ocr-engine.md.
+"""Compare bare OCR engines: quality, speed, memory, size. The data of docs/decisions/ocr-engine.md.
 
     python -m benchmarks.ocr_engines --threads 2 --json .reports/ocr-engines.json
 
-``--short`` reads one page that is drawn here, to see that it works, and measures nothing.
+``--short`` reads one page that is drawn here, to test that it works, and measures nothing.
 
-Each engine lives in a process of its own, so that its memory is its own; the processes are asked
-in turn for the same page, so that other load on the machine hits all alike. rapidocr is no
-dependency of the project: ``pip install rapidocr==3.10.0 onnxruntime`` to have it compared.
+Each engine runs in its own process, so that its memory can be measured; the processes read the
+same page in turn, so that other load on the machine affects all alike. rapidocr is no
+dependency of the project: ``pip install rapidocr==3.10.0 onnxruntime`` includes it.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ from benchmarks.scoring import (
     words_of,
 )
 
-# The share of a detected box's height that its letters take; the detectors are trained to leave air.
+# The share of a detected box's height that its letters fill; the detectors are trained to leave a margin.
 INK_SHARE = 0.7
-# Textract answers with an ASCII hyphen; counting the engines' dashes as errors would measure typography.
+# Textract returns an ASCII hyphen; counting the engines' dashes as errors would measure typography.
 DASHES = str.maketrans("\N{EN DASH}\N{EM DASH}", "--")
 
 _TRUTH_WORDS = "truth 0: word recall / precision"
@@ -59,7 +59,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Reading:
-    """What an engine says of one page, in its own order, and how long it took in seconds."""
+    """The words that an engine returns for one page, in its own order, and the seconds it took."""
 
     words: tuple[Word, ...]
     text: str
@@ -135,7 +135,7 @@ def _hull(corners: Iterable[tuple[float, float]], width: int, height: int) -> tu
 
 
 def _serve(name: str, threads: int, pipe: Connection) -> None:
-    """Load an engine and read pages (PNG) until an empty message comes."""
+    """Load an engine and read pages (PNG) from the pipe until an empty message."""
     started = time.perf_counter()
     read = ENGINES[name][1](threads)
     pipe.send((time.perf_counter() - started, _peak_mib()))
@@ -230,7 +230,7 @@ def compare(
 
 def _ask(benches: dict[str, Bench], content: bytes) -> list[tuple[Bench, Reading]]:
     order = list(benches.values())
-    # Whoever comes first meets the colder machine, so the first place goes round.
+    # The first engine runs on a colder machine, so rotate the order.
     start = len(order[0].readings) % len(order)
     return [(bench, bench.read(content)) for bench in order[start:] + order[:start]]
 
@@ -314,7 +314,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _short(names: Iterable[str]) -> int:
-    """Read one page with each engine; 1 where one of them has no figures for it, or reads not even half of it."""
+    """Read one page with each engine; return 1 if one has no figures for it or reads less than half of it."""
     table = compare(names, 1, documents=[drawn_document()], photos=[], truth_angles=[0])
     _show(table)
     bad = [name for name, rows in table.items() if float(rows.get(_TRUTH_WORDS, "0").split(" / ")[0]) < 0.5]

@@ -1,16 +1,16 @@
-"""The bars for text quality, on the path that a document takes through the product.
+"""The thresholds for text quality, measured with the product's own OCR.
 
     python -m benchmarks.ocr_quality --json .reports/ocr-quality.json --pictures .reports/ocr-quality.html
 
-| measured | bar |
+| measured | threshold |
 | --- | --- |
 | word recall, pooled over the truth set | at least 0.95 |
 | character error rate in row order, pooled over the characters of the truth set | at most 0.03 |
 | word recall, pooled over the printed fixtures, at 0, 90, 180, 270 and 5 degrees each | at least 0.95 |
-| median word box IoU with the real Textract's, where geometry aligns | at least 0.6 |
+| median word box IoU with the real Textract's, if the geometry aligns | at least 0.6 |
 
-Words are compared as a multiset without case. Without a truth set, its three bars are not measured. Reading order
-error is the share of neighbouring words that are told in another order (``scoring.reading_order_error``). For the two
+Words are compared as a multiset without case. Without a truth set, its three thresholds are not measured. Reading order
+error is the share of neighbouring words that are read in another order (``scoring.reading_order_error``). For the two
 worst documents of the truth set, ``--pictures`` draws what was missed in red and what was invented in blue.
 """
 
@@ -67,7 +67,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Bar:
-    """One number and what it has to reach, or must not exceed."""
+    """One number and its threshold: the minimum to reach, or the maximum."""
 
     name: str
     value: float
@@ -76,13 +76,13 @@ class Bar:
 
     @property
     def met(self) -> bool:
-        """Whether the number keeps to its bar."""
+        """Whether the number is within its threshold."""
         return self.value <= self.limit if self.at_most else self.value >= self.limit
 
 
 @dataclass(frozen=True)
 class Quality:
-    """All documents and all bars of one run, and what has no bar; precision is pooled over the truth set's words."""
+    """All documents and thresholds of one run, and figures without any; precision is pooled over the truth set."""
 
     rows: tuple[Row, ...]
     bars: tuple[Bar, ...]
@@ -90,22 +90,22 @@ class Quality:
 
     @property
     def mean_row_cer(self) -> float | None:
-        """The mean over the truth set's documents, a short one counting as much as a long one."""
+        """The mean over the truth set's documents, which count alike whatever their length."""
         rates = [row.row_cer for row in self.rows if row.row_cer is not None]
         return sum(rates) / len(rates) if rates else None
 
     @property
     def worst(self) -> tuple[Row, ...]:
-        """The two documents of which the smallest share of words was found."""
+        """The two documents with the lowest word recall."""
         return tuple(sorted(self.rows, key=lambda row: row.recall)[:2])
 
     @property
     def met(self) -> bool:
-        """Whether every bar is met."""
+        """Whether every threshold is met."""
         return all(bar.met for bar in self.bars)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data."""
+        """Return everything as data for JSON."""
         return {
             "met": self.met,
             "bars": [asdict(bar) | {"met": bar.met} for bar in self.bars],
@@ -133,7 +133,7 @@ def _number(value: float | None) -> str:
 
 
 def measure(read: Reader, *, angles: Sequence[int] = ANGLES) -> Quality:
-    """Read the truth set as it is, and the fixtures at every angle; errors of the reader are not caught."""
+    """Read the truth set as it is, and the fixtures at every angle; errors of the reader propagate."""
     rows: list[Row] = []
     bars: list[Bar] = []
     pooled = Overlap()
@@ -188,7 +188,7 @@ def measure(read: Reader, *, angles: Sequence[int] = ANGLES) -> Quality:
 
 
 def product_reader() -> Reader:
-    """Return the product's own way from a document's bytes to a response."""
+    """Return the function with which the product makes a response from a document's bytes."""
     from photo_worker.ocr.reader import read_document
 
     return read_document
@@ -200,7 +200,7 @@ def run(*, angles: Sequence[int] = ANGLES) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """Return the lines to show: every bar, and the two worst documents."""
+    """Return the lines to show: every threshold, and the two worst documents."""
     lines = []
     for bar in result["bars"]:
         limit = f"{'at most ' if bar['at_most'] else ''}{bar['limit']}"
@@ -216,7 +216,7 @@ def table(result: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the measurement; the exit code is 1 where a bar is missed."""
+    """Run the measurement; return 1 if a threshold is missed."""
     parser = argparse.ArgumentParser(description="Measure text quality on the truth set and the fixtures.")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--pictures", type=Path, help="also draw the two worst documents of the truth set (HTML)")

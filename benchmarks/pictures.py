@@ -1,6 +1,6 @@
-"""What a reading missed and invented, drawn on the page: one HTML file, pictures included.
+"""Draw the words that OCR missed and invented on the page: one HTML file that includes the pictures.
 
-Beside each page stand the two texts, so that what people read is text and what they look at is a picture.
+The two texts are next to each page.
 """
 
 from __future__ import annotations

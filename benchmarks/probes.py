@@ -1,7 +1,7 @@
-"""What can be seen of a Textract emulator from outside: one question a promise, asked over the wire.
+"""Observe a Textract emulator from outside: one probe per promise, over the wire.
 
-Each answer is a few words that are the same every time, so that a table of them can be checked. They say
-what was seen; whether that is what Textract does is the mark before them.
+Each result is a few words that do not vary between runs, so that a table of them can be checked. They describe
+the observation; the mark before them tells whether Textract does the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.request import Request, urlopen
 from botocore.exceptions import BotoCoreError, ClientError
 
 DEADLINE_SECONDS = 60
-# Long enough for a message that is on its way, short enough to wait for one that never comes.
+# Long enough for a message in transit, short enough to wait for one that never arrives.
 MESSAGE_SECONDS = 8
 KEPT, BROKEN = "yes", "no"
 ROLE = "arn:aws:iam::000000000000:role/textract"
@@ -29,13 +29,13 @@ Seen = tuple[bool, str]
 
 @dataclass
 class Target:
-    """An emulator under comparison, its S3, SNS and SQS, and documents to ask about."""
+    """An emulator under comparison, its S3, SNS and SQS, and documents for the probes."""
 
     url: str
     clients: Callable[[str, str], Any]
     """Makes a client for a service's name and an emulator's address."""
     restart: Callable[[], str]
-    """Ends the emulator, starts it again with what it keeps, and returns its address."""
+    """Stops the emulator, starts it again with its stored data, and returns its address."""
     page: bytes
     word: str
     bucket: str = ""
@@ -54,7 +54,7 @@ class Target:
         return {"S3Object": {"Bucket": self.bucket, "Name": key}}
 
     def post(self, path: str, body: bytes, **headers: str) -> tuple[int, str, bytes]:
-        """Send what no client would, signed in form; return the status, the content type and the body."""
+        """Send a request that no client would, with a well-formed signature; return status, content type and body."""
         signed = (
             "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/textract/aws4_request,"
             " SignedHeaders=host;x-amz-date, Signature=0123456789abcdef"
@@ -82,7 +82,7 @@ def done(target: Target, job: str, operation: str = "get_document_text_detection
 
 
 def refused(call: Callable[[], Any], code: str) -> Seen:
-    """Say whether a call is refused with a code, or what else happens."""
+    """Return whether a call is refused with this code, or what else happens."""
     try:
         call()
     except ClientError as error:
@@ -165,7 +165,7 @@ def token_reused(target: Target) -> Seen:
 
 
 def begins_in_progress(target: Target) -> Seen:
-    # Different bytes, so that nothing can be known of the document.
+    # New bytes, so that no cache has the document.
     content = target.page + uuid.uuid4().bytes
     job = target.textract.start_document_text_detection(DocumentLocation=target.store("new.png", content))["JobId"]
     status = target.textract.get_document_text_detection(JobId=job)["JobStatus"]
@@ -216,7 +216,7 @@ def output(target: Target) -> Seen:
 
 
 def told(target: Target, operation: str, **more: Any) -> Seen:
-    """Start a job with a topic and say what arrives in a queue behind it."""
+    """Start a job with a topic and return what arrives in a queue subscribed to it."""
     sns, sqs = target.clients("sns", target.url), target.clients("sqs", target.url)
     name = f"compared-{uuid.uuid4().hex}"
     topic = sns.create_topic(Name=name)["TopicArn"]
@@ -293,13 +293,13 @@ PROBES: dict[str, Callable[[Target], Seen]] = {
     "`OutputConfig` writes the result to S3": output,
     "SNS hears of a finished text detection, with its `JobTag`": told_of_text,
     "SNS hears of a finished analysis, with its `JobTag`": told_of_analysis,
-    # The last, since the emulator has another address after it.
+    # Runs last, as the emulator has another address afterwards.
     "Jobs survive a restart": survives,
 }
 
 
 def ask(target: Target) -> dict[str, str]:
-    """Ask everything, and return for each promise what was seen, with its mark."""
+    """Run all probes; return the observation with its mark for each promise."""
     seen = {}
     for promise, probe in PROBES.items():
         kept, words = probe(target)

@@ -1,9 +1,9 @@
-"""The replay gate over 200 histories, against the SDK's Replayer alone on the same files.
+"""The replay gate over 200 histories, compared with the SDK's Replayer alone on the same files.
 
-Both are processes of their own, and both begin with the interpreter. The Replayer reads the files
-and replays them, sandboxed, and does nothing else: it does not look at the files before, notices no
-drift, and would not come back from a broken one. What is replayed are the committed histories, each
-as many times as it takes, under run ids of their own.
+Both are separate processes, measured from the start of the interpreter. The Replayer reads the files
+and replays them, sandboxed, and does nothing else: it does not check the files first, detects no
+drift, and would not recover from a broken one. The input is copies of the committed histories, each
+with its own run id.
 
 The gate replays each history twice, under two orders of sets. Measured in full on two cores it took
 1.37 to 1.55 times as long as the Replayer, which leaves a part of the second core idle, and 2.17 times
@@ -38,7 +38,7 @@ ROUNDS = 3
 # The worst round that was measured, and a tenth.
 RATIO_BAR = 1.7
 SECONDS_BAR = 60.0
-# A runner of a CI service has several times that.
+# CI runners have several times that.
 MEMORY_BAR_MB = 1024
 
 BARE = """
@@ -71,7 +71,7 @@ os._exit(0)
 
 
 def originals() -> list[Path]:
-    """Return the committed histories; raises ``RuntimeError`` where there are none."""
+    """Return the committed histories; raises ``RuntimeError`` if there are none."""
     found = [path for path in sorted(HISTORIES.rglob("*.json")) if not path.name.endswith(".provenance.json")]
     if not found:
         raise RuntimeError(f"there are no histories in {HISTORIES}")
@@ -79,10 +79,10 @@ def originals() -> list[Path]:
 
 
 def copies(folder: Path, count: int) -> int:
-    """Fill ``folder`` with ``count`` histories, each with a run id of its own; return their bytes.
+    """Fill ``folder`` with ``count`` histories, each with its own run id; return their size in bytes.
 
-    What lies beside the committed ones, such as the list of drift that is allowed, lies beside these as well: the gate
-    finds the same there. ``count`` is at least their number, or an entry of that list would match nothing.
+    Files next to the committed ones, such as the list of allowed drift, are copied too, for the gate to find them.
+    ``count`` is at least the number of committed histories, or an entry of that list would match nothing.
     """
     size = 0
     folder.mkdir(parents=True)
@@ -105,7 +105,7 @@ def copies(folder: Path, count: int) -> int:
 
 
 class _Peak:
-    """Samples the memory of a process and its children until it ends; pages they share count in each."""
+    """Samples the memory of a process and its children until it ends; shared pages count in each."""
 
     def __init__(self, pid: int) -> None:
         self.bytes = 0
@@ -128,7 +128,7 @@ class _Peak:
 
 
 def timed(arguments: Sequence[str]) -> tuple[float, int, str]:
-    """Run a program; return its seconds, its peak memory in bytes and what it printed. Raises where it fails."""
+    """Run a program; return its seconds, its peak memory in bytes and its output. Raises if it fails."""
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
@@ -153,7 +153,7 @@ def _gate(folder: Path, count: int, *options: str) -> tuple[float, int]:
 def run(*, count: int = COUNT, rounds: int = ROUNDS) -> dict[str, Any]:
     """Run all in turn, ``rounds`` times; return medians, ratios and the memory.
 
-    Each committed history is among the ``count``, or all of them where there are more.
+    The ``count`` histories include each committed one; if there are more of those, all of them are used.
     """
     count = max(count, len(originals()))
     bare, gate, alone, memory = [], [], [], {"bare": 0, "gate": 0}

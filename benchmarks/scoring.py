@@ -1,4 +1,4 @@
-"""How well one reading of a page agrees with another: words, characters, boxes.
+"""Measures of how well two readings of a page agree: words, characters, boxes.
 
 Pure functions over words and texts; nothing here opens a file or runs an engine. Boxes are
 ``(left, top, width, height)`` in ratios of the page, as in Textract's ``BoundingBox``.
@@ -16,14 +16,14 @@ from typing import Any
 
 Box = tuple[float, float, float, float]
 
-# Textract's own answers for one image at two dates differ by less than a hundredth of the page.
+# Textract's own responses for one image at two dates differ by less than a hundredth of the page.
 ALIGNED_WITHIN = 0.02
 ALIGNED_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Word:
-    """One word and where it stands."""
+    """One word and its box."""
 
     text: str
     box: Box
@@ -48,12 +48,12 @@ class Overlap:
 
     @property
     def recall(self) -> float:
-        """Share of the expected words that were found; 1 where none was expected."""
+        """Share of the expected words that were found; 1 if none was expected."""
         return self.matched / self.expected if self.expected else 1.0
 
     @property
     def precision(self) -> float:
-        """Share of the found words that were expected; 1 where none was found."""
+        """Share of the found words that were expected; 1 if none was found."""
         return self.matched / self.found if self.found else 1.0
 
 
@@ -61,8 +61,8 @@ class Overlap:
 class Alignment:
     """Overlaps of the boxes of words that two readings have in common.
 
-    ``ious`` is empty where the two readings do not speak of the same frame (a cropped or
-    re-rendered original): there, a box overlap would measure the crop and not the reader.
+    ``ious`` is empty if the two readings do not have the same frame (a cropped or
+    re-rendered original): a box overlap would measure the crop and not the reader then.
     """
 
     ious: tuple[float, ...]
@@ -93,15 +93,15 @@ def lines_of(response: Mapping[str, Any]) -> list[str]:
 
 
 def fold(text: str) -> str:
-    """Make a text comparable: composed characters, no case.
+    """Normalise a text for comparison: composed characters, no case.
 
-    Compatibility forms stay apart on purpose: a half sign read as ``1/2`` is another text.
+    Compatibility forms are kept on purpose: a half sign read as ``1/2`` is another text.
     """
     return unicodedata.normalize("NFC", text).casefold()
 
 
 def word_overlap(expected: Iterable[str], found: Iterable[str]) -> Overlap:
-    """Compare two bags of words without regard to case and order."""
+    """Compare two multisets of words, ignoring case and order."""
     want, have = Counter(map(fold, expected)), Counter(map(fold, found))
     return Overlap((want & have).total(), want.total(), have.total())
 
@@ -133,7 +133,7 @@ def edit_distance(first: str, second: str) -> int:
 
 
 def character_error_rate(expected: str, found: str) -> float:
-    """Return edits per expected character, case kept; 0 where both are empty."""
+    """Return edits per expected character, case-sensitive; 0 if both are empty."""
     expected, found = unicodedata.normalize("NFC", expected), unicodedata.normalize("NFC", found)
     if not expected:
         return float(bool(found))
@@ -144,7 +144,7 @@ def row_order(words: Sequence[Word]) -> list[Word]:
     """Sort words into rows from top to bottom, each from left to right.
 
     The order depends on the boxes alone, so that two readings of a page can be compared
-    without the order in which each tells its lines. Made for upright pages.
+    independently of the order of their lines. Made for upright pages.
     """
     rows: list[list[Word]] = []
     for word in sorted(words, key=lambda each: (each.centre[1], each.centre[0])):
@@ -159,21 +159,21 @@ def row_order(words: Sequence[Word]) -> list[Word]:
 
 
 def row_order_text(words: Sequence[Word]) -> str:
-    """Return a reading's words in row order, in composed characters."""
+    """Return the text of a reading's words in row order, in composed characters."""
     return unicodedata.normalize("NFC", " ".join(word.text for word in row_order(words)))
 
 
 def row_order_cer(expected: Sequence[Word], found: Sequence[Word]) -> float:
-    """Return the character error rate after both readings are put into row order."""
+    """Return the character error rate of the two readings after sorting both into row order."""
     return character_error_rate(row_order_text(expected), row_order_text(found))
 
 
 def reading_order_error(expected: Sequence[Word], found: Sequence[Word]) -> float:
-    """Return the share of neighbours that a reader tells in another order: from 0 to 1.
+    """Return the share of neighbouring words that ``found`` has in another order, from 0 to 1.
 
-    Equal words of both readings are paired by place, as in ``align``. Of each two of them that follow one another in
-    ``expected``, it counts whether the first also comes before the second in ``found``: characters that were read
-    wrongly, and words that were missed, do not count. 0 where fewer than two words are paired.
+    Equal words of both readings are paired by position, as in ``align``. A pair of neighbours in ``expected`` counts
+    if the first does not come before the second in ``found``; misread characters and missed words do not count.
+    0 if fewer than two words are paired.
     """
     places = {id(word): place for place, word in enumerate(found)}
     order = [places[id(other)] for _, other in _pair(expected, found)]
@@ -181,7 +181,7 @@ def reading_order_error(expected: Sequence[Word], found: Sequence[Word]) -> floa
 
 
 def unpaired(expected: Sequence[Word], found: Sequence[Word]) -> tuple[list[Word], list[Word]]:
-    """Return the words that were missed, and those that were invented: all that ``align`` finds no partner for."""
+    """Return the missed and the invented words: those for which ``align`` finds no partner."""
     pairs = _pair(expected, found)
     ours, theirs = {id(word) for word, _ in pairs}, {id(word) for _, word in pairs}
     return [w for w in expected if id(w) not in ours], [w for w in found if id(w) not in theirs]
@@ -198,10 +198,10 @@ def box_iou(first: Box, second: Box) -> float:
 
 
 def align(expected: Sequence[Word], found: Sequence[Word]) -> Alignment:
-    """Pair equal words of two readings and overlap the boxes of those that agree on a frame.
+    """Pair equal words of two readings, and compute the IoU of the boxes of pairs with a common offset.
 
-    Of a word that stands in several places, the nearest places are paired first. The largest
-    group of pairs with one common offset counts; where that offset is further than
+    If a word occurs several times, the nearest occurrences are paired first. The largest
+    group of pairs with one common offset counts; if that offset is more than
     ``ALIGNED_WITHIN`` of the page, or the group has less than ``ALIGNED_SHARE`` of the pairs,
     the readings have no frame in common and no box is compared.
     """

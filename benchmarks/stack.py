@@ -1,9 +1,9 @@
-"""How long a cold `photo-worker up` takes, against the slowest of its services started alone and bare.
+"""The time of a cold `photo-worker up`, compared with the slowest of its services started alone and bare.
 
-Bare means: the service's own command and nothing of this project around it, timed from its start
-to its first successful round trip, with the client that makes it already imported. `up` is timed
-as its user sees it, interpreter, imports, migrations and all. Both start from nothing, in turn, in one run.
-The other commands are timed on the stack that this leaves.
+Bare means the service's own command without this project, timed from its start to its first
+successful round trip, with the client already imported. `up` is timed as users see it, including the
+interpreter, imports and migrations. Both start without data, in turn, in one run. The other commands
+are timed on the stack that this leaves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 
 BAR = 2.0
-# Seconds as a user waits for them, on an idle machine with two cores.
+# The seconds that a user waits, on an idle machine with two cores.
 SECONDS_BARS = {"up_cold": 5.0, "up_warm": 2.5, "status": 0.2, "reset": 2.0}
 _TIMEOUT_SECONDS = 120.0
 _STEPS = ("up_cold", "reset", "status", "down", "up_warm")
@@ -64,7 +64,7 @@ def measure(rounds: int = 3) -> dict[str, Any]:
 
 def _in_new_home(action: Any) -> Any:
     home = Path(tempfile.mkdtemp(prefix="pw-bench-"))
-    # Root's Postgres has to pass through; otherwise its data would be kept elsewhere.
+    # Postgres, which root starts as another user, must be able to traverse it; otherwise its data would be elsewhere.
     home.chmod(0o711)
     try:
         return action(home)
@@ -117,7 +117,7 @@ def _spawn(plan: ServicePlan, argv: list[str]) -> subprocess.Popen[bytes]:
 
 
 def _use_all(home: Path) -> dict[str, float]:
-    """Return the seconds that each command of ``_STEPS`` takes, as its user sees it."""
+    """Return the seconds that each command of ``_STEPS`` takes for its user."""
     stack = Stack(home, "bench")
     environment = {**os.environ, "PHOTO_WORKER_HOME": str(home)}
 

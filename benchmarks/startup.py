@@ -1,4 +1,4 @@
-"""How long `photo-worker --help` takes, against an interpreter that does nothing."""
+"""The time of `photo-worker --help`, compared with an interpreter that does nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 ROUNDS = 15
-# 300 ms where the bare interpreter takes 20.
+# 300 ms if the bare interpreter takes 20.
 BAR = 15.0
 
 

@@ -1,14 +1,13 @@
-"""Compare tables with those of recorded answers of the real Textract: found or not, cells, spans, roles.
+"""Compare tables with those in recorded responses of the real Textract: detection, cells, spans, roles.
 
     python -m benchmarks.table_quality --words both --json .reports/table-quality.json
 
-``recorded`` takes Textract's own words, so that only the analysis is measured; ``own`` reads the page with
-the project's engine first. Needs the truth set, which is not part of this repository; ``--short`` only sees that it
-works, with a page that is drawn here. A table is found where its box overlaps the service's by half of what
-both cover. Cells of tables that were found are compared as
-(row, column, text), the text in letters and digits alone; where the service saw a row or a column more
-at the beginning, one shift for the whole table brings them together. Cells of tables that were not found, or that
-the service has not, count as missed and as too many.
+``recorded`` uses Textract's own words, so that only the analysis is measured; ``own`` reads the page with the
+project's OCR engine first. Needs the truth set, which is not part of this repository; ``--short`` only tests that it
+works, on a page that is drawn here. A table is found if the IoU of its box and the service's is at least one
+half. Cells of found tables are compared as (row, column, text), the text as letters and digits alone; if the
+service has one more row or column at the beginning, one shift for the whole table aligns them. Cells of tables
+that were not found count as missed, and those of tables that the service does not have as surplus.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from benchmarks.analysis_quality import with_own_words, with_recorded_words
 from benchmarks.documents import truth_documents
 from benchmarks.scoring import Overlap, box_iou
 
-# Two tables are the same where they share this much of what both cover.
+# Two tables are the same if the IoU of their boxes is at least this.
 SAME = 0.5
 
-# How many rows and columns a table may begin earlier or later than the service's.
+# By how many rows and columns the start of a table may differ from the service's.
 _SHIFT = 2
 
 _NOTHING = Overlap()
@@ -38,7 +37,7 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class FoundTable:
-    """A table of an answer: texts and roles by (row, column), spans as (row, column, rows, columns)."""
+    """A table of a response: texts and roles by (row, column), spans as (row, column, rows, columns)."""
 
     box: tuple[float, float, float, float]
     texts: Mapping[Place, str]
@@ -50,7 +49,7 @@ class FoundTable:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Counts of one document; add them to pool documents. ``kinds`` and ``titles`` are of tables found by both."""
+    """Counts of one document; add them to pool documents. ``kinds`` and ``titles`` count tables found by both."""
 
     tables: Overlap = _NOTHING
     cells: Overlap = _NOTHING
@@ -70,7 +69,7 @@ class Agreement:
         )
 
     def measures(self) -> dict[str, float]:
-        """Return shares of 0 to 1; 1 where there is nothing to agree on."""
+        """Return shares from 0 to 1; 1 if there is nothing to agree on."""
         return {
             "tables found": self.tables.recall,
             "tables right": self.tables.precision,
@@ -83,14 +82,14 @@ class Agreement:
 
 
 def f1(overlap: Overlap) -> float:
-    """Return the harmonic mean of recall and precision; 1 where nothing was expected and nothing found."""
+    """Return the harmonic mean of recall and precision; 1 if nothing was expected and nothing found."""
     if not overlap.expected and not overlap.found:
         return 1.0
     return 2 * overlap.matched / (overlap.expected + overlap.found)
 
 
 def tables_of(blocks: Iterable[Block]) -> list[FoundTable]:
-    """Return the tables of an answer in its order."""
+    """Return the tables of a response in its order."""
     by_id = {block["Id"]: block for block in blocks}
     return [_table(block, by_id) for block in by_id.values() if block["BlockType"] == "TABLE"]
 
@@ -128,7 +127,7 @@ def _plain(text: str) -> str:
 
 
 def compare(truth: Sequence[Block], answer: Sequence[Block]) -> Agreement:
-    """Compare the tables of two answers for one page."""
+    """Compare the tables of two responses for one page."""
     expected, found = tables_of(truth), tables_of(answer)
     pairs = _pairs(expected, found)
     total = Agreement(
@@ -159,9 +158,9 @@ def _pairs(expected: Sequence[FoundTable], found: Sequence[FoundTable]) -> list[
 
 
 def _agreement(expected: FoundTable, found: FoundTable) -> Agreement:
-    """Count what two tables have in common; what each has by itself is counted already."""
+    """Count what two tables have in common; the counts of each table alone are added elsewhere."""
     shifts = [(down, right) for down in range(-_SHIFT, _SHIFT + 1) for right in range(-_SHIFT, _SHIFT + 1)]
-    # The least shift of those that bring as many cells together.
+    # Of the shifts that align most cells, the smallest.
     down, right = max(
         shifts, key=lambda shift: (len(_moved(found.texts, shift) & set(expected.texts.items())), -sum(map(abs, shift)))
     )
@@ -182,7 +181,7 @@ def _moved(values: Mapping[Place, str], shift: tuple[int, int]) -> set[tuple[Pla
 
 
 def main(arguments: list[str] | None = None) -> int:
-    # Answers of DetectDocumentText say nothing of tables, and neither do recordings without any analysis.
+    # Responses of DetectDocumentText have no tables, and neither have recordings without analysis.
     documents = [
         each
         for each in truth_documents()

@@ -1,8 +1,8 @@
-"""Jobs a second with the ``recorded`` backend, against the least that such jobs could cost.
+"""Jobs per second with the ``recorded`` backend, compared with the least that such jobs could cost.
 
-The floor is a workflow of three bare activities that make the same S3 and Postgres calls by hand,
+The floor is a workflow of three minimal activities that make the same S3 and Postgres calls directly,
 with plain dictionaries, on the same server and with the same worker settings. The no-op workflow has
-three activities that do nothing: what Temporal itself costs here.
+three activities that do nothing, which measures the cost of Temporal itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BAR = 0.9
 
 
 def floor_activities(s3: Any, pool: Any, bucket: str, recorded: Path) -> list[Callable[..., Any]]:
-    """Return the by-hand steps: the statements and requests of the product, and nothing else."""
+    """Return the floor's activities: the statements and requests of the product, and nothing else."""
     running = (
         "INSERT INTO recipes (id, s3_raw_bucket, s3_raw_key, content_sha256, status)"
         " VALUES (%s, %s, %s, %s, 'running') ON CONFLICT (id) DO UPDATE"
@@ -83,7 +83,7 @@ def floor_activities(s3: Any, pool: Any, bucket: str, recorded: Path) -> list[Ca
 
 
 async def _rate(start: Callable[[str, str], Awaitable[Any]], queue: str, jobs: int) -> float:
-    """Start all jobs at once and return how many end a second."""
+    """Start all jobs at once and return how many complete per second."""
     began = time.perf_counter()
     await asyncio.gather(*(start(str(uuid4()), queue) for _ in range(jobs)))
     return jobs / (time.perf_counter() - began)
@@ -163,7 +163,7 @@ async def measure(variables: dict[str, str], *, jobs: int = JOBS, rounds: int = 
 
 
 def run(variables: dict[str, str], *, jobs: int = JOBS, rounds: int = ROUNDS) -> dict[str, Any]:
-    """Measure on a stack that runs, whose variables are in the process environment already."""
+    """Measure on a running stack whose variables are in the process environment already."""
     return asyncio.run(
         measure(
             variables

@@ -1,6 +1,6 @@
-"""Say which files hold what may not be committed: machine paths, registry hosts, moving tags, long modules.
+"""Report files with content that must not be committed: machine paths, registry hosts, moving tags, long modules.
 
-python scripts/check_committed.py      prints FILE:LINE: REASON; exits 1 where there is any
+python scripts/check_committed.py      prints FILE:LINE: REASON; exits 1 if there is any
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LINE_RULES = (
 
 def files(root: Path) -> Iterator[Path]:
     """Yield what git tracks or would add, without what it ignores."""
-    # A checkout may belong to another user, as in a container; only its list of files is read.
+    # A checkout may belong to another user, as in a container; git reads only its list of files.
     command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=root, check=True, capture_output=True).stdout
     for name in sorted(set(listed.decode().split("\0")) - {""}):
@@ -64,7 +64,7 @@ def problems(root: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print the problems and exit with 1 where there are any."""
+    """Print the problems; exit with 1 if there are any."""
     found = list(problems(ROOT))
     print("\n".join(found) if found else "nothing that may not be committed")
     sys.exit(1 if found else 0)

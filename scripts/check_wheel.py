@@ -1,4 +1,4 @@
-"""Check a built wheel, run by an interpreter that has it installed: what it holds, and that it is the one imported."""
+"""Check a built wheel with an interpreter that has it installed: its contents, and that it is what is imported."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ NEEDED = (
     "photo_worker/storage/migrations/env.py",
     "photo_worker/storage/migrations/schema.sql",
 )
-# What `demo` processes where there is no checkout, and what that may cost.
+# What `demo` processes outside of a checkout, and its limit of size.
 PHOTOS = "photo_worker/devkit/photos/"
 MOST_PHOTO_BYTES = 1_200_000
-# The worker's own modules: they have to load with requirements.txt alone, without any extra.
+# The worker's own modules: they must be importable with requirements.txt alone, without any extra.
 WORKER = ("photo_worker.cli", "photo_worker.config", "photo_worker.bootstrap", "photo_worker.worker")
 
 
 def problems(wheel: Path, version: str) -> list[str]:
-    """Say what is wrong with the wheel's contents."""
+    """Return what is wrong with the wheel's contents."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         photos = {entry.filename: entry.compress_size for entry in archive.infolist() if PHOTOS in entry.filename}
@@ -63,7 +63,7 @@ def demo_problems() -> list[str]:
 
 
 def main() -> None:
-    """Exit with 1 and the list of problems where there are any."""
+    """Exit with 1 and the list of problems if there are any."""
     import photo_worker
 
     found = problems(Path(sys.argv[1]), photo_worker.__version__)

@@ -7,7 +7,7 @@
 
 The development file is resolved first and constrains the others, so that a package
 has one version in all of them: the worker runs with what the tests ran with. The clients'
-file and SeaweedFS' are resolved alone: the programs in them need nothing of the project.
+file and SeaweedFS' are resolved separately: their programs need nothing of the project.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ SOURCES: dict[str, list[str]] = {
     "requirements-build.txt": ["--group", "build"],
     "requirements-clients.txt": ["--group", "clients"],
     "requirements-seaweedfs.txt": ["--group", "seaweedfs"],
-    # boto3, all that it asks for, is in the development environment.
+    # boto3, its only dependency, is in the development environment.
     SOURCE_BUILT: ["--group", "localstack-client", "--no-deps"],
 }
 ALONE = {DEVELOPMENT, "requirements-clients.txt", "requirements-seaweedfs.txt"}
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 # glibc 2.36 is Debian 12's.
 PLATFORMS = ["x86_64-manylinux_2_36", "aarch64-manylinux_2_36", "aarch64-apple-darwin", "x86_64-apple-darwin"]
-# The newest onnxruntime asks for macOS 14.
+# The newest onnxruntime requires macOS 14.
 MACOS = "14.0"
 # onnxruntime's last release for Intel Macs, 1.23, is older than Python 3.14.
 KNOWN_GAPS = {("x86_64-apple-darwin", "3.14", DEVELOPMENT), ("x86_64-apple-darwin", "3.14", "requirements-devkit.txt")}
@@ -64,7 +64,7 @@ def compile_file(name: str, upgrades: list[str]) -> None:
 
 
 def check_wheels() -> int:
-    """Print where a pinned release has no wheel; return how many unexpected gaps there are."""
+    """Print the platforms for which a pinned release has no wheel; return the number of unexpected gaps."""
     unexpected = 0
     for name in SOURCES.keys() - {SOURCE_BUILT}:
         for platform in PLATFORMS:

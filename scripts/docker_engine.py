@@ -1,10 +1,10 @@
-"""A Docker engine for as long as a command runs: the one that answers, or one that is started and stopped again.
+"""Run a command with a Docker engine: the running one, or one that is started for it and stopped again.
 
-    python -m scripts.docker_engine -- docker info        run a command beside an engine
+    python -m scripts.docker_engine -- docker info        run a command with an engine
     python -m scripts.docker_engine --install -- ...      install what is missing first (Debian, as root)
 
-An engine is started as root alone, with the engine's own default directory, and never beside another one: two in
-one network undo each other's bridge. Exit codes: the command's; 3 where no engine can run here, with the reason.
+An engine is started only as root, with the engine's default directory, and never in addition to another one: two in
+one network undo each other's bridge. Exit codes: the command's; 3 if no engine can run here, with the reason.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 
 NO_ENGINE = 3
 SOCKET = Path("/var/run/docker.sock")
-# Debian's packages by the program that each is wanted for.
+# Debian's packages by the program that each provides.
 PACKAGES = {"dockerd": "docker.io", "docker": "docker.io", "iptables": "iptables", "mmdebstrap": "mmdebstrap"}
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
@@ -36,7 +36,7 @@ class NoEngine(Exception):
 
 
 def answering() -> str | None:
-    """Return the version of the engine that answers; None where none does."""
+    """Return the version of the running engine; None if none responds."""
     docker = shutil.which("docker")
     if docker is None:
         return None
@@ -54,13 +54,13 @@ def answering() -> str | None:
 
 
 def missing() -> list[str]:
-    """Return the programs that are not there, of those that an engine and the images need."""
+    """Return the missing ones of the programs that an engine and the images need."""
     folders = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     return [program for program in PACKAGES if shutil.which(program, path=folders) is None]
 
 
 def install() -> None:
-    """Install the Debian packages of what is missing, and say so; raises ``NoEngine`` where that cannot be."""
+    """Install the Debian packages of missing programs and print them; raises ``NoEngine`` if that is impossible."""
     packages = sorted({PACKAGES[program] for program in missing()})
     if not packages:
         return
@@ -78,7 +78,7 @@ def install() -> None:
 
 @contextmanager
 def engine() -> Iterator[str]:
-    """Yield the version of an engine that answers, started and stopped here where none did; raises ``NoEngine``."""
+    """Yield a running engine's version; start and stop one if none responds. Raises ``NoEngine``."""
     version = answering()
     if version is not None:
         yield version
@@ -103,7 +103,7 @@ def _started() -> Iterator[str]:
         work = Path(temporary)
         log = work / "log"
         with log.open("wb") as output:
-            # In a session of its own, so that a Ctrl-C reaches the containers' users before the engine.
+            # In its own session, so that a Ctrl-C reaches the programs that use containers before the engine.
             daemon = subprocess.Popen(
                 ["dockerd", "--exec-root", str(work / "exec"), "--pidfile", str(work / "pid")],
                 env={**os.environ, "PATH": folders},
@@ -133,7 +133,7 @@ def _wait(daemon: subprocess.Popen[bytes], log: Path) -> str:
 
 
 def _stop(daemon: subprocess.Popen[bytes]) -> None:
-    """Stop the engine, which stops the containers that it still runs."""
+    """Stop the engine, which stops its running containers."""
     with contextlib.suppress(ProcessLookupError):
         daemon.terminate()
     try:
@@ -144,12 +144,12 @@ def _stop(daemon: subprocess.Popen[bytes]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command beside an engine."""
+    """Run a command with an engine; return its exit code, or 3 if no engine can run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--install", action="store_true", help="install what is missing (Debian, as root)")
     parser.add_argument("command", nargs="+")
     chosen = parser.parse_args(arguments)
-    # SIGTERM ends the engine too.
+    # On SIGTERM the engine ends too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         if chosen.install:

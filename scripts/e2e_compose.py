@@ -1,13 +1,13 @@
 """Run the end-to-end tests on Compose, on a real engine: once with LocalStack's S3 and once with MinIO's.
 
     python -m scripts.e2e_compose                     what `nox -s e2e-compose` runs
-    python -m scripts.e2e_compose --s3 minio          one of the two; LocalStack's has what is about containers too
+    python -m scripts.e2e_compose --s3 minio          one of the two; LocalStack's includes the tests of containers
     python -m scripts.e2e_compose -- -k demo          arguments for pytest
 
-Starts an engine where none answers; pulls the images that are missing, or makes stand-ins of those that cannot
-be pulled; ends with what ran on what. Everything that it started is stopped again, the images stay. Where no engine
-can run it says `not run: ...`, also into the file that --not-run names, and ends with 0.
-Exit codes: 0, 1 where a test failed or an image is missing.
+Starts an engine if none responds; pulls missing images, or builds stand-ins for those that cannot be pulled;
+prints at the end which tests ran on which images. Everything that it started is stopped again, the images stay. If no
+engine can run it prints `not run: ...`, also to the file of --not-run, and exits with 0.
+Exit codes: 0, 1 if a test failed or an image is missing.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from scripts.standins.docker_cli import Docker, DockerError
 from scripts.standins.recipes import ROOT, NotMade, base_name
 
 S3_SERVERS = ("localstack", "minio")
-# On Compose and natively alike: the whole application, and what its store does.
+# Run on Compose and on the native stack: the whole application and its object store.
 TESTS = (
     "tests/e2e",
     "tests/integration/test_image_workflow.py",
     "tests/s3/test_behaviours.py",
     "tests/s3/test_table.py",
 )
-# Whatever else a store, a queue and a database must keep.
+# The other contracts of the store, the queue and the database.
 MORE_TESTS = (
     "tests/integration/test_idempotency.py",
     "tests/integration/test_orchestration.py",
     "tests/integration/storage/test_contracts.py::TestBotoObjectStore",
     "tests/integration/storage/test_contracts.py::TestBotoObjectStoreWithVersions",
 )
-# What is about the containers themselves, LocalStack's among them: once.
+# Tests of the containers themselves, including LocalStack's: run once.
 COMPOSE_TESTS = ("tests/compose/test_compose_commands.py::test_the_life_of_a_stack",)
 MORE_COMPOSE_TESTS = ("tests/compose", "tests/containers")
 _PULL_SECONDS = 600.0
-# The registry answered, and has no such image or does not give it.
+# The registry responded, and has no such image or denies it.
 _REFUSED = re.compile(r"not found|manifest unknown|denied|unauthorized", re.IGNORECASE)
 
 
@@ -65,7 +65,7 @@ class Ran:
 
 
 def pull_missing(docker: Docker, names: Sequence[str]) -> None:
-    """Pull the images that are not here. Where one finds no registry, the others are not asked for."""
+    """Pull missing images. If the registry of one cannot be reached, the others are not tried."""
     for name in names:
         if docker.image(name) is not None:
             continue
@@ -80,7 +80,7 @@ def pull_missing(docker: Docker, names: Sequence[str]) -> None:
 
 
 def obtain_images(docker: Docker, services: Sequence[str]) -> bool:
-    """Have the images of these services; say what could not be had."""
+    """Pull or build the images of these services; print those that failed, and return whether all exist."""
     names = image_names()
     pull_missing(
         docker, [*(names[service] for service in services if service not in {"textract", "worker"}), base_name()]
@@ -97,7 +97,7 @@ def obtain_images(docker: Docker, services: Sequence[str]) -> bool:
 
 
 def describe_images(docker: Docker, services: Sequence[str]) -> list[str]:
-    """Return a line for each image: what it is."""
+    """Return a line for each image that tells its origin."""
     lines = []
     for service in services:
         name = image_names()[service]
@@ -112,21 +112,21 @@ def describe_images(docker: Docker, services: Sequence[str]) -> list[str]:
 
 
 def run_tests(what: str, tests: Sequence[str], extra: Sequence[str], variables: Mapping[str, str]) -> Ran:
-    """Run pytest on some tests with more variables."""
+    """Run pytest on these tests with additional environment variables."""
     report = ROOT / ".reports" / f"e2e-compose-{what}.xml"
     report.parent.mkdir(exist_ok=True)
     report.unlink(missing_ok=True)
     print(f"\n-- {what}", flush=True)
     began = time.monotonic()
     command = [sys.executable, "-m", "pytest", "--numprocesses", "2", "--dist", "loadgroup", f"--junitxml={report}"]
-    # Whoever asks for the stack while another starts it waits for that.
+    # A test process that needs the stack waits while another one starts it.
     command.append("--timeout=300")
     code = subprocess.run([*command, *tests, *extra], cwd=ROOT, env={**os.environ, **variables}, check=False).returncode
     return Ran(what, code, time.monotonic() - began, counted(report))
 
 
 def counted(report: Path) -> str:
-    """Return how many tests a report of pytest's has, and how they ended."""
+    """Return the number of tests in a pytest report by outcome, as text."""
     if not report.exists():
         return "no report"
     suite = ET.parse(report).getroot().find("testsuite")  # noqa: S314 - pytest wrote it a moment ago
@@ -139,7 +139,7 @@ def counted(report: Path) -> str:
 
 
 def run_all(version: str, servers: Sequence[str], extra: Sequence[str], *, prepare_only: bool, brief: bool) -> int:
-    """Get the images, run the tests on each S3 server, and print what ran on what."""
+    """Obtain the images, run the tests on each S3 server, and print which tests ran on which images."""
     docker = Docker()
     services = ["temporal", "postgres", "aws", "textract", "worker", *(["s3"] if "minio" in servers else [])]
     began = time.monotonic()
@@ -154,7 +154,7 @@ def run_all(version: str, servers: Sequence[str], extra: Sequence[str], *, prepa
         for server in servers
     ]
     if "localstack" in servers:
-        # It has no wheel, so that it is no part of the environment; without it, what needs it is skipped.
+        # It has no wheel and therefore is not in the environment; tests that need it are skipped without it.
         subprocess.run([sys.executable, "scripts/make_test_tools.py", "localstack-client"], cwd=ROOT, check=False)
         client = next((ROOT / ".nox" / "localstack-client").glob("lib/python*/site-packages"), "")
         runs.append(
@@ -164,12 +164,12 @@ def run_all(version: str, servers: Sequence[str], extra: Sequence[str], *, prepa
     print("\n".join(describe_images(docker, services)))
     for run in runs:
         print(f"{run.what}: {run.counts} in {run.seconds:.0f} s")
-    # 5: pytest was asked, by -k, for none of these.
+    # 5: pytest's -k selected none of these.
     return 0 if all(run.code in {0, 5} for run in runs) and any(run.code == 0 for run in runs) else 1
 
 
 def main() -> int:
-    """Parse the options and run."""
+    """Parse the options and run; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--s3",
@@ -183,7 +183,7 @@ def main() -> int:
     parser.add_argument("--not-run", type=Path, metavar="FILE", help="where to write why nothing could run")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     chosen = parser.parse_args()
-    # An engine that was started here is stopped however this ends.
+    # An engine that was started here is stopped in any case.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         if chosen.install:

@@ -1,7 +1,7 @@
-"""What the recipe photos say and how each is spoiled: data for ``make_fixtures.py``.
+"""The texts of the recipe photos and the degradation of each: data for ``make_fixtures.py``.
 
 The recipes are written for this project. Every line of text is one row on the photo, in the
-order in which a person reads it.
+reading order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Cell = tuple[str, str]
 
 @dataclass(frozen=True)
 class Recipe:
-    """The text of one card. Columns and forms use the fields in their own way."""
+    """The text of one card. Column layouts and forms interpret the fields differently."""
 
     title: str
     note: str

@@ -1,4 +1,4 @@
-"""The type faces of the fixtures: where they come from and how they are found.
+"""The type faces of the fixtures: their sources, and how to find their files.
 
 They are not part of the repository. All are published under the SIL Open Font License 1.1,
 which sets no condition on documents made with a font.
@@ -22,7 +22,7 @@ LICENCE = "OFL-1.1"
 class Face:
     """One type face: its package's version and the sha256 of the files that are used.
 
-    ``scale`` makes faces with small letters as tall as the others.
+    ``scale`` enlarges faces with small letters to the height of the others.
     """
 
     version: str
@@ -73,11 +73,11 @@ FACES = {
 
 
 class FontsMissing(Exception):
-    """A font file is not there, or is another release of it."""
+    """A font file is missing or is of another release."""
 
 
 class FontShelf:
-    """Finds the font files below some folders, by name and content."""
+    """Finds the font files below some directories, by name and content."""
 
     def __init__(self, folders: Iterable[Path]) -> None:
         self._folders = tuple(folders)
@@ -90,7 +90,7 @@ class FontShelf:
         bold = self._file(name, 700, face.bold) if face.bold else regular
 
         def at(size: int, heavy: bool) -> ImageFont.FreeTypeFont:
-            # The basic layout is always built in, so the glyphs stand the same with or without Raqm.
+            # The basic layout is always built in, so that the glyphs are placed the same with and without Raqm.
             return ImageFont.truetype(
                 bold if heavy else regular, round(size * face.scale), layout_engine=ImageFont.Layout.BASIC
             )

@@ -23,7 +23,7 @@ from scripts.fixture_cards import Camera, Card
 INK = (44, 40, 46)
 PAPER = (246, 242, 231)
 TABLE = (122, 96, 74)
-# A PDF carries the time of its making; a fixed one keeps its bytes the same.
+# A PDF contains its creation time; a fixed one keeps its bytes the same.
 EPOCH = time.gmtime(0)
 
 Floats = NDArray[np.float32]
@@ -173,7 +173,7 @@ def _light(width: int, height: int, camera: Camera, random: np.random.RandomStat
 
 
 def _grain(width: int, height: int, strength: float, random: np.random.RandomState) -> Floats:
-    """Fibres of the paper: coarse clouds with a fine tooth on top."""
+    """Return the brightness of paper fibres: coarse noise with fine noise added."""
     clouds = random.normal(0, 1, (12, 12)).astype(np.float32)
     coarse = np.asarray(Image.fromarray(clouds).resize((width, height), Image.Resampling.BICUBIC))
     fine = random.normal(0, 1, (height // 2 + 1, width // 2 + 1)).astype(np.float32)
@@ -204,7 +204,7 @@ def _lay_on_table(card: Image.Image, camera: Camera, random: np.random.RandomSta
 
 
 def _perspective(seen: Sequence[tuple[float, float]], source: Sequence[tuple[float, float]]) -> tuple[float, ...]:
-    """Solve for the eight numbers with which Pillow maps a seen point to its source."""
+    """Return the eight coefficients with which Pillow maps a point of the output to its source."""
     rows, values = [], []
     for (x, y), (u, v) in zip(seen, source, strict=True):
         rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]

@@ -1,9 +1,9 @@
-"""Write every page of the documentation that is made from the program, its tests and its records.
+"""Write every page of the documentation that is generated from the program, its tests and its recordings.
 
     python -m scripts.generated_docs            write the pages
-    python -m scripts.generated_docs --check    end with 1 where one is not up to date
+    python -m scripts.generated_docs --check    exit with 1 if a page is not up to date
 
-Each page says what it is made from. Tests compare all of them with what this would write.
+Each page names its source. Tests compare all of them with the output of this script.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def texts() -> dict[Path, str]:
 
 
 def stale(made: Mapping[Path, str]) -> list[Path]:
-    """Return the pages that are missing or say something else, and what no command is behind."""
+    """Return the pages that are missing or out of date, and those of commands that no longer exist."""
     wrong = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     return sorted([*wrong, *(path for path in make_command_pages.PAGES.glob("*") if path not in made)])
 
 
 def mend(path: Path, made: Mapping[Path, str]) -> str:
-    """Write a page, or delete what no command is behind; return which."""
+    """Write a page, or delete it if its command no longer exists; return which was done."""
     if path not in made:
         path.unlink()
         return "deleted"
@@ -43,7 +43,7 @@ def mend(path: Path, made: Mapping[Path, str]) -> str:
 
 
 def main() -> int:
-    """Parse the options, and write or check."""
+    """Parse the options, and write or check; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; end with 1 where a page differs")
     check = parser.parse_args().check

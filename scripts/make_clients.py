@@ -1,10 +1,10 @@
-"""Make the environment of the programs that tests/clients and the benchmarks drive.
+"""Make the environment of the client programs that tests/clients and the benchmarks run.
 
     python scripts/make_clients.py [FOLDER]     default: .nox/client-programs
 
 It holds what requirements-clients.txt and tests/clients/node/package-lock.json pin: awscli, the
-Python readers of Textract's answers, moto's server, Node and the AWS SDK for it. Prints the folder.
-A second call finds nothing changed and does nothing.
+Python parsers of Textract responses, moto's server, Node and the AWS SDK for it. Prints the directory.
+A second call without changes does nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NODE_FILES = [ROOT / "tests" / "clients" / "node" / name for name in ("package.j
 
 
 def wanted() -> str:
-    """Return what an environment made now would be recorded as."""
+    """Return the record of an environment that is made now, to compare with the stored one."""
     digest = hashlib.sha256(sys.version.encode())
     for path in (REQUIREMENTS, *NODE_FILES):
         digest.update(path.read_bytes())
@@ -31,7 +31,7 @@ def wanted() -> str:
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **variables: str) -> str:
-    """Run a program and return what it prints; end this one where it fails, with what it said."""
+    """Run a program and return its output; if it fails, exit with its error output."""
     done = subprocess.run(
         command, cwd=cwd, env={**os.environ, **variables}, text=True, capture_output=True, check=False
     )
@@ -41,7 +41,7 @@ def run(*command: str | Path, cwd: Path = ROOT, **variables: str) -> str:
 
 
 def install(python: Path) -> None:
-    """Install what is pinned for another interpreter: by uv, or by pip, which reads pip's configuration files."""
+    """Install the pinned packages for another interpreter, with uv, or with pip and its configuration files."""
     pinned = ("--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", REQUIREMENTS)
     uv: tuple[str | Path, ...] = ("uv", "pip", "install", "--python", python)
     pip: tuple[str | Path, ...] = ("pip", "--python", python, "install", "--no-input")
@@ -56,9 +56,9 @@ def install(python: Path) -> None:
 
 
 def make(folder: Path) -> None:
-    """Make the environment in a folder, or leave it where it is as wanted.
+    """Make the environment in a directory, or leave it as it is if it is up to date.
 
-    Scripts in npm packages do not run, and nothing is built: what is installed is what was hashed.
+    Scripts of npm packages do not run and nothing is built, so that exactly the hashed files are installed.
     """
     marker = folder / "made-from.txt"
     if marker.is_file() and marker.read_text("utf-8") == wanted():
@@ -75,7 +75,7 @@ def make(folder: Path) -> None:
     project.mkdir()
     for file in NODE_FILES:
         shutil.copy(file, project)
-    # The wheel's own npm command is a link in Node's release, which a wheel cannot hold.
+    # In Node's release the npm command is a symbolic link, which a wheel cannot contain.
     npm = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     path = os.pathsep.join([str(wheel / "bin"), os.environ.get("PATH", os.defpath)])
     quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error")
@@ -85,7 +85,7 @@ def make(folder: Path) -> None:
 
 
 def main() -> None:
-    """Make the environment and print where it is."""
+    """Make the environment and print its path."""
     if len(sys.argv) > 2 or (len(sys.argv) == 2 and sys.argv[1].startswith("-")):
         sys.exit((__doc__ or "").strip())
     folder = Path(sys.argv[1]).absolute() if len(sys.argv) == 2 else DEFAULT

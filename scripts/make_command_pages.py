@@ -1,7 +1,7 @@
-"""Writes docs/reference/commands, one page a command, from the program and from scripts/command_facts.
+"""Write docs/reference/commands, one page per command, from the program and from scripts/command_facts.
 
-What a command is called and takes comes from the program. What it reads, writes, opens and starts stands in
-``scripts/command_facts/<command>.toml``, and an answer of its in ``<command>.json``; tests hold both to the program.
+Names and parameters come from the program. What a command reads, writes, opens and starts is in
+``scripts/command_facts/<command>.toml``, a recorded output in ``<command>.json``; tests compare both with the program.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _OTHER_FIELDS = frozenset({"open", "like", "examples", "failed"})
 
 @dataclass(frozen=True)
 class Named:
-    """A command and the words that call it."""
+    """A command with the words of its command line."""
 
     words: tuple[str, ...]
     command: click.Command
@@ -47,7 +47,7 @@ class Named:
 
     @property
     def slug(self) -> str:
-        """The name of its files, without an ending."""
+        """The name of its files, without suffix."""
         return "-".join(self.words)
 
     @property
@@ -57,31 +57,31 @@ class Named:
 
 @dataclass(frozen=True)
 class Facts:
-    """What no option tells of a command, its shared blocks merged in."""
+    """The facts of a command that its options do not show, merged with its shared blocks."""
 
     about: str
     ok: str
-    """When it ends with 0."""
+    """When the command exits with 0."""
     failed: str
-    """When it ends with 1 without an error, "" where it does not."""
+    """When the command exits with 1 without an error; "" if it never does."""
     reads: Mapping[str, str]
-    """Files by what they hold; so are ``writes``, whose names may have * within a name and ** over folders."""
+    """Files with their content, like ``writes``; names may have * within a name and ** over directories."""
     writes: Mapping[str, str]
     variables: tuple[str, ...]
     network: tuple[str, ...]
     processes: tuple[str, ...]
     errors: tuple[str, ...]
     text: str
-    """What it prints for people."""
+    """The text output."""
     open: tuple[str, ...]
-    """Keys of its JSON whose own keys depend on what is shown, as dotted paths."""
+    """Dotted paths of keys in its JSON whose own keys depend on the data."""
     like: str
-    """The command whose JSON it prints, "" for its own."""
+    """The command whose JSON format it prints; "" if it has its own."""
     examples: tuple[Mapping[str, str], ...]
 
 
 def commands() -> list[Named]:
-    """Return every command that does something, in the program's order; groups and hidden ones are none."""
+    """Return every command in the program's order, without groups and hidden commands."""
     return list(_walk(cli, click.Context(cli, info_name="photo-worker"), ()))
 
 
@@ -96,7 +96,7 @@ def _walk(command: click.Command, context: click.Context, words: tuple[str, ...]
 
 
 def facts_of(slug: str) -> Facts:
-    """Return a command's facts; raises ``ValueError`` for a field that there is not."""
+    """Return a command's facts; raises ``ValueError`` for an unknown field."""
     own = _load(slug)
     blocks = [_shared()["blocks"][name] for name in own.get("with", [])]
 
@@ -124,12 +124,12 @@ def facts_of(slug: str) -> Facts:
 
 
 def variables() -> dict[str, str]:
-    """Return what each variable means that a page may name."""
+    """Return the meaning of each environment variable that a page may name."""
     return dict(_shared()["variables"])
 
 
 def example(slug: str) -> str:
-    """Return a recorded answer of a command in JSON, "" where it has none."""
+    """Return the recorded JSON output of a command, "" if it has none."""
     return _read(FACTS / f"{slug}.json") or ""
 
 
@@ -293,7 +293,7 @@ def _message(code: str) -> str:
 
 
 def _mark(code: str) -> str:
-    """Mark what is always an option's or an argument's fault."""
+    """Return an error code, marked if only a wrong option or argument causes it."""
     kind = next(kind for kind in _tree(errors.PhotoWorkerError) if kind.code == code)
     return " (2)" if kind.wrong_use else ""
 

@@ -1,4 +1,4 @@
-"""Writes docs/reference/textract-conformance.md from the conformance suite. `nox -s docs` runs it; a test compares."""
+"""Write docs/reference/textract-conformance.md from the conformance suite. `nox -s docs` runs it; a test compares."""
 
 from __future__ import annotations
 

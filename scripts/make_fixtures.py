@@ -5,8 +5,8 @@
     python -m scripts.make_fixtures --record                       read photos that have no recording
     python -m scripts.make_fixtures --record --force               read every photo again
 
-The photos are bytes that tests know by their sha256, and another Pillow release may encode the
-same pixels to other bytes. So they are stored, and drawn again only to change them.
+Tests identify the photos by their sha256, and another Pillow release may encode the same pixels to
+other bytes. So the photos are stored, and drawn again only to change them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scripts.fixture_render import Photo, render
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png", "tif": "image/tiff", "pdf": "application/pdf"}
-# Tests pass the folder of the fonts in this variable, so that none has to be named on every run.
+# Tests pass the directory of the fonts in this variable, so that no run has to name it.
 FONTS_VARIABLE = "PHOTO_WORKER_FONTS"
 
 Reader = Callable[[bytes], Mapping[str, Any]]
@@ -35,7 +35,7 @@ Reader = Callable[[bytes], Mapping[str, Any]]
 
 
 def font_folders(named: list[Path]) -> list[Path]:
-    """Return the folders to look for fonts in: the named ones, else the variable's."""
+    """Return the directories to search for fonts: the named ones, else the variable's."""
     return named or [Path(part) for part in os.environ.get(FONTS_VARIABLE, "").split(os.pathsep) if part]
 
 
@@ -81,14 +81,14 @@ def read_index(folder: Path = FIXTURES) -> dict[str, Any]:
 
 
 def write_photos(folder: Path, shelf: FontShelf) -> None:
-    """Draw all photos into the folder and write the index over them."""
+    """Draw all photos into the directory and write their index."""
     (folder / "photos").mkdir(parents=True, exist_ok=True)
     entries = []
     for card, photo in draw(shelf):
         entries.append(entry(card, photo))
         (folder / entries[-1]["file"]).write_bytes(photo.content)
     if (folder / "index.json").exists():
-        # Only what an earlier index names is ours to remove.
+        # Remove only files that an earlier index names.
         for stale in {each["file"] for each in read_index(folder)["fixtures"]} - {each["file"] for each in entries}:
             (folder / stale).unlink(missing_ok=True)
     index = {"drawn_with": {"pillow": version("pillow"), "numpy": version("numpy")}, "fixtures": entries}
@@ -96,27 +96,27 @@ def write_photos(folder: Path, shelf: FontShelf) -> None:
 
 
 def check_photos(folder: Path, shelf: FontShelf) -> list[str]:
-    """Return what a new drawing would change, without writing."""
+    """Return the files that a new drawing would change, without writing."""
     stored = {each["name"]: each for each in read_index(folder)["fixtures"]}
     fresh = {card.name: entry(card, photo) for card, photo in draw(shelf)}
     return sorted(name for name in stored.keys() | fresh.keys() if stored.get(name) != fresh.get(name))
 
 
 def recording_path(folder: Path, sha256: str) -> Path:
-    """Return where the recorded OCR result of a document lies."""
+    """Return the path of a document's recorded OCR result."""
     return folder / "recorded" / f"{sha256}.json"
 
 
 def dump_recording(response: Mapping[str, Any]) -> str:
-    """Write a response in one line, in the order of its keys."""
+    """Return a response as one line of JSON, with its keys in their order."""
     return json.dumps(response, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def record(folder: Path, load: Callable[[], Reader], *, force: bool) -> list[str]:
-    """Read photos and store what was read; return their names.
+    """Read photos and store the results; return the photos' names.
 
     Photos that have a recording are left alone unless forced, and recordings whose photo is gone are
-    removed. ``load`` makes the reader and is only called where there is something to read.
+    removed. ``load`` makes the reader and is only called if there is something to read.
     """
     fixtures = read_index(folder)["fixtures"]
     recorded = folder / "recorded"
@@ -134,7 +134,7 @@ def record(folder: Path, load: Callable[[], Reader], *, force: bool) -> list[str
 
 
 def load_reader() -> Reader:
-    """Return the product's own OCR; drawing needs none, so it is loaded here alone."""
+    """Return the product's OCR; imported here, as drawing does not need it."""
     from photo_worker.ocr.reader import read_document
 
     return read_document

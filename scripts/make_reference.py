@@ -1,4 +1,4 @@
-"""Writes docs/reference from code and recorded histories. `nox -s docs` runs it; a test compares."""
+"""Write docs/reference from code and recorded histories. `nox -s docs` runs it; a test compares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes docs/reference/s3-behaviours.md from the table of tests/s3. `nox -s docs` runs it; a test compares."""
+"""Write docs/reference/s3-behaviours.md from the table of tests/s3. `nox -s docs` runs it; a test compares."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def servers() -> list[str]:
 
 
 def group(title: str, members: dict[str, Behaviour]) -> list[str]:
-    """Return one table with what its footnotes say."""
+    """Return one table with its footnotes."""
     notes: list[str] = []
     header = ["S3 does this", *(server.title for server in SERVERS.values()), "needed, since"]
     lines = [f"## {title}", "", f"| {' | '.join(header)} |", "| " + " | ".join("---" for _ in header) + " |"]
@@ -52,7 +52,7 @@ def group(title: str, members: dict[str, Behaviour]) -> list[str]:
 
 
 def port() -> list[str]:
-    """Return what of the worker's own contract does not hold."""
+    """Return a section with each server's exceptions from the worker's own contract."""
     lines = ["## The worker's own contract", ""]
     lines.append(
         "`tests/contracts/object_store.py` says what the worker expects of a store, and holds on all of them, save"

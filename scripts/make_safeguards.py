@@ -1,4 +1,4 @@
-"""Writes docs/reference/safeguards.md from the crash tests' table. `nox -s docs` runs it; a test compares."""
+"""Write docs/reference/safeguards.md from the crash tests' table. `nox -s docs` runs it; a test compares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write photo_worker/storage/migrations/schema.sql, which has to be done when a step is added."""
+"""Write photo_worker/storage/migrations/schema.sql; run this after adding a migration."""
 
 from __future__ import annotations
 

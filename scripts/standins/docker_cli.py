@@ -1,4 +1,4 @@
-"""The few things that are asked of Docker's command line, by one that can build with BuildKit."""
+"""A wrapper of the few commands of Docker's CLI that building stand-ins needs, with BuildKit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Debian's, where another one comes first on PATH.
+# Debian's CLI, if another one comes first on PATH.
 _SYSTEM = "/usr/bin/docker"
-# From here on BuildKit is a plugin; before, it is in the engine that is asked for it.
+# Since this version BuildKit is a plugin; before, it is a part of the engine and needs a variable.
 _PLUGIN_SINCE = 23
 
 
 class DockerError(Exception):
-    """Docker refused; the text says what."""
+    """A Docker command failed; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Found:
 
     labels: Mapping[str, str]
     pulled: bool
-    """Whether it came from a registry."""
+    """Whether the image came from a registry."""
 
 
 class Docker:
@@ -38,7 +38,7 @@ class Docker:
         self.program = program or shutil.which("docker") or _SYSTEM
 
     def run(self, *arguments: str, seconds: float = 60.0, env: Mapping[str, str] | None = None) -> str:
-        """Return what a command prints; raises ``DockerError`` with its last lines."""
+        """Return a command's output; raises ``DockerError`` with its last lines."""
         try:
             done = subprocess.run(
                 [self.program, *arguments],
@@ -57,7 +57,7 @@ class Docker:
         return done.stdout.strip()
 
     def image(self, name: str) -> Found | None:
-        """Return what the engine knows of an image; None where it has none of the name."""
+        """Return the engine's image of this name; None if it has none."""
         try:
             told = self.run("image", "inspect", name)
         except DockerError as error:
@@ -68,7 +68,7 @@ class Docker:
         return Found(first["Config"].get("Labels") or {}, bool(first.get("RepoDigests")))
 
     def builder(self) -> Docker:
-        """Return a command line that can build with BuildKit; raises ``DockerError`` where none can."""
+        """Return a CLI that can build with BuildKit; raises ``DockerError`` if there is none."""
         for program in dict.fromkeys((self.program, _SYSTEM)):
             candidate = Docker(program)
             try:

@@ -1,4 +1,4 @@
-"""What each stand-in is made of, and the hash by which a second run sees that nothing has changed."""
+"""The inputs of each stand-in image, and their hash, by which a second run detects that nothing has changed."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from photo_worker.devkit.s3_servers import MINIO_VERSION, minio_cache
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 DEBIAN = "trixie"
-# Where a certificate of the machine's own may be among those that everybody trusts.
+# Paths of certificate bundles that may contain the machine's own authorities.
 _TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
-# Debian 13 has a newer glibc; these wheels fit Debian 12 as well.
+# Debian 13 has a newer glibc; these wheels run on Debian 12 as well.
 _PLATFORMS = {"x86_64": "x86_64-manylinux_2_36", "aarch64": "aarch64-manylinux_2_36"}
 _MINIO = f"github.com/minio/minio@{MINIO_VERSION}"
 
 
 class NotMade(Exception):
-    """A stand-in cannot be made here; the text says why."""
+    """A stand-in cannot be built here; the text says why."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an image is made: what its Dockerfile is given, and by what it is known."""
+    """How to build an image: the inputs of its Dockerfile, and the hash of all of them."""
 
     service: str
     file: Path
     context: Path | None
-    """The build's context; None for a directory that ``fill`` fills."""
+    """The build context; None for a directory that ``fill`` fills."""
     inputs: Callable[[], Iterator[bytes]]
     """Everything that the image depends on."""
     fill: Callable[[Path, str], None] | None = None
-    """Puts what the Dockerfile copies into a directory, for an architecture as `docker info` names it."""
+    """Fills a directory with the files that the Dockerfile copies, for an architecture named as in `docker info`."""
 
     @property
     def ours(self) -> bool:
-        """Whether it is this repository's own image, and no stand-in."""
+        """Whether it is this repository's own image instead of a stand-in."""
         return self.context is not None
 
     def digest(self) -> str:
-        """Return a hash of all that the image is made of."""
+        """Return a hash of all inputs of the image."""
         whole = hashlib.sha256()
         for part in (base_digest().encode(), *self.inputs()):
             whole.update(hashlib.sha256(part).digest())
@@ -60,7 +60,7 @@ PACKAGES = ("python3-venv", "python-is-python3", "ca-certificates", "curl")
 
 
 def base_digest() -> str:
-    """Return what the base image is known by."""
+    """Return a hash of the inputs of the base image."""
     return hashlib.sha256(" ".join((DEBIAN, *PACKAGES)).encode()).hexdigest()[:16]
 
 
@@ -71,7 +71,7 @@ def base_command() -> list[str]:
 
 
 def base_name() -> str:
-    """Return the image that the repository's Dockerfiles begin with."""
+    """Return the name of the image that the repository's Dockerfiles are based on."""
     found = re.search(r"(?m)^ARG BASE=(\S+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
     if found is None:
         raise NotMade("the Dockerfile names no BASE")
@@ -88,7 +88,7 @@ def _stanza(package: str) -> str:
 
 
 def _install(requirements: str, target: Path, architecture: str) -> None:
-    """Install pinned wheels for the engine's architecture, whatever this machine is."""
+    """Install pinned wheels for the engine's architecture, which may differ from this machine's."""
     if architecture not in _PLATFORMS:
         raise NotMade(f"there are no wheels for {architecture}")
     pins = target.with_name("requirements.txt")
@@ -133,9 +133,9 @@ def _minio(context: Path, architecture: str) -> None:
 
 
 def built_minio(architecture: str) -> Path:
-    """Return MinIO's program for the engine's architecture, built where it is not; raises ``NotMade``."""
+    """Return MinIO's program for the engine's architecture, and build it if missing; raises ``NotMade``."""
     here = sys.platform == "linux" and platform.machine() == architecture
-    # Where it runs on this machine, the native stack uses the same file.
+    # If it runs on this machine, the native stack uses the same file.
     program = minio_cache() if here else minio_cache().with_name(f"minio-linux-{architecture}")
     if program.exists():
         return program
@@ -145,7 +145,7 @@ def built_minio(architecture: str) -> Path:
     program.parent.mkdir(parents=True, exist_ok=True)
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(architecture, architecture)
     env = {**os.environ, "CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": machine, "GOFLAGS": "-modcacherw"}
-    # `go install` names no output for another architecture than the machine's; a throwaway module does.
+    # `go install` cannot name the output of a cross build; a build in a temporary module can.
     work = program.parent / f"build-{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
@@ -180,7 +180,7 @@ def _pinned(package: str, *paths: Path) -> Callable[[], Iterator[bytes]]:
 
 
 def _sources(dockerfile: Path) -> Callable[[], Iterator[bytes]]:
-    """Read what the builder is given: the lines of .dockerignore that let something in."""
+    """Return a reader of the files in the build context: those that .dockerignore re-includes."""
 
     def read() -> Iterator[bytes]:
         yield dockerfile.read_bytes()
@@ -196,7 +196,7 @@ def _sources(dockerfile: Path) -> Callable[[], Iterator[bytes]]:
 
 
 def recipes() -> tuple[Recipe, ...]:
-    """Return all recipes; the names of the images are the Compose file's."""
+    """Return all recipes; the Compose file defines the names of the images."""
     worker, emulator = ROOT / "Dockerfile", ROOT / "compose" / "textract-emulator" / "Dockerfile"
     temporal, postgres, localstack, minio = (
         HERE / f"{name}.Dockerfile" for name in ("temporal", "postgres", "localstack", "minio")
@@ -213,6 +213,6 @@ def recipes() -> tuple[Recipe, ...]:
 
 
 def certificates() -> Path | None:
-    """Return the file of the authorities that this machine trusts, where there is one."""
+    """Return the bundle of certificate authorities that this machine trusts; None if there is none."""
     named = (os.environ.get("PIP_CERT"), ssl.get_default_verify_paths().cafile, _TRUSTED)
     return next((Path(path) for path in named if path and Path(path).is_file()), None)

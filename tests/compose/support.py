@@ -1,4 +1,4 @@
-"""What the tests on a real engine have in common: stacks of their own, and proof that nothing of them stays."""
+"""Helpers of tests on a real engine: temporary stacks, and a check that nothing of them is left."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MakeStack = Callable[..., ComposeStack]
 
 
 def why_not(*own: str) -> str | None:
-    """Say why no stack that runs these services can run here; None where one can."""
+    """Return why no stack with these services can run here; None if one can."""
     record = StackRecord.new("probe", 15_000, durable=False).with_(kind=KIND)
     try:
         engine = ContainerEngine()
@@ -38,7 +38,7 @@ def why_not(*own: str) -> str | None:
 
 
 def require_engine(*own: str) -> None:
-    """Skip where these services cannot run in containers."""
+    """Skip the test if these services cannot run in containers."""
     reason = why_not(*own)
     if reason is not None:
         pytest.skip(reason)
@@ -46,12 +46,12 @@ def require_engine(*own: str) -> None:
 
 @pytest.fixture
 def make_stack(tmp_path: Path) -> Iterator[MakeStack]:
-    """Return stacks that are removed whole afterwards, which is looked at."""
+    """A factory of stacks that are removed afterwards; fails if anything is left."""
     made: list[ComposeStack] = []
 
     def make(*, name: str | None = None, **options: Any) -> ComposeStack:
         paths = StackPaths(tmp_path / "home", name or f"t-{secrets.token_hex(4)}")
-        # No test gets an image: `--offline` says so.
+        # No test pulls images: `--offline` prevents it.
         stack = ComposeStack(paths, StackOptions(**{"base_port": 0, "durable": False, "offline": True, **options}))
         made.append(stack)
         return stack
@@ -64,7 +64,7 @@ def make_stack(tmp_path: Path) -> Iterator[MakeStack]:
 
 
 def left_of(stack: ComposeStack) -> list[str]:
-    """Name the containers, networks and volumes of a stack."""
+    """Return the names of a stack's containers, networks and volumes."""
     engine = ContainerEngine()
     label = {"label": [f"{PROJECT_LABEL}={stack.project}"]}
     networks = engine.get("/networks", {"filters": label})
@@ -76,7 +76,7 @@ def left_of(stack: ComposeStack) -> list[str]:
 
 
 def kill(stack: ComposeStack, service: str) -> None:
-    """Kill a service's container and wait until the engine knows."""
+    """Kill a service's container and wait until the engine reports it."""
     engine = ContainerEngine()
     entry = containers(engine, stack.project)[service]
     engine.do("POST", f"/containers/{entry.id}/kill", {"signal": "SIGKILL"}, doing="kill it")
@@ -84,7 +84,7 @@ def kill(stack: ComposeStack, service: str) -> None:
 
 
 def client(env: dict[str, str], service: str) -> Any:
-    """Return a client of an AWS service that a stack's variables point at."""
+    """Return a client of an AWS service for a stack's variables."""
     session = boto3.session.Session(
         aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
@@ -94,9 +94,9 @@ def client(env: dict[str, str], service: str) -> Any:
 
 
 def elsewhere(env: dict[str, str], *own: str) -> dict[str, str]:
-    """Return all services but these as external ones, of the stack that has these variables.
+    """Return the services of the stack with these variables, except ``own``, as external services.
 
-    A stack that runs few services itself starts within seconds.
+    A stack with few services of its own starts within seconds.
     """
     endpoints = {
         "temporal": env["TEMPORAL_TARGET"],
@@ -110,7 +110,7 @@ def elsewhere(env: dict[str, str], *own: str) -> dict[str, str]:
 
 
 def command_variables(stack: ComposeStack) -> dict[str, str]:
-    """Return the environment in which commands mean this stack."""
+    """Return the environment that makes commands use this stack."""
     return {
         **os.environ,
         "PHOTO_WORKER_HOME": str(stack.paths.home),

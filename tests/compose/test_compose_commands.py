@@ -1,4 +1,4 @@
-"""Every command of the stack on a real Docker engine; what the containers' images are does not matter to them."""
+"""Every command of the stack on a real Docker engine, with any images."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ def kept(env: dict[str, str]) -> set[str]:
 
 
 def fail(env: dict[str, str], what: str) -> None:
-    """Have Postgres log an error that names something."""
+    """Make Postgres log an error that contains ``what``."""
     with psycopg.connect(env["DATABASE_URL"]) as connection, pytest.raises(psycopg.errors.UndefinedTable):
         connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(what)))
 
 
 def test_the_life_of_a_stack(make_stack: MakeStack) -> None:
     require_engine("temporal", "postgres", "aws", "textract")
-    # As the commands have it, which are to find nothing that they would do otherwise.
+    # Durable like the commands' own options, so that they find no difference.
     stack = make_stack(durable=True)
     begun = stack.up()
     assert begun.started
@@ -111,7 +111,7 @@ def test_the_life_of_a_stack(make_stack: MakeStack) -> None:
         stack.save_snapshot("early")
     assert client(env, "s3").get_object(Bucket=env["S3_BUCKET"], Key="k")["Body"].read() == b"x", "nothing was stopped"
 
-    # Faults, which the next `up` ends.
+    # Faults, which the next `up` clears.
     assert command(stack, "faults", "set", "textract", "throttle", "--times", "2")["faults"][0]["fault"] == "throttle"
     assert command(stack, "faults", "set", "textract", "--pause") is not None
     assert states(command(stack, "status", code=1))["textract"] == "paused"
@@ -121,7 +121,7 @@ def test_the_life_of_a_stack(make_stack: MakeStack) -> None:
     assert stack.paused() == {}
     assert command(stack, "faults", "list")["faults"] == []
 
-    # A reset leaves it running, empty, at the same addresses and with the same password.
+    # A reset leaves the stack running, empty, with the same addresses and password.
     keep(env, "second")
     client(env, "s3").create_bucket(Bucket="another-bucket")
     client(env, "s3").put_bucket_versioning(Bucket="another-bucket", VersioningConfiguration={"Status": "Enabled"})
@@ -138,7 +138,7 @@ def test_the_life_of_a_stack(make_stack: MakeStack) -> None:
     assert kept(env) == set()
     assert [bucket["Name"] for bucket in client(env, "s3").list_buckets()["Buckets"]] == [env["S3_BUCKET"]]
     assert not [url for url in client(env, "sqs").list_queues()["QueueUrls"] if url.endswith("another-queue")]
-    # What is where a reset does not look is seen, so that it takes the long way.
+    # Data in a region that a reset cannot empty is detected, so that it restarts the service.
     client({**env, "AWS_REGION": "eu-west-1"}, "sqs").create_queue(QueueName="far-away")
     record = StackRecord.load(stack.paths)
     assert record is not None
@@ -196,7 +196,7 @@ def test_objects_and_a_snapshot_with_minio(make_stack: MakeStack, stack_env: dic
     keep(env, "later")
     s3.put_object(Bucket=env["S3_BUCKET"], Key="k", Body=b"later")
 
-    # Stopped and started, nothing is lost: MinIO keeps objects on disk.
+    # A stop and start loses nothing: MinIO keeps objects on disk.
     stack.down()
     stack.up()
     assert kept(env) == {"saved", "later"}
@@ -213,7 +213,7 @@ def test_objects_and_a_snapshot_with_minio(make_stack: MakeStack, stack_env: dic
     stack.load_snapshot("seeded")
     assert kept(env) == {"saved"}, "a reset leaves snapshots alone"
 
-    # A snapshot is of one kind and one S3 server.
+    # A snapshot belongs to one kind of stack and one S3 server.
     before = {entry.id for entry in containers(ContainerEngine(), stack.project).values()}
     native = local_stack(stack.name, StackOptions(kind="native"), home=stack.paths.home)
     with pytest.raises(SnapshotOfOtherKind, match="compose"):
@@ -239,7 +239,7 @@ def test_two_stacks_at_once(make_stack: MakeStack, stack_env: dict[str, str]) ->
     assert first["S3_BUCKET"] != second["S3_BUCKET"]
     keep(first, "of the first")
     assert kept(second) == set()
-    # Told to take the other's ports, a third names who has them.
+    # A third stack on the first one's ports names the container that has them.
     base = int(first["DATABASE_URL"].rpartition(":")[2].partition("/")[0]) - 4
     with pytest.raises(PortTaken, match=f"container {one.project}-postgres-1"):
         make_stack(external=external, base_port=base).up()
@@ -264,7 +264,7 @@ def test_an_interrupt_leaves_nothing_running(make_stack: MakeStack, stack_env: d
     assert child.returncode == 130, said
     assert containers(ContainerEngine(), stack.project) == {}
     assert stack.status().running is False
-    # Nothing is in the way of another start.
+    # Nothing prevents another start.
     assert ComposeStack(stack.paths, StackOptions(offline=True)).up().status.running
 
 
@@ -281,7 +281,7 @@ def test_a_service_that_fails_is_named_and_left_to_be_looked_at(
 ) -> None:
     require_engine("temporal", "postgres")
     stack = make_stack(external=elsewhere(stack_env, "temporal", "postgres"))
-    # An image that does something else: it ends at once, and says why.
+    # Another program's image: it ends at once with an error.
     monkeypatch.setenv("PW_POSTGRES_IMAGE", "photo-worker-textract:dev")
     with pytest.raises(ServiceFailed, match=r"(?s)postgres is not ready: its container ended.*postgres \| "):
         stack.up()
@@ -340,7 +340,7 @@ def test_a_lost_record_locks_nothing(make_stack: MakeStack, stack_env: dict[str,
     stack.up()
     env = stack.env()
     keep(env, "still here")
-    # As `git clean` does, while it runs.
+    # Like `git clean` while the stack runs.
     shutil.rmtree(stack.paths.root)
     with pytest.raises(StackNotRunning):
         stack.env()

@@ -1,4 +1,4 @@
-"""The Compose file, as far as it can be judged without an engine: what it pins, publishes, checks and documents."""
+"""The Compose file, tested without an engine: what it pins, publishes, checks and documents."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_every_image_is_pinned_and_may_be_another(services: dict[str, dict[str, 
     overridden = {variable for variable, _ in USED.findall(TEXT) if variable.endswith("_IMAGE")}
     images = {entry["image"] for entry in services.values()}
     assert len(overridden) == len(images)
-    # What is built here says so, and nothing else is.
+    # Images that are built here have the tag dev, and no others.
     assert {entry["image"] for entry in services.values() if "build" in entry} == {
         image for image in images if image.endswith(":dev")
     }
@@ -104,7 +104,7 @@ def test_every_service_has_a_health_check_limits_and_an_init(services: dict[str,
         assert entry["logging"]["options"]["max-size"], name
         assert entry["restart"] == ("on-failure" if name == "worker" else "no"), name
         if name in ONE_SHOTS:
-            # They end; that they succeeded is what others wait for.
+            # One-shots end; other services wait for their success.
             assert entry["healthcheck"] == {"disable": True}
         else:
             assert not entry["healthcheck"].get("disable"), name
@@ -112,7 +112,7 @@ def test_every_service_has_a_health_check_limits_and_an_init(services: dict[str,
 
 
 def test_each_one_shot_is_waited_for_by_a_service_that_is_always_there(services: dict[str, dict[str, Any]]) -> None:
-    """Without that, `up --wait` takes one that has ended for one that failed."""
+    """Otherwise `up --wait` takes an ended one-shot for a failed one."""
     for name in ONE_SHOTS:
         waiting = [
             other
@@ -126,7 +126,7 @@ def test_each_one_shot_is_waited_for_by_a_service_that_is_always_there(services:
 
 
 def test_what_the_dev_kit_starts_waits_for_nothing(services: dict[str, dict[str, Any]]) -> None:
-    """It starts its services all at once and some not at all, and does the one-shots' work itself."""
+    """The dev kit starts all services at once or omits some, and does the work of the one-shots itself."""
     for name in ("temporal", "temporal-ui", "postgres", "aws", "s3", "textract"):
         assert "depends_on" not in services[name], name
 
@@ -139,7 +139,7 @@ def test_what_is_stored_lies_in_volumes_of_the_project(model: dict[str, Any]) ->
         if mount["type"] == "volume"
     }
     assert mounted == set(model["volumes"]) == {"temporal", "postgres", "s3", "textract"}
-    # The project's name is part of theirs, so that two stacks share none.
+    # Their names include the project's name, so that two stacks share none.
     assert not re.search(r"(?m)^name:|container_name:|external:", TEXT)
     binds = [
         mount for entry in model["services"].values() for mount in entry.get("volumes", []) if mount["type"] == "bind"
@@ -153,7 +153,7 @@ def test_every_variable_is_documented_with_its_default() -> None:
     used: dict[str, set[str]] = {}
     for name, default in USED.findall(TEXT):
         used.setdefault(name, set()).add(default)
-    # MinIO is to refuse a start without a secret.
+    # MinIO must refuse to start without a secret.
     assert used["PW_SECRET_KEY"] == {"", "test-secret"}
     used["PW_SECRET_KEY"].remove("")
     assert set(told) == set(used)
@@ -172,7 +172,7 @@ def test_the_dev_kit_sets_variables_that_there_are() -> None:
 
 
 def test_names_that_are_given_count_at_every_service_beside_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `up` has Compose read it: by the variable that a refusal names, and by that of the file."""
+    """Both variables count: the one that refusals name, and the one of the Compose file."""
     monkeypatch.setenv("PHOTO_WORKER_ALLOWED_HOSTS", "dev.box:8233, second.box")
     monkeypatch.setenv("PW_ALLOWED_HOSTS", "third.box")
     try:
@@ -186,13 +186,13 @@ def test_names_that_are_given_count_at_every_service_beside_its_own(monkeypatch:
         rules = OriginRules(allowed_hosts(json.loads(said)["services"][name]["environment"]))
         for host in ("aws", "textract", "host.docker.internal", "dev.box", "second.box", "third.box"):
             assert rules.refusal([(b"host", f"{host}:8233".encode())]) is None, (name, host)
-        # A name that resolves to loopback wherever a browser asks for it.
+        # A public name that resolves to loopback.
         for host in ("localhost.localstack.cloud", "evil.example"):
             assert rules.refusal([(b"host", host.encode())]) is not None, (name, host)
 
 
 def read_by_compose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, by_hand: bool, **shell: str) -> dict[str, Any]:
-    """Return the file's services where the shell has these variables of proxies, and no others."""
+    """Return the file's services as Compose reads them if the shell has these proxy variables and no others."""
     for name in ("NO_PROXY", "no_proxy", "PW_NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
@@ -206,13 +206,13 @@ def read_by_compose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, by_hand:
     compose = program.Compose(found, FILE, "photo-worker-dev", given, engine="unix:///nowhere.sock")
     said = compose.output("--profile", "*", "config", "--format", "json", doing="read its file", seconds=60)
     services: dict[str, Any] = json.loads(said)["services"]
-    # Neither it nor its health check speaks HTTP.
+    # Neither Postgres nor its health check uses HTTP.
     del services["postgres"]
     return services
 
 
 def behind_proxy(monkeypatch: pytest.MonkeyPatch, exceptions: Mapping[str, str]) -> None:
-    """Give this process what Docker gives a container, and what its service has besides."""
+    """Set this process's proxy variables to those that Docker and the service give a container."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://proxy.example")
         monkeypatch.setenv(name.lower(), "http://proxy.example")
@@ -225,14 +225,14 @@ def behind_proxy(monkeypatch: pytest.MonkeyPatch, exceptions: Mapping[str, str])
 def test_no_container_asks_dockers_proxy_for_another(
     spelling: str | None, by_hand: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Docker puts the proxies of ~/.docker/config.json into every container's environment."""
+    """Docker copies the proxies of ~/.docker/config.json to every container's environment."""
     shell = {} if spelling is None else {spelling: "corp.example"}
     for name, entry in read_by_compose(monkeypatch, tmp_path, by_hand=by_hand, **shell).items():
         behind_proxy(monkeypatch, entry["environment"])
         for host in ("127.0.0.1", "localhost", "temporal", "aws", "s3", "textract", "host.docker.internal"):
             assert proxy_bypass(host), (name, host)
         if name != "temporal":
-            # An external endpoint may be reached by the proxy alone.
+            # An external endpoint may only be reachable through the proxy.
             assert not proxy_bypass("s3.us-east-1.amazonaws.com"), name
             assert bool(proxy_bypass("minio.corp.example")) is bool(shell), name
 
@@ -244,14 +244,14 @@ def test_where_the_shell_asks_no_proxy_for_anything_no_container_does(
     for name, entry in read_by_compose(monkeypatch, tmp_path, by_hand=False, **{spelling: "*"}).items():
         behind_proxy(monkeypatch, entry["environment"])
         assert proxy_bypass("s3.us-east-1.amazonaws.com"), name
-    # By hand it is in a list, which Compose cannot undo: Go's clients and the application's take it for every host.
+    # By hand it is part of a list: Go's clients and the application's apply it to every host.
     for name, entry in read_by_compose(monkeypatch, tmp_path, by_hand=True, **{spelling: "*"}).items():
         for value in ("NO_PROXY", "no_proxy"):
             assert "*" in entry["environment"][value].split(","), name
 
 
 def test_what_docker_itself_excepts_is_excepted_still(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A service's NO_PROXY takes the place of the one that Docker would give its container."""
+    """A service's NO_PROXY replaces the one that Docker would set for its container."""
     (tmp_path / "config.json").write_text('{"proxies": {"default": {"noProxy": "corp.example,.intern"}}}')
     for name, entry in read_by_compose(monkeypatch, tmp_path, by_hand=False, no_proxy="own.example").items():
         behind_proxy(monkeypatch, entry["environment"])
@@ -273,7 +273,7 @@ def test_the_stand_ins_have_the_names_of_the_images(services: dict[str, dict[str
 
 @pytest.fixture
 def usable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    """LocalStack's health check, pointed away from a container's files."""
+    """LocalStack's health check, with a temporary path instead of the container's."""
     spec = importlib.util.spec_from_file_location("usable", ROOT / "compose" / "localstack" / "usable.py")
     assert spec is not None
     assert spec.loader is not None
@@ -285,10 +285,7 @@ def usable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 @contextmanager
 def localstack(broken: str) -> Iterator[str]:
-    """Serve what LocalStack answers, its own health green, and one service that does not work.
-
-    Where that is ``rules``, it lets web pages in.
-    """
+    """Serve like LocalStack with one broken service; if ``broken`` is ``rules``, accept web pages' requests."""
     answers = {"s3": b"<ListAllMyBucketsResult/>", "sns": b"<ListTopicsResult/>", "sqs": b"{}"}
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Each health check means something: with its service broken in one place, it fails; and `up --wait` is believed."""
+"""Each health check fails if its service is broken in one place; `up --wait` ends when everything is usable."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def docker(*arguments: str) -> tuple[int, str]:
 
 @dataclass
 class Checks:
-    """The health checks of a stack's containers, run when a test says so."""
+    """Runs the health checks of a stack's containers on request."""
 
     ids: dict[str, str]
 
     def run(self, service: str, **variables: str) -> tuple[int, str]:
-        """Run a service's health check as the engine does, with other variables than its container has."""
+        """Run a service's health check like the engine, with additional variables."""
         health = ContainerEngine().get(f"/containers/{self.ids[service]}/json")["Config"]["Healthcheck"]["Test"]
         command = ["sh", "-c", health[1]] if health[0] == "CMD-SHELL" else health[1:]
-        # It waits where it has worked before.
+        # The file records an earlier success, after which the check sleeps first.
         docker("exec", self.ids[service], "rm", "-f", "/dev/shm/usable")  # noqa: S108 - within the container
         given = [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
         return docker("exec", *given, self.ids[service], *command)
@@ -55,13 +55,13 @@ def test_each_check_sees_its_service_broken(make_stack: MakeStack) -> None:
     for service in stack.services:
         assert checks.run(service)[0] == 0, service
 
-    # Temporal answers, and has no such namespace.
+    # Temporal responds, and has no such namespace.
     code, said = checks.run("temporal", PW_PREFIX="another")
     assert (code != 0, "another" in said) == (True, True), said
-    # MinIO answers, and not with these credentials.
+    # MinIO responds, and rejects these credentials.
     code, said = checks.run("s3", MINIO_ROOT_PASSWORD="not-the-secret")
     assert code != 0, said
-    # Postgres listens, and the application has no password that opens it, or no database.
+    # Postgres listens, and the application's password is wrong or its database is missing.
     assert checks.run("postgres", POSTGRES_PASSWORD="wrong")[0] != 0
     with closing(psycopg.connect(env["DATABASE_URL"], dbname="postgres", autocommit=True)) as connection:
         connection.execute("DROP DATABASE photo_worker WITH (FORCE)")
@@ -71,7 +71,7 @@ def test_each_check_sees_its_service_broken(make_stack: MakeStack) -> None:
 
 @dataclass
 class ByHand:
-    """The Compose file as somebody without the dev kit uses it; only the ports are other ones, to be alone on them."""
+    """The Compose file as used without the dev kit, with other ports to avoid conflicts."""
 
     project: str
     ports: StackPorts
@@ -111,10 +111,10 @@ def test_up_wait_by_hand_ends_well_only_when_all_of_it_is_usable(by_hand: ByHand
     names = [bucket["Name"] for bucket in session.client("s3", endpoint_url=endpoint).list_buckets()["Buckets"]]
     assert names == ["photo-worker-photos"]
     queue = session.client("sqs", endpoint_url=endpoint).get_queue_url(QueueName="photo-worker-artifacts")["QueueUrl"]
-    # At the address at which it was asked for, so that it can be used from there.
+    # The URL has the address of the request, so that the client can use it.
     assert queue.startswith(endpoint)
 
-    # A migration that fails is a failure of the whole, though every service is healthy.
+    # A failed migration fails the command although every service is healthy.
     wrong = "postgresql://photo_worker:wrong@postgres:5432/photo_worker"
     code, said = by_hand.compose("up", "--detach", "--wait", PW_DATABASE_URL=wrong)
     assert code != 0, said

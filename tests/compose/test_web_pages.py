@@ -1,4 +1,4 @@
-"""How the containers keep web pages out, as far as it can be judged without an engine."""
+"""The protection of the containers from web pages, tested without an engine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "compose" / "docker-compose.yml").read_text(encoding="utf-8")
-# "Bad port" in the Fetch Standard, as far as the file uses it.
+# The Fetch Standard's bad ports that the Compose file uses.
 REFUSED_BY_BROWSERS = {6665, 6666, 6667, 6668, 6669, 6697}
-# Each port that is published, with what keeps web pages out of it.
+# Each published port with its protection from web pages.
 PUBLISHED = {
     ("temporal", 7233): "no HTTP/1.1",
     ("temporal-ui", 8233): "the forwarder",
@@ -29,7 +29,7 @@ PUBLISHED = {
 
 
 class Response(SimpleNamespace):
-    """What LocalStack's gateway gives a handler to fill in."""
+    """The response object that LocalStack's gateway passes to a handler."""
 
     status_code = 200
     body = ""
@@ -39,7 +39,7 @@ class Response(SimpleNamespace):
 
 
 class Chain(SimpleNamespace):
-    """What a handler ends a request with."""
+    """The handler chain, by which a handler ends a request."""
 
     terminated = False
 
@@ -49,14 +49,14 @@ class Chain(SimpleNamespace):
 
 @pytest.fixture
 def gateway(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A gateway with handlers of its own, into which the start script was run."""
+    """A gateway with its own handler, after running the start script."""
     gateway = SimpleNamespace(request_handlers=["the service"])
     runtime = ModuleType("localstack.runtime")
     current = SimpleNamespace(components=SimpleNamespace(gateway=gateway))
     monkeypatch.setattr(runtime, "get_current_runtime", lambda: current, raising=False)
     monkeypatch.setitem(sys.modules, "localstack", ModuleType("localstack"))
     monkeypatch.setitem(sys.modules, "localstack.runtime", runtime)
-    # Where the file mounts the rules in the container.
+    # The path at which the Compose file mounts the rules.
     monkeypatch.setenv("PHOTO_WORKER_GUARD", str(ROOT / "photo_worker" / "devkit" / "guard"))
     monkeypatch.setenv("PHOTO_WORKER_ALLOWED_HOSTS", "aws,textract")
     spec = importlib.util.spec_from_file_location("guard", ROOT / "compose" / "localstack" / "guard.py")
@@ -110,11 +110,11 @@ def test_temporal_listens_for_programs_alone() -> None:
         assert found is not None
         assert int(found[1]) in REFUSED_BY_BROWSERS, option
     [allowed] = re.findall(r"- --dynamic-config-value=frontend\.httpAllowedHosts=(.+)", TEXT)
-    # Of an empty list, the server makes a pattern that an empty Host matches.
+    # From an empty list, the server makes a pattern that matches an empty Host.
     [name] = json.loads(allowed)
     assert " " in name
     assert "*" not in name
-    # gRPC is all that it publishes; the UI comes by the forwarder.
+    # It publishes gRPC alone; the UI is published by the forwarder.
     temporal = TEXT[TEXT.index("\n  temporal:\n") : TEXT.index("\n  temporal-ui:\n")]
     assert re.findall(r":(\d+)\"$", temporal, re.M) == ["7233"]
 
@@ -133,10 +133,10 @@ def services() -> dict[str, dict[str, Any]]:
 def test_every_published_port_has_something_that_keeps_web_pages_out(services: dict[str, dict[str, Any]]) -> None:
     published = set()
     for name, entry in services.items():
-        # Whatever else would publish a port, or all of them.
+        # Other settings that would publish ports.
         assert not {"network_mode", "extends"} & entry.keys(), name
         for port in entry.get("ports", []):
-            # The short form on loopback alone, a variable for the outside, one number for the inside.
+            # The short form: loopback alone, a variable for the published port, a number for the container's.
             form = re.fullmatch(r"127\.0\.0\.1:\$\{PW_PORT_[A-Z0-9_]+:-\d+\}:(\d+)", port)
             assert form is not None, (name, port)
             published.add((name, int(form[1])))
@@ -159,7 +159,7 @@ def test_what_keeps_web_pages_out_is_where_it_is_said_to_be(services: dict[str, 
                 assert environment["GATEWAY_LISTEN"] == f"0.0.0.0:{port}"
                 assert "PHOTO_WORKER_ALLOWED_HOSTS" in environment
             case "its own application":
-                # The image's program has the rules in front of it; names are all that is set here.
+                # The image's program applies the rules itself; only names are set here.
                 assert not {"entrypoint", "command"} & entry.keys()
                 assert "PHOTO_WORKER_ALLOWED_HOSTS" in environment
             case "a secret and no CORS":
@@ -167,14 +167,14 @@ def test_what_keeps_web_pages_out_is_where_it_is_said_to_be(services: dict[str, 
                 assert environment["MINIO_ROOT_PASSWORD"] == "${PW_SECRET_KEY:-}"
                 assert environment["MINIO_BROWSER"] == "off"
             case "no HTTP/1.1":
-                # gRPC is HTTP/2 without TLS, which no browser speaks, and Postgres closes what is not its protocol.
+                # gRPC is HTTP/2 without TLS, which no browser supports; Postgres closes connections of other protocols.
                 assert name in {"temporal", "postgres"}
             case other:
                 raise AssertionError(other)
 
 
 def test_no_one_else_is_reached_from_outside(services: dict[str, dict[str, Any]]) -> None:
-    """What publishes nothing is no server that a page could ask for."""
+    """A service without published ports cannot be reached by a page."""
     assert {name for name, entry in services.items() if not entry.get("ports")} == {
         "migrate",
         "resources",

@@ -1,7 +1,7 @@
-"""A Docker engine as tests use it through testcontainers: found, set up, and left as it was.
+"""A Docker engine for tests through testcontainers: found, configured, and left unchanged.
 
 Images are those of compose/docker-compose.yml. Ports are published on loopback. Containers carry the
-process that made them in a label, so that what a killed run has left goes with the next one.
+creating process in a label, so that the next run removes those of a killed one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class NoContainer(Exception):
 
 
 def image_of(service: str) -> str:
-    """Return the image that docker-compose.yml names for a service, or the variable that it reads there."""
+    """Return a service's image in docker-compose.yml, or from the environment variable that the file reads."""
     found = re.search(
         rf"^  {service}:\n(?:(?:    .*)?\n)*?    image: \$\{{(\w+):-([^}}\s]+)\}}$",
         COMPOSE_FILE.read_text("utf-8"),
@@ -45,13 +45,13 @@ def image_of(service: str) -> str:
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine that answers, and whether its published ports are on this machine's loopback."""
+    """A responding engine, and whether its published ports are on this machine's loopback."""
 
     client: docker.DockerClient
     local: bool
 
     def require(self, image: str) -> None:
-        """Have an image in the engine, pulled where it is missing; raises ``NoContainer``."""
+        """Pull an image if the engine lacks it; raises ``NoContainer``."""
         from docker.errors import APIError, ImageNotFound
         from requests.exceptions import RequestException
 
@@ -79,7 +79,7 @@ class Engine:
 
 @contextmanager
 def open_engine() -> Iterator[Engine]:
-    """Yield the engine that Docker's own variables lead to; raises ``NoContainer``."""
+    """Yield the engine that Docker's own environment variables select; raises ``NoContainer``."""
     try:
         import docker
         from docker.errors import DockerException
@@ -104,7 +104,7 @@ def open_engine() -> Iterator[Engine]:
 
 
 def _require_listener() -> None:
-    """Raise ``NoContainer`` where nobody listens on the engine's socket: Docker's SDK would leave its own end open."""
+    """Raise ``NoContainer`` if no process listens on the engine's socket: Docker's SDK would leak its own end."""
     host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     if host.startswith("unix://"):
         with closing(socket(AF_UNIX)) as probe:
@@ -119,7 +119,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _set_up(client: docker.DockerClient, settings: Any) -> bool:
-    """Correct what testcontainers would guess wrong, and return whether published ports are on loopback."""
+    """Correct wrong guesses of testcontainers; return whether published ports are on loopback."""
     from docker.errors import ImageNotFound
     from testcontainers.core.config import ConnectionMode
 
@@ -127,7 +127,7 @@ def _set_up(client: docker.DockerClient, settings: Any) -> bool:
         try:
             client.images.get(settings.ryuk_image)
         except ImageNotFound:
-            # Each container is deleted by the block that started it, and by ``sweep`` where that was killed.
+            # The block that started a container deletes it, or ``sweep`` if that was killed.
             settings.ryuk_disabled = True
     if settings.connection_mode_override is not None or settings.tc_host_override:
         return settings.tc_host_override in {LOOPBACK, "localhost"}
@@ -135,19 +135,19 @@ def _set_up(client: docker.DockerClient, settings: Any) -> bool:
         return str(client.api.base_url).startswith("http+docker://local")
     if _bridge_address(client) not in _own_addresses():
         return False
-    # This is a container, but the engine runs in it too: to testcontainers it looks like one outside.
+    # This is a container, but the engine runs in it too; testcontainers assumes one outside.
     settings.connection_mode_override = ConnectionMode.docker_host
     settings.tc_host_override = LOOPBACK
     return True
 
 
 def _bridge_address(client: docker.DockerClient) -> str | None:
-    """Return the address that the engine's machine has on the engine's own bridge, where there is one."""
+    """Return the address of the engine's machine on the engine's own bridge; None if there is none."""
     from docker.errors import NotFound
 
     with suppress(NotFound, KeyError, IndexError, ValueError):
         config = client.networks.get("bridge").attrs["IPAM"]["Config"][0]
-        # Older engines do not say which, and take the network's first.
+        # Older engines do not report it, and use the network's first address.
         return str(config.get("Gateway") or ip_network(config["Subnet"])[1])
     return None
 
@@ -162,7 +162,7 @@ def _owner() -> str:
 
 
 def sweep(client: docker.DockerClient) -> list[str]:
-    """Delete containers of test processes of this machine that are no more; return their ids."""
+    """Delete containers of ended test processes of this machine; return their ids."""
     from docker.errors import NotFound
 
     gone = []

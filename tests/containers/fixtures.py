@@ -1,6 +1,6 @@
-"""Fixtures that give a test module one throwaway service each, in a container that ends with it.
+"""Fixtures that start a throwaway service for a test module, in a container that is removed after it.
 
-They skip, and say why, where no Docker engine answers or an image is not to be had.
+They skip with the reason if no Docker engine responds or an image is unavailable.
 docs/how-to/containers-in-tests.md shows them in use.
 """
 
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 @contextmanager
 def or_skip(opening: AbstractContextManager[_T]) -> Iterator[_T]:
-    """Enter a block, or skip the test with the reason why that cannot be."""
+    """Enter a block; skip the test with the reason if that raises ``NoContainer``."""
     with ExitStack() as stack:
         try:
             opened = stack.enter_context(opening)

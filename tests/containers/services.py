@@ -1,4 +1,4 @@
-"""One service each in a container of its own, usable when it is yielded."""
+"""Throwaway services, each in a container, usable when yielded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 90
 _POLL = 0.1
-# Nothing that a test writes has to outlive a power cut.
+# Data of tests need not survive a power failure.
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
@@ -43,7 +43,7 @@ def localstack(engine: Engine) -> Iterator[Endpoint]:
     """Yield LocalStack with S3, SNS and SQS."""
     from testcontainers.core.container import DockerContainer
 
-    # testcontainers' own class waits for a line in the log, behind which calls may still fail.
+    # testcontainers' own class waits for a line in the log, after which calls may still fail.
     container = DockerContainer(image_of("aws")).with_envs(SERVICES="s3,sns,sqs", GATEWAY_LISTEN="0.0.0.0:4566")
     container.with_envs(DISABLE_EVENTS="1", SKIP_SSL_CERT_DOWNLOAD="1", DNS_ADDRESS="0")
     container.with_env("S3_SKIP_SIGNATURE_VALIDATION", "0")
@@ -90,12 +90,12 @@ def temporal(engine: Engine) -> Iterator[str]:
 
 @contextmanager
 def textract(engine: Engine) -> Iterator[str]:
-    """Yield the URL of this project's Textract emulator, which reads what a request holds; it has no S3."""
+    """Yield the URL of this project's Textract emulator for inline documents; it has no S3."""
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import HttpWaitStrategy
 
     container = DockerContainer(image_of("textract"))
-    # Where the engine is not on this very machine's loopback, clients call the emulator by the engine's host.
+    # If the engine is not on this machine's loopback, clients call the emulator by the engine's host.
     container.with_env(HOSTS_VARIABLE, container.get_docker_client().host())
     wait = HttpWaitStrategy(8765, "/_emulator/health")
     container.waiting_for(wait.with_startup_timeout(_SECONDS).with_poll_interval(_POLL))

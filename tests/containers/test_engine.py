@@ -1,4 +1,4 @@
-"""The engine is found, told from one elsewhere, and left as it was."""
+"""The engine is found, distinguished from a remote one, and left unchanged."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_what_a_killed_run_has_left_goes_with_the_next(docker_engine: Engine) ->
     assert left, killed.stderr
     mine = DockerContainer(image_of("postgres"), entrypoint=["sleep", "600"])
     with docker_engine.running(mine):
-        # Another test process may have been faster.
+        # Another test process may have swept before.
         sweep(docker_engine.client)
         assert left not in _ids(docker_engine)
         assert mine.get_container_id() in _ids(docker_engine)
@@ -123,7 +123,7 @@ def test_a_process_of_the_same_number_is_not_the_owner() -> None:
     ],
 )
 def test_the_engines_own_address_is_told_from_a_neighbours(config: list[dict[str, str]], address: str | None) -> None:
-    # A container beside this engine's others has an address of the same network, and not this one.
+    # A container on the engine's network has another address of the same subnet.
     client: Any = SimpleNamespace(
         networks=SimpleNamespace(get=lambda name: SimpleNamespace(attrs={"IPAM": {"Config": config}}))
     )

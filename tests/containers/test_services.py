@@ -1,4 +1,4 @@
-"""Each throwaway service does what the application wants of the real one."""
+"""Each throwaway service supports what the application needs of the real one."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def minio_client(throwaway_minio: Endpoint) -> Iterator[S3Client]:
 
 
 class TestMinio(ObjectStoreContract):
-    """The object store keeps its contract there."""
+    """The contract of object stores, on the throwaway MinIO."""
 
     @pytest.fixture
     def store(self, minio_client: S3Client) -> BotoObjectStore:
@@ -95,7 +95,7 @@ class Greet:
 
 
 def _worker(client: Client, queue: str) -> Worker:
-    # The sandbox would import this module again, with all that only its tests use.
+    # The sandbox would import this module again, with all imports of its tests.
     return Worker(client, task_queue=queue, workflows=[Greet], workflow_runner=UnsandboxedWorkflowRunner())
 
 

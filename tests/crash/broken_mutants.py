@@ -1,7 +1,7 @@
-"""Telling a mutant that lacks a safeguard from one that cannot run: a red test proves nothing of the second.
+"""Distinguish a mutant without a safeguard from one that cannot run, whose failed test proves nothing.
 
-Product code turns unexpected errors into a job's reason, so that a test may be red over a misspelt name without a trace
-of it. Each function of a changed module therefore tells of such errors as they leave it.
+Product code turns unexpected errors into a job's error code, so that a misspelt name may fail a test without a trace.
+Therefore each function of a changed module reports such errors when they leave it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import CodeType
 from typing import TypeVar
 
-# What a replaced text raises that does not fit in its place; a SyntaxError comes from what it imports.
+# Errors of a replacement that does not fit in its place; a SyntaxError comes from a module that it imports.
 BROKEN = (ImportError, NameError, SyntaxError, AttributeError)
 
 _TOLD = "_mutant_is_broken"
@@ -21,22 +21,22 @@ _ERROR = "_mutant_error"
 
 _Function = TypeVar("_Function", ast.FunctionDef, ast.AsyncFunctionDef)
 
-# Its AttributeError is an answer.
+# Its AttributeError is an ordinary result.
 _ANSWERS = frozenset({"__getattr__", "__getattribute__"})
 
 
 class Breakage:
-    """Notes the errors that changed modules raise themselves."""
+    """Records the errors that changed modules raise themselves."""
 
     def __init__(self, paths: Collection[str]) -> None:
         """``paths`` are those of the changed modules."""
         self._paths = frozenset(paths)
         self.found: list[str] = []
-        # A name that is there in every module, Temporal's sandbox included.
+        # A name that exists in every module, including those in Temporal's sandbox.
         setattr(builtins, _TOLD, self._note)
 
     def compiled(self, source: str, path: str) -> CodeType:
-        """Return a module's code, of which every function tells of errors that a mutant must not have."""
+        """Return a module's code in which every function reports errors that a mutant must not have."""
         tree = _Telling().visit(ast.parse(source, path))
         return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
 
@@ -45,7 +45,7 @@ class Breakage:
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
         if trace is None or trace.tb_frame.f_code.co_filename not in self._paths:
-            # Something else raises it, of which the module is only the caller.
+            # Another module raises it; this one only called that.
             return
         where = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
         said = f"the mutant itself is broken: {type(error).__name__}: {error} ({where})"
@@ -54,7 +54,7 @@ class Breakage:
 
 
 class _Telling(ast.NodeTransformer):
-    """Puts the body of each function into a ``try`` that tells of an error and lets it pass."""
+    """Wraps the body of each function in a ``try`` that reports an error and raises it again."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         return self._wrapped(node)

@@ -1,4 +1,4 @@
-"""What the tests of crash safety have in common."""
+"""Options and fixtures of the crash tests."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take the name of one cell."""
+    """Add the option that names one cell to run."""
     parser.addoption("--cell", help="run this cell of the enumeration alone: pipeline/number/phase/mode")
 
 
 @pytest.fixture
 def cell(request: pytest.FixtureRequest) -> str | None:
-    """The cell that was asked for; None for all."""
+    """The requested cell; None for all."""
     asked: str | None = request.config.getoption("--cell")
     return asked

@@ -1,8 +1,8 @@
-"""What must hold of a simulated deployment: at every moment, and when nothing moves any more.
+"""The invariants of a simulated deployment: those of every moment, and those at rest.
 
-What can also be seen on live data is judged by the product's own rules, ``photo_worker.integrity``. Numbers are those
-of the invariants in docs/explanation/crash-safety.md. Messages and dead letters (7) are nothing that the product has
-yet; histories (8) are replayed by the simulation whenever a worker meets a workflow that another one began.
+Invariants of live data are checked by the product's own rules, ``photo_worker.integrity``. Numbers are those of
+docs/explanation/crash-safety.md. The product has no messages and dead letters (7) yet; the simulation replays
+histories (8) whenever a worker gets a workflow that another one began.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FINAL = frozenset({"succeeded", "failed"})
 
 
 class Watch:
-    """Looks at a world again and again, and remembers what may not change back."""
+    """Checks a world repeatedly, and remembers states that must not change back."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -38,7 +38,7 @@ class Watch:
         self._runs: dict[str, str] = {}
 
     def now(self) -> list[Violation]:
-        """Return what does not hold at this moment."""
+        """Return the current violations."""
         rows = [*self._world.rows.all()]
         return [
             *self._statuses(rows),
@@ -49,9 +49,9 @@ class Watch:
         ]
 
     def at_rest(self, accepted: Iterable[UUID], erased: Iterable[UUID] = ()) -> list[Violation]:
-        """Return what does not hold when nothing moves any more.
+        """Return the violations when nothing runs any more.
 
-        ``accepted`` are the jobs of which a submission said that it was done, ``erased`` those of which an erasure did.
+        ``accepted`` are the jobs whose submission succeeded, ``erased`` those whose erasure succeeded.
         """
         gone = set(erased)
         return [
@@ -78,11 +78,11 @@ class Watch:
 
 
 def evidence_of(world: World, erased: Iterable[UUID] = ()) -> Evidence:
-    """Return everything that there is, as the product's own rules want it."""
+    """Return the state of the deployment as the product's own rules expect it."""
     objects = {(BUCKET, key): found for key, found in stored(world.store).items()}
     rows = {row.id: row for row in world.rows.all()}
     ids = {*rows, *map(UUID, world.service.executions), *erased}
-    # A rule calls missing what was looked for and was not there, not what nobody looked for.
+    # A rule reports an object as missing only if it was looked up and not found.
     named = {(row.s3_raw_bucket or BUCKET, row.s3_raw_key) for row in rows.values()}
     named |= {(BUCKET, key) for row in rows.values() for key in (row.s3_ocr_key, row.s3_manifest_key) if key}
     manifests = [read_manifest(objects.get((BUCKET, row.s3_manifest_key or ""))) for row in rows.values()]
@@ -100,7 +100,7 @@ def evidence_of(world: World, erased: Iterable[UUID] = ()) -> Evidence:
 
 
 def stored(store: MemoryObjectStore) -> dict[str, StoredObject]:
-    """Return every object of a job with its bytes and their hash, by key; the marker is the deployment's."""
+    """Return every object of jobs with its bytes and their hash, by key; the marker is the deployment's."""
     found = {}
     for entry in store.list(BUCKET, ""):
         if entry.key == MARKER_KEY:
@@ -115,7 +115,7 @@ def stored(store: MemoryObjectStore) -> dict[str, StoredObject]:
 
 
 def outcome(world: World) -> dict[str, Any]:
-    """Return what a run without faults must have left as well: everything but times, and how it came to it."""
+    """Return the outcome to compare with a run without faults: everything except times and intermediate steps."""
     left = {"created_at", "updated_at"}
     return {
         "rows": {str(row.id): {k: v for k, v in vars(row).items() if k not in left} for row in world.rows.all()},
@@ -133,13 +133,13 @@ def _broken_rules(world: World, erased: set[UUID]) -> Iterator[Violation]:
 
 
 def _charges(world: World) -> Iterator[Violation]:
-    """A document is charged once, an owner's own object once for each writing of it."""
+    """Yield a violation for each document charged twice; an owner's object may be charged once per writing."""
     charges, writings = world.textract.charges, world.owner.writings
     if not charges:
         return
     for sha256, number in charges.items():
-        # Textract reads the version that was verified; without versions it may find another writing in its place,
-        # which is seen behind its answer.
+        # Textract reads the verified version; without versioning it may find another writing in its place, which
+        # the product detects after the response.
         most = max(1, writings[sha256] if world.versions else writings.total())
         if number > (most if sha256 in writings else 1):
             yield Violation(3, f"the document {sha256[:12]} was charged {number} times")
@@ -158,7 +158,7 @@ def _results(world: World, rows: Iterable[JobRecord]) -> Iterator[Violation]:
 
 
 def _texts(world: World, rows: Iterable[JobRecord]) -> Iterator[Violation]:
-    """The text of every success is that of the bytes whose hash its row has; here a text is made of its hash."""
+    """Yield successes whose text is not that of the bytes with the row's hash; a text here is made of its hash."""
     for row in rows:
         if row.status != "succeeded" or not row.s3_ocr_key or world.rows.is_erased(row.id):
             continue
@@ -167,7 +167,7 @@ def _texts(world: World, rows: Iterable[JobRecord]) -> Iterator[Violation]:
         except ObjectMissing:
             continue
         lines = [block["Text"] for block in json.loads(body)["Blocks"] if block["BlockType"] == "LINE"]
-        # A photo that OCR cannot read is read as its copy.
+        # OCR reads the copy of a photo whose format it does not accept.
         copies = world.store.list(BUCKET, f"converted/{row.content_sha256}-")
         read = [world.store.head(BUCKET, copy.key).metadata["sha256"] for copy in copies]
         if lines[:1] != [(*read, row.content_sha256)[0][:8]]:

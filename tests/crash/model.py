@@ -1,6 +1,6 @@
-"""What may happen to a deployment, in any order: users, deaths, pauses, lost and doubled calls, and time.
+"""A state machine of events in a deployment in any order: users, kills, pauses, lost and doubled calls, and time.
 
-Hypothesis chooses the rules and their arguments, the seed of the world who goes on first between them.
+Hypothesis chooses the rules and their arguments; the seed of the world decides the order of processes between them.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from tests.crash.simulation.gate import OUTAGE, OUTAGES, Mode, Outage, Phase, Pr
 from tests.crash.simulation.world import BUCKET, World
 from tests.crash.violation import Violation
 
-# Few enough that jobs meet at the same photo.
+# Few enough that several jobs have the same photo.
 PHOTOS = st.sampled_from(("cat", "dog"))
 _THEIRS = "theirs"
-# Which of several: the number goes round, so that every one names something.
+# An index modulo the number of candidates, so that each value selects one.
 WHICH = st.integers(0, 5)
-# Ahead of a submission, which makes some ten calls; a whole job makes about thirty.
+# Calls in advance: a submission makes some ten calls, a whole job about thirty.
 AHEAD = st.integers(0, 12)
-# What may go wrong at a call, in a world with one deployment.
+# The modes of faults at a call, in a world with one deployment.
 MODES = tuple(mode for mode in Mode if mode is not Mode.INTRUDE)
 PORTS = ("store", "rows", "textract", "orchestrator")
-# What a service had that an attempt met, which may be its last: of a job that is erased no step is tried again.
+# Faults of services that may end an attempt, possibly the last: activities of an erased job are not retried.
 ENDS_ATTEMPTS = OUTAGES | {Mode.DIE, Mode.RAISE, Mode.REFUSE}
-# How far things go on behind a rule.
+# The number of steps that run after a rule.
 STEPS = st.integers(0, 40)
 
 Tally: TypeAlias = Counter[str]
 
 
 class Deployment(RuleBasedStateMachine):
-    """Two workers and as many users as there are commands. ``tally`` counts what happened in all examples."""
+    """Two workers, and a user for each command. ``tally`` counts the events of all examples."""
 
     jobs: Bundle[UUID] = Bundle("jobs")
 
@@ -86,7 +86,7 @@ class Deployment(RuleBasedStateMachine):
         self._tally["submissions"] += 1
 
     def _theirs(self) -> Source:
-        """Return the source that is somebody's own object, and may be another one by the time it is read."""
+        """Return a source that is an object of another owner, which may be replaced before it is read."""
         owner = self._world.owner
         owner.others = (FIRST, SECOND)
         if not owner.writings:
@@ -169,7 +169,7 @@ class Deployment(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((1, 11, 31, 121)))
     def let_time_pass(self, seconds: int) -> None:
-        """Nobody gets on for so long: a second, or longer than a workflow task, a heartbeat or an attempt may take."""
+        """Advance the time: a second, or more than the limit of a workflow task, a heartbeat or an attempt."""
         self._world.now += timedelta(seconds=seconds)
         self._world.service.expire()
 
@@ -219,14 +219,14 @@ class Deployment(RuleBasedStateMachine):
 
     @rule(ahead=AHEAD, phase=st.sampled_from(Phase), mode=st.sampled_from(MODES), steps=STEPS)
     def break_a_call(self, ahead: int, phase: Phase, mode: Mode, steps: int) -> None:
-        # A call arrives twice or not: that has no side.
+        # A doubled call has no phase.
         side = Phase.AFTER if mode is Mode.DOUBLE else phase
         self._world.gate.faults[(len(self._world.gate.calls) + ahead, side)] = mode
         self._go_on(steps)
 
     @rule(port=st.sampled_from(PORTS), mode=st.sampled_from(sorted(OUTAGES)), phase=st.sampled_from(Phase), steps=STEPS)
     def fail_a_service(self, port: str, mode: Mode, phase: Phase, steps: int) -> None:
-        """Let a service have a bad day, for longer than any step is tried by count."""
+        """Start an outage of a service that is longer than all counted attempts of any activity."""
         self._world.gate.outages[port] = Outage(mode, phase, self._world.now + OUTAGE)
         self._outages += 1
         self._tally[str(mode).replace("-", "_")] += 1
@@ -273,9 +273,9 @@ class Deployment(RuleBasedStateMachine):
         self._require([*seen, *left, *self._failures()])
 
     def _failures(self) -> list[Violation]:
-        """Return the jobs that failed by anything but what their own upload has: all photos here are sound.
+        """Return the jobs that failed for another reason than their own upload: all photos here are sound.
 
-        A job may have been cancelled, and Textract may have said of this very document that it does not read it.
+        A job may have been cancelled, and Textract may have refused this very document.
         """
         found = []
         for row in self._world.rows.all():
@@ -287,7 +287,7 @@ class Deployment(RuleBasedStateMachine):
         return found
 
     def teardown(self) -> None:
-        """Let all faults end, and everything that was begun come to its end; then all must hold."""
+        """End all faults and run everything to its end; then all invariants must hold."""
         try:
             if not self._broken:
                 self._heal()
@@ -306,7 +306,7 @@ class Deployment(RuleBasedStateMachine):
         self._world.outlast()
         self._world.resume()
         for command in console.commands:
-            # Users do not lose patience now that it works again.
+            # Users repeat their commands now that the services work again.
             command.tries = 0
         console.settle()
         self.nothing_is_broken()
@@ -316,7 +316,7 @@ class Deployment(RuleBasedStateMachine):
         assert not open_commands, f"seed {self._seed}: no answer to {open_commands}\n  {self._again}"
         left = self._watch.at_rest(self._accepted(), self._erased())
         if left and self._lost_a_step() and all(violation.invariant == 9 for violation in left):
-            # A step that was lost while its job was erased takes its object away no more, and nobody tries it again:
+            # An attempt that was lost while its job was erased does not delete its object and is not retried:
             # that is left to the check.
             self._tally["repairs"] += 1
             self._world.now += timedelta(hours=1)
@@ -326,11 +326,11 @@ class Deployment(RuleBasedStateMachine):
         self._require(left)
 
     def _lost_a_step(self) -> bool:
-        """Tell whether an attempt ended between its effects: its process died, or a service did not answer it."""
+        """Return whether an attempt ended between its effects: its process died, or a service did not respond."""
         gate = self._world.gate
         met = [(gate.calls[number].source, gate.faults[number, phase]) for number, phase in self._met()]
         dead = [strand for process in self._processes if not process.alive for strand in process.strands]
-        # An outage begins at one call and meets others.
+        # An outage begins at one call and affects others.
         return (
             bool(self._outages)
             or any(

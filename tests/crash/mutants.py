@@ -1,8 +1,8 @@
-"""Running named tests with a piece of the product's source replaced, in a process of their own.
+"""Run named tests with a part of the product's source replaced, in a separate process.
 
-A mutant is never written to disk: the child imports the changed text in place of the file's. Importing what the
-product stands on takes most of a test run's time, so that one server process per test process imports it once and
-forks for each mutant (where forking is safe: on Linux; elsewhere each mutant has a fresh server).
+A mutant is never written to disk: the child imports the changed text instead of the file's. Importing the product's
+dependencies takes most of a test run's time, so that one server process per test process imports them once and
+forks for each mutant (on Linux, where forking is safe; elsewhere each mutant has a new server).
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from tests.crash.broken_mutants import Breakage
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Well above what any named test takes; a mutant that hangs has to end before the outer test's own limit.
+# Well above the time of any named test; a hanging mutant must end before the outer test's own limit.
 LIMIT_SECONDS = 100.0
 TEST_LIMIT_SECONDS = 40.0
 
-# With one of these pytest tells a difference in full: for two photos that takes longer than a test may, and its limit
-# falls into the telling, which ends pytest instead of the test.
+# With one of these variables pytest prints differences in full: for two photos that takes longer than a test's limit,
+# which then ends pytest instead of the test.
 _IN_FULL = ("CI", "BUILD_NUMBER")
 
 _FORKS = sys.platform == "linux"
 _PACKAGE = "photo_worker"
-# What most of the product's modules import, and what starts no thread and no connection when it is.
+# Modules that most of the product imports and that start no thread and no connection when imported.
 _WARM = (
     "_hypothesis_pytestplugin",
     "alembic.command",
@@ -65,12 +65,12 @@ _WARM = (
 
 
 class SourceMovedError(Exception):
-    """A text that is to be replaced is not in its file exactly once."""
+    """A text to be replaced is not exactly once in its file."""
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """A text that stands exactly once in a file of the product, and what stands there in the mutant."""
+    """A text that occurs exactly once in a file of the product, and its replacement in the mutant."""
 
     file: str
     text: str
@@ -79,7 +79,7 @@ class Mutation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the named tests did. A failure is the test's own; an error is a fixture's, an import's or the mutant's."""
+    """The outcome of the named tests. Failures are of tests; errors are of fixtures, imports or the mutant."""
 
     code: int
     passed: int
@@ -89,12 +89,12 @@ class Outcome:
 
     @property
     def green(self) -> bool:
-        """Tell whether all tests ran and passed."""
+        """Return whether all tests ran and passed."""
         return self.code == 0 and self.passed > 0
 
     @property
     def red(self) -> bool:
-        """Tell whether a test failed by itself."""
+        """Return whether a test failed by itself."""
         return bool(self.failures) and not self.errors
 
 
@@ -113,11 +113,11 @@ def changed_sources(edits: Sequence[Mutation]) -> dict[str, str]:
 
 
 def _import_changed(sources: Mapping[str, str]) -> tuple[set[str], Breakage]:
-    """Make every import of these files, whoever does it, see the changed text.
+    """Make every import of these files load the changed text.
 
-    Returns the set of those imported, and what tells whether one of them cannot run.
+    Returns the set of those imported, and the record of errors that mean that one of them cannot run.
 
-    Alembic loads its steps by path and Temporal's sandbox imports workflows anew: both come to this one method.
+    Alembic loads migrations by path and Temporal's sandbox imports workflows again: both use this one method.
     """
     by_path = {str(ROOT / file): file for file in sources}
     breakage = Breakage(by_path)
@@ -129,7 +129,7 @@ def _import_changed(sources: Mapping[str, str]) -> tuple[set[str], Breakage]:
         if file is None:
             return unchanged(self, fullname)
         imported.add(file)
-        # Past the cache of compiled files, in either direction.
+        # Bypasses the cache of compiled files for reading and writing.
         return breakage.compiled(sources[file], str(ROOT / file))
 
     setattr(importlib.machinery.SourceFileLoader, "get_code", get_code)  # noqa: B010
@@ -137,7 +137,7 @@ def _import_changed(sources: Mapping[str, str]) -> tuple[set[str], Breakage]:
 
 
 def import_changed(edits: Sequence[Mutation]) -> None:
-    """Let this process, which must not have imported the product, import it with the edits in place.
+    """Make this process import the product with the edits; it must not have imported it before.
 
     Raises ``SourceMovedError``.
     """
@@ -152,7 +152,7 @@ def _require_unimported() -> None:
 
 
 class _Watcher:
-    """A pytest plugin that notes how each test ended."""
+    """A pytest plugin that records the outcome of each test."""
 
     def __init__(self) -> None:
         self.passed = 0
@@ -174,7 +174,7 @@ class _Watcher:
 
 
 def run_here(edits: Sequence[Mutation], tests: Sequence[str], output: Path, limit_seconds: float) -> Outcome:
-    """Run tests in this process, which must not have imported the product, with the edits in place."""
+    """Run tests in this process with the edits; it must not have imported the product before."""
     _require_unimported()
     imported, breakage = _import_changed(changed_sources(edits))
     watcher = _Watcher()
@@ -183,7 +183,7 @@ def run_here(edits: Sequence[Mutation], tests: Sequence[str], output: Path, limi
         os.dup2(written.fileno(), 2)
     arguments = ["--quiet", "--durations=5", "--durations-min=0.05", "--maxfail=1", "-o", f"timeout={limit_seconds:g}"]
     arguments += [word for plugin in ("anyio", "randomly", "xdist") for word in ("-p", f"no:{plugin}")]
-    # The tests' tools are warm too, which keeps pytest from rewriting their assertions.
+    # The tests' helpers are imported already, so that pytest cannot rewrite their assertions.
     arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     code = int(pytest.main([*arguments, *tests], plugins=[watcher]))
     sys.stdout.flush()
@@ -217,7 +217,7 @@ class Mutants:
         environment: Mapping[str, str] | None = None,
         limit_seconds: float = TEST_LIMIT_SECONDS,
     ) -> Outcome:
-        """Run the tests of these ids; without edits, with the product as it is.
+        """Run the tests with these ids; without edits, on the unchanged product.
 
         ``environment`` is added to that of the process; ``limit_seconds`` bounds each test. Raises
         ``SourceMovedError``.
@@ -246,7 +246,7 @@ class Mutants:
         server, self._server = self._server, None
         if server is None:
             return
-        # Its end of input is its order to end.
+        # The server ends at the end of its input.
         server.communicate(timeout=LIMIT_SECONDS)
 
     @staticmethod
@@ -256,11 +256,11 @@ class Mutants:
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:
-    """Answer each line of ``requests`` with one line, until they end."""
+    """Respond to each line of ``requests`` with one line until the input ends."""
     with tempfile.TemporaryDirectory(prefix="photo-worker-mutants-") as folder:
         for name in _WARM:
             importlib.import_module(name)
-        # The forks' collector leaves alone what is here to stay.
+        # The garbage collector of forks ignores the objects that exist now.
         gc.collect()
         gc.freeze()
         for line in requests:
@@ -273,7 +273,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
 
 
 def _here(request: dict[str, Any], output: Path) -> dict[str, Any]:
-    # A mutant's cells are no part of the report. The name is that of tests.crash.report, which imports the product.
+    # A mutant's cells are not part of the report. The name is repeated: tests.crash.report imports the product.
     os.environ["PHOTO_WORKER_CRASH_REPORTS"] = str(output.parent / "cells")
     os.environ.update(request["environment"])
     for name in _IN_FULL:
@@ -298,7 +298,7 @@ def _in_fork(request: dict[str, Any], output: Path) -> dict[str, Any]:
                 problem = "" if parts else "the process ended without an answer"
                 break
             parts.append(part)
-    # Also what the tests may have left: whoever is in the child's process group.
+    # Also ends processes that the tests have left in the child's process group.
     _end_group(child)
     os.waitpid(child, 0)
     if not problem:
@@ -318,7 +318,7 @@ def _be_the_child(request: dict[str, Any], output: Path, reader: int, writer: in
             pipe.write(answer)
         code = 0
     finally:
-        # Not sys.exit: what the parent has prepared to do at its end is the parent's.
+        # Not sys.exit: the exit handlers belong to the parent.
         os._exit(code)
 
 
@@ -326,12 +326,12 @@ def _end_group(leader: int) -> None:
     try:
         os.killpg(leader, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        # All have ended, or (macOS) the one that is left is a zombie.
+        # All have ended, or (macOS) the last one is a zombie.
         return
 
 
 if __name__ == "__main__":
-    # Tests print; the answers have a channel of their own.
+    # Tests print, so that responses use a separate file descriptor.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     serve(sys.stdin, channel)

@@ -1,6 +1,6 @@
-"""Everything that the product does from an upload on, as data: what each pipeline begins with, and what it does.
+"""Pipelines as data: each is one use of the product from an upload on, with its start, commands and expected end.
 
-Each is run once without faults and once for every fault at every port call. A new pipeline is one more entry.
+Each runs once without faults and once for every fault at every port call. A new pipeline is one more entry.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from tests.support.documents import card, encoded, pdf
 
 ONE, TWO, THREE = (UUID(int=(number << 100) + number) for number in (1, 2, 3))
 
-# A PNG of one pixel (W3C, PNG specification, 5 and 11): what is verified is signature and size.
+# A PNG of one pixel (W3C, PNG specification, 5 and 11): the product verifies signature and size.
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
     "0000000a49444154789c6360000000020001e221bc330000000049454e44ae426082"
 )
 
 
-# What Textract says of an object that it may not read.
+# Textract's error for an object that it may not read.
 ACCESS = "Unable to get object metadata from S3. Check object key, region and/or access permissions."
 
 
 @dataclass(frozen=True)
 class End:
-    """What a pipeline leaves where nothing goes wrong beside what it is about.
+    """The outcome of a pipeline without injected faults.
 
-    Data, and not what the product happens to do: a run without faults comes from the same product.
+    It is written down instead of taken from a run without faults, which the same product makes.
     """
 
     rows: Mapping[UUID, str]
@@ -44,7 +44,7 @@ class End:
     objects: int
 
     def differs_from(self, found: Mapping[str, Any]) -> str:
-        """Return how an outcome is another one; nothing where it is this one."""
+        """Return how an outcome differs from this one; empty if it does not."""
         rows = {name: row["error_code"] or row["status"] for name, row in found["rows"].items()}
         wanted = {str(job_id): end for job_id, end in self.rows.items()}
         parts = [
@@ -61,9 +61,9 @@ def _instead(name: str, found: int, wanted: int) -> str:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One course of things. ``drive`` gives commands and lets them come to their end.
+    """One sequence of commands. ``drive`` gives the commands and runs them to their end.
 
-    ``ends`` tells whether an outcome is right where a fault may rightly change it: which of two that race is first.
+    ``ends`` judges an outcome if a fault may change it legitimately, such as which of two racing commands is first.
     Without it every outcome must be the fault-free one.
     """
 
@@ -75,9 +75,9 @@ class Pipeline:
     erased: tuple[UUID, ...] = ()
     ends: Callable[[dict[str, Any]], bool] | None = None
     versions: bool = False
-    """Whether the bucket keeps what is overwritten."""
+    """Whether the bucket has versioning."""
     outside: tuple[Mode, ...] = ()
-    """What happens outside of the deployment, at every call. What its processes and services meet, others show."""
+    """Events outside of the deployment to inject at every call; other pipelines cover its processes and services."""
 
 
 def photo(folder: Path, name: str = "photo", content: bytes | None = None) -> Source:
@@ -111,7 +111,7 @@ def _no_photo(console: Console, folder: Path) -> None:
 
 
 def phone_photo(folder: Path) -> Source:
-    """Return a photo that has to be converted, as phones send them; a WebP, which the tests can make themselves."""
+    """Return a photo that has to be converted, as phones send them; a WebP, which tests can create."""
     path = folder / "phone.webp"
     if not path.exists():
         path.write_bytes(encoded(card(size=(16, 16)), "WEBP", lossless=True, method=0))
@@ -174,7 +174,7 @@ def _put(console: Console, body: bytes) -> None:
 
 
 def _replaced(console: Console, folder: Path) -> None:
-    # Its owner writes another photo over it while it waits for Textract.
+    # The owner overwrites it with another photo while the job waits for Textract.
     _put(console, FIRST)
     console.submit(ONE, Source(label="theirs", bucket=BUCKET, key=THEIRS))
     _until(console, _reached(console, ONE, "ActivityTaskScheduled", 2))
@@ -183,7 +183,7 @@ def _replaced(console: Console, folder: Path) -> None:
 
 
 def _replaced_and_back(console: Console, folder: Path) -> None:
-    # Textract reads the second photo under the first one's name; then the first is there again, and submitted again.
+    # Textract reads the second photo under the first one's key; then the first is restored and submitted again.
     _put(console, FIRST)
     console.submit(ONE, Source(label="theirs", bucket=BUCKET, key=THEIRS))
     _until(console, _reached(console, ONE, "ActivityTaskScheduled", 2))
@@ -210,7 +210,7 @@ def _failing(console: Console, folder: Path) -> None:
 
 
 def _not_let_in(console: Console, folder: Path) -> None:
-    # The permission that Textract lacks is granted, and the photo submitted again: the failed job is still there.
+    # The missing permission of Textract is granted, and the photo submitted again while the failed job still exists.
     console.world.textract.failures.append(ACCESS)
     _one(console, folder)
     console.submit(TWO, photo(folder))
@@ -223,7 +223,7 @@ def _refused(console: Console, folder: Path) -> None:
 
 
 def _until(console: Console, happened: Callable[[], bool]) -> None:
-    """Let things happen until something has, or nothing does any more."""
+    """Run steps until ``happened`` returns true or nothing is left to do."""
     while not happened():
         if not console.world.step() and not console.reinspect() and not console.world.resume():
             return
@@ -259,8 +259,8 @@ def _erased_in_ocr(console: Console, folder: Path) -> None:
 def _erase_and_check(console: Console) -> None:
     console.erase(ONE)
     console.settle()
-    # A worker that dies with an answer just stored, while its job is erased, takes it away no more, and nobody tries
-    # the step again: that is left to the check.
+    # A worker that dies right after storing a response, while its job is erased, does not delete it, and the activity
+    # is not retried: the check deletes it.
     console.world.now += timedelta(hours=1)
     console.repair()
     console.settle()
@@ -274,7 +274,7 @@ def _erased_beside_another(console: Console, folder: Path) -> None:
 
 
 def _repaired(console: Console, folder: Path) -> None:
-    # A submission whose process died behind the row, and that nobody gave again.
+    # A submission whose process died after writing the row and was not repeated.
     source = photo(folder)
     command = console.submit(ONE, source)
     _until(console, lambda: console.world.rows.get(ONE) is not None)
@@ -282,7 +282,7 @@ def _repaired(console: Console, folder: Path) -> None:
         strand.process.alive = False
     command.refused = "nobody came back"
     console.world.run()
-    # Until then a submission may still be on its way.
+    # Before that a submission may still be in progress.
     console.world.now += timedelta(hours=1)
     console.repair()
     console.settle()
@@ -297,8 +297,8 @@ def _succeeded_or(code: str) -> Callable[[dict[str, Any]], bool]:
 
 
 def all_succeeded(found: dict[str, Any]) -> bool:
-    """Tell whether every job has its result."""
-    # Which photo it is, the fault may decide; that the text is its own, every run is asked (invariant 5).
+    """Return whether every job has succeeded."""
+    # The fault may decide which photo is read; every run checks that the text belongs to it (invariant 5).
     return all(row["status"] == "succeeded" for row in found["rows"].values())
 
 
@@ -307,7 +307,7 @@ def _gone(found: dict[str, Any]) -> bool:
 
 
 def _read_later(first: bytes, second: bytes, key: str, kind: str) -> Callable[[Console, Path], None]:
-    """Return the course of an owner's object that three jobs read one after the other, the last one another writing."""
+    """Return a drive in which three jobs read an owner's object in turn, the last one after it was overwritten."""
 
     def drive(console: Console, folder: Path) -> None:
         console.world.owner.others = (first, second)

@@ -1,7 +1,7 @@
-"""What the crash tests found, collected: one line per cell while they run, one page and one JSON file at the end.
+"""Collects the results of the crash tests: one line per cell while they run, a page and a JSON file at the end.
 
 Tests of all processes call ``record``, ``record_run`` and ``record_safeguard``. ``python -m tests.crash.report``
-merges what they wrote into ``.reports/crash.json`` and ``.reports/crash.html``, also after a run that failed.
+merges the lines into ``.reports/crash.json`` and ``.reports/crash.html``, also after a failed run.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ import photo_worker
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A folder of one's own for a run whose cells are not part of the report: a test of a test.
+# Names another directory for a nested run, whose cells are not part of the report.
 FOLDER_VARIABLE = "PHOTO_WORKER_CRASH_REPORTS"
 
 SAME = "same as fault-free"
 VIOLATED = "violated"
 NOT_REACHED = "not reached"
 
-# Of a soak's figures, those that a summary has room for.
+# The figures of a soak that the summary shows.
 SOAK_FIGURES = ("uploads", "kills", "pauses", "restarts", "throttles", "succeeded", "failed", "erased", "charges")
 
 RED, SURVIVED, UNTESTED = "red", "survived", "not judged"
@@ -39,7 +39,7 @@ RED, SURVIVED, UNTESTED = "red", "survived", "not judged"
 
 @dataclass(frozen=True)
 class Cell:
-    """One fault at one place of one pipeline, and what came of it.
+    """One fault at one place of one pipeline, and its outcome.
 
     ``number`` is the place's position in the pipeline's trace, ``call`` the port call or the crash point there,
     ``source`` the line it stands in. Anything but ``SAME`` and ``NOT_REACHED`` counts as a violation.
@@ -59,13 +59,13 @@ class Cell:
 
     @property
     def holds(self) -> bool:
-        """Tell whether the invariants held."""
+        """Return whether the invariants held."""
         return self.outcome in {SAME, NOT_REACHED}
 
 
 @dataclass(frozen=True)
 class LayerRun:
-    """What a layer did beside its cells: how much of what, from which seed, and how to do it again."""
+    """The figures of a layer besides its cells, its seed, and the command that repeats it."""
 
     layer: str
     seed: str
@@ -75,7 +75,7 @@ class LayerRun:
 
 @dataclass(frozen=True)
 class SafeguardOutcome:
-    """A safeguard that was switched off, the test that had to notice, and whether it did (``RED``)."""
+    """A switched-off safeguard, the test that must fail then, and whether it did (``RED``)."""
 
     name: str
     protects: str
@@ -89,13 +89,13 @@ class SafeguardOutcome:
 
     @property
     def holds(self) -> bool:
-        """Tell whether the test noticed that it was off."""
+        """Return whether the test failed without the safeguard."""
         return self.outcome == RED
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that one run of the crash tests found."""
+    """All results of one run of the crash tests."""
 
     version: str
     revision: str
@@ -107,7 +107,7 @@ class Report:
     safeguards: tuple[SafeguardOutcome, ...] = ()
     soak: Mapping[str, Any] | None = None
     torn: int = 0
-    """Lines that a killed process left half written: outcomes that are not in the report."""
+    """The number of incomplete lines of killed processes: outcomes that are missing in the report."""
 
     @property
     def violations(self) -> tuple[Cell, ...]:
@@ -116,30 +116,30 @@ class Report:
 
     @property
     def survivors(self) -> tuple[SafeguardOutcome, ...]:
-        """Return the safeguards whose test stayed green, or could not be judged, without them."""
+        """Return the safeguards without which their test passed or could not be judged."""
         return tuple(found for found in self.safeguards if not found.holds)
 
     @property
     def soak_violations(self) -> int:
-        """Return how many invariants the soak found broken."""
+        """Return the number of violations that the soak found."""
         found = (self.soak or {}).get("violations", 0)
         return len(found) if isinstance(found, list) else int(found)
 
     @property
     def holds(self) -> bool:
-        """Tell whether there is nothing red in the report."""
+        """Return whether nothing in the report is red."""
         return not self.violations and not self.survivors and not self.soak_violations
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Return the layers that left cells, in the order of their proof."""
+        """Return the layers that have cells, in the order of their numbers."""
         names = dict.fromkeys(cell.layer for cell in self.cells)
         order = ("model", "enumeration", "pairs", "real", "soak")
         return tuple(sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name)))
 
 
 def folder() -> Path:
-    """Return where this run's lines are written."""
+    """Return the directory of this run's lines."""
     return Path(os.environ.get(FOLDER_VARIABLE) or ROOT / ".reports" / "crash")
 
 
@@ -154,20 +154,20 @@ def record_run(layer: str, *, seed: object, command: str, **figures: float) -> N
 
 
 def record_safeguard(outcome: SafeguardOutcome) -> None:
-    """Add a safeguard that was switched off to the report."""
+    """Add a switched-off safeguard to the report."""
     _append("safeguard", asdict(outcome))
 
 
 def _append(kind: str, values: dict[str, Any]) -> None:
     where = folder()
     where.mkdir(parents=True, exist_ok=True)
-    # One write of one line: a process that is killed here leaves a torn last line at worst.
+    # One write per line: a process that is killed here leaves an incomplete last line at worst.
     with (where / f"{os.getpid()}.jsonl").open("a", encoding="utf-8") as lines:
         lines.write(json.dumps({"kind": kind, **values}, ensure_ascii=False) + "\n")
 
 
 def collect(lines: Path, soak: Path) -> Report:
-    """Return what the processes of a run wrote under ``lines``, and the soak to ``soak``."""
+    """Return the report of the lines in the directory ``lines`` and of the soak's file ``soak``."""
     found: dict[str, list[dict[str, Any]]] = {"cell": [], "run": [], "safeguard": []}
     torn = 0
     for text in _lines(lines):
@@ -177,7 +177,7 @@ def collect(lines: Path, soak: Path) -> Report:
             torn += 1
             continue
         found[line.pop("kind")].append(line)
-    # A cell that was run twice and broke once is broken.
+    # A cell that ran twice and failed once counts as failed.
     ran = sorted((Cell(**values) for values in found["cell"]), key=lambda cell: cell.holds, reverse=True)
     cells = {_place(cell): cell for cell in ran}
     outcomes = {outcome.name: outcome for outcome in (SafeguardOutcome(**values) for values in found["safeguard"])}
@@ -205,7 +205,7 @@ def _lines(where: Path) -> Iterator[str]:
 
 
 def _revision() -> str:
-    """Return the commit, with a plus behind it where files differ from it; empty outside a checkout."""
+    """Return the commit, with a trailing plus if files differ from it; empty outside of a checkout."""
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
         return ""
@@ -220,7 +220,7 @@ def as_json(report: Report) -> str:
 
 
 def totals(report: Report) -> dict[str, Any]:
-    """Return the figures that the summary and the page begin with."""
+    """Return the totals that the summary and the page show first."""
     return {
         "holds": report.holds,
         "cells": len(report.cells),
@@ -237,7 +237,7 @@ def totals(report: Report) -> dict[str, Any]:
 
 
 def summary(report: Report, pages: Iterable[Path]) -> str:
-    """Return what a terminal shows at the end of a run."""
+    """Return the summary for the terminal at the end of a run."""
     figures = totals(report)
     lines = []
     for cell in report.violations:

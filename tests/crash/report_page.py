@@ -1,4 +1,4 @@
-"""The crash report as one page that needs nothing else: no script, style or font from elsewhere."""
+"""The crash report as one self-contained page, without external scripts, styles or fonts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LAYERS = {
     "soak": ("Layer 4: soak", "Seeded faults in many processes at once."),
 }
 _PHASES = ("before", "inside", "after", "acknowledged")
-# First what happens to a process, then what a service does, then what others do.
+# First faults of a process, then those of a service, then those from outside.
 _MODES = (
     *("die", "kill", "pause", "stop", "raise", "lost", "reply lost", "double", "twice"),
     *("away", "silent", "slow", "throttle", "throttle-long", "read-only", "refuse"),
@@ -57,7 +57,7 @@ details { margin: 4px 0; } summary { cursor: pointer; padding: 3px 0; } .badge {
 #again code { user-select: all; } #again:empty { display: none; }
 """
 
-# A cell's tooltip says everything, but nobody can copy from a tooltip.
+# A cell's tooltip has everything, but text cannot be copied from a tooltip.
 _SCRIPT = """
 document.addEventListener("click", function (event) {
   var cell = event.target.closest("[data-command]"), again = document.getElementById("again");
@@ -136,7 +136,7 @@ def _verdict(report: Report) -> str:
 
 
 def _faults(report: Report) -> Iterator[str]:
-    """List what is red, each with the command that shows it again."""
+    """List the red results, each with the command that reproduces it."""
     if report.holds:
         return
     yield '<h2>What is red</h2><ul class="faults">'
@@ -182,7 +182,7 @@ def _run(run: LayerRun) -> str:
 
 
 def _matrix(pipeline: str, cells: Sequence[Cell]) -> Iterator[str]:
-    """Draw one pipeline: a row per place in the order of the run, a column per mode and phase."""
+    """Yield the table of one pipeline: a row per call in the order of the run, a column per mode and phase."""
     columns = sorted({(cell.mode, cell.phase) for cell in cells}, key=_column)
     rows = sorted({(cell.number, cell.call, cell.source) for cell in cells})
     found = {(cell.number, cell.call, cell.source, cell.mode, cell.phase): cell for cell in cells}

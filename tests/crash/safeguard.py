@@ -1,4 +1,4 @@
-"""What a safeguard is, as the table in ``safeguards.py`` says it."""
+"""The entry of a safeguard in the table of ``safeguards.py``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tests.crash.mutants import Mutation
 
 @dataclass(frozen=True)
 class Safeguard:
-    """One safeguard. ``otherwise`` is what a user would meet without it.
+    """One safeguard. ``otherwise`` is the harm to a user without it.
 
-    ``invariants`` are those of docs/explanation/crash-safety.md, ``off`` says in words what ``edits`` do, and
-    ``tests`` are the pytest ids of which at least one must fail then: because what ``otherwise`` says happens in it,
-    not because a call, an argument or a digest is another one.
+    ``invariants`` are those of docs/explanation/crash-safety.md, ``off`` describes ``edits`` in words, and ``tests``
+    are pytest ids of which at least one must fail then: because ``otherwise`` happens in it, not because a call, an
+    argument or a digest is different.
     """
 
     name: str
@@ -24,9 +24,9 @@ class Safeguard:
     edits: tuple[Mutation, ...]
     tests: tuple[str, ...]
     limit_seconds: float = 40.0
-    """After which a test that hangs counts as red."""
+    """The time in seconds after which a hanging test counts as red."""
 
     @property
     def needs_stack(self) -> bool:
-        """Tell whether its tests use the native stack."""
+        """Return whether its tests use the native stack."""
         return any(test.startswith(("tests/integration", "tests/e2e")) for test in self.tests)

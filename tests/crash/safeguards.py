@@ -1,7 +1,7 @@
-"""Every safeguard of the product: what it prevents, how it is switched off, and the test that must then go red.
+"""Every safeguard of the product: the harm it prevents, how it is switched off, and the test that must fail then.
 
-A safeguard is switched off by replacing a text that stands exactly once in one of the product's files. Whoever removes
-or moves a safeguard hears so from ``test_safeguards.py``, which names it; whoever adds one adds it here and runs
+A safeguard is switched off by replacing a text that occurs exactly once in one of the product's files. If a safeguard
+is removed or moved, ``test_safeguards.py`` fails with its name. Add a new one here and run
 ``python3 dev.py nox -s docs``, which writes ``docs/reference/safeguards.md``.
 """
 

@@ -1,4 +1,4 @@
-"""The safeguards of when a worker takes jobs: its looks at what it needs, and what its attempts tell."""
+"""The safeguards of admission: checks of the services that a worker needs, and outcomes of its attempts."""
 
 from __future__ import annotations
 

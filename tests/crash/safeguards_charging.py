@@ -1,4 +1,4 @@
-"""The safeguards that let a document be charged once and be read whole."""
+"""The safeguards by which a document is charged once and read completely."""
 
 from __future__ import annotations
 

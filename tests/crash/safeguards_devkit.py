@@ -1,4 +1,4 @@
-"""The safeguards of the replay gate and of the local Textract, on which the proofs of the others stand."""
+"""The safeguards of the replay gate and of the local Textract, on which the tests of the others depend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The safeguards of the erasure's order, of a check that looks at a deployment in motion, and of loopback."""
+"""The safeguards of the order of an erasure, of checks of a running deployment, and of services on loopback."""
 
 from __future__ import annotations
 

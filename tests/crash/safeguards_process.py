@@ -1,4 +1,4 @@
-"""The safeguards of who submits jobs and of the worker's process."""
+"""The safeguards of submissions and of the worker's process."""
 
 from __future__ import annotations
 

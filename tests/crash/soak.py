@@ -1,14 +1,14 @@
-"""Many uploads while everything dies: workers, the services behind them, and the calls between.
+"""Process many uploads while workers, the services behind them and the calls between them fail.
 
-``python -m tests.crash.soak --uploads 300 --seconds 63 --kills 20 --outages 1`` starts a stack of its own, works on it,
-and ends it. Workers are killed and paused for longer than their heartbeats allow, each service is killed and started
-again, Textract refuses three calls of ten; for the workers a service is away, silent, slow, throttling, read-only, or
-refuses their credentials, each for longer than any count of attempts; users submit twice, cancel and erase. When the
-faults have ended every accepted upload must end, as many as have no reason of their own to fail must have succeeded,
-and every invariant must hold. Exit codes: 0, or 1 with what does not hold.
+``python -m tests.crash.soak --uploads 300 --seconds 63 --kills 20 --outages 1`` starts a temporary stack, works on it,
+and ends it. Workers are killed and paused for longer than their heartbeats allow, each service is killed and restarted,
+Textract refuses three calls of ten; for the workers a service is away, silent, slow, throttling, read-only, or refuses
+their credentials, each for longer than all counted attempts; users submit twice, cancel and erase. After the faults
+every accepted upload must end, every one without its own reason to fail must have succeeded, and every invariant must
+hold. Exit codes: 0, or 1 with the violations.
 
-The seed decides what happens when, to which worker and which upload. It does not decide which of two processes is
-faster, so that the same seed brings the same faults but not the same interleaving.
+The seed decides which fault happens when, to which worker and upload. It does not decide which of two processes is
+faster, so that the same seed gives the same faults but not the same interleaving.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ from tests.crash.soaking.uploads import Users
 from tests.crash.soaking.verdict import Verdict, judge
 from tests.support.resources import create_database, database_named
 
-# Short attempts, so that a service can be away for longer than a step lasted where every attempt counted.
+# Short attempts, so that an outage can outlast all attempts of an activity whose attempts are counted.
 SCALE = Scale(heartbeat=3.0, start_to_close=1.0, answer=3.0)
 COUNTED_SECONDS = longest_count_seconds(SCALE)
 OUTAGE_SECONDS = COUNTED_SECONDS + 2.0
 
 _PROGRESS_SECONDS = 4.0
-# A slow service's answers come when nobody waits for them any more.
+# A slow service responds after the caller's timeout.
 _LATE_SECONDS = 4.0
-# From the last fault to the last job's end: all attempts of all activities, several times over, and a job's own time.
+# From the last fault to the last job's end: several times all attempts of all activities, and a job's own time.
 _END_SECONDS, _END_SECONDS_A_JOB = 120.0, 0.3
 _DRAIN_SECONDS = 30.0
 _DEFAULT_REPORT = ROOT / ".reports" / "soak.json"
@@ -83,7 +83,7 @@ class Soak:
     _over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
-        """Let uploads and faults happen, and wait until every job has ended."""
+        """Run uploads and faults, and wait until every job has ended."""
         await self.fleet.start()
         self._began = time.monotonic()
         watching = [asyncio.create_task(one()) for one in (self._watch, self._say, self._mend)]
@@ -94,8 +94,8 @@ class Soak:
                 group.create_task(self._disturb())
             await self._calm()
             limit = time.monotonic() + _END_SECONDS + _END_SECONDS_A_JOB * len(self.schedule.uploads)
-            # What has not ended by then the verdict names.
-            while not await self._all_ended() and time.monotonic() < limit:  # noqa: ASYNC110 - the server tells nobody
+            # The verdict names jobs that have not ended by then.
+            while not await self._all_ended() and time.monotonic() < limit:  # noqa: ASYNC110 - the server sends no event
                 await asyncio.sleep(0.3)
         finally:
             self._over.set()
@@ -103,7 +103,7 @@ class Soak:
         await self.fleet.drain(_DRAIN_SECONDS)
 
     async def _disturb(self) -> None:
-        """Do the faults at their time. Restarts take their turns; workers go on dying meanwhile."""
+        """Inject the faults at their times. Restarts run one after the other, concurrently with kills of workers."""
         turn = asyncio.Lock()
         async with asyncio.TaskGroup() as group:
             for fault in self.schedule.faults:
@@ -128,7 +128,7 @@ class Soak:
             await self.services.restart(fault.service)
             self.restarts[fault.service] = self.restarts.get(fault.service, 0) + 1
             if fault.service == "textract" and self._throttling:
-                # Fault scripts do not outlive the emulator's process.
+                # A restarted emulator has lost its fault script.
                 await self._throttle()
 
     async def _throttle(self) -> None:
@@ -160,13 +160,13 @@ class Soak:
         left = [job_id for job_id in self.users.accepted if job_id not in self.users.erased]
         if any(rows.get(job_id) not in FINAL_STATUSES for job_id in left):
             return False
-        # A row is final a moment before its workflow has closed.
+        # A row is final a moment before its workflow closes.
         return not [job_id async for job_id in self.world.orchestrator.open_jobs()]
 
     async def _watch(self) -> None:
-        """Note final statuses as they are seen, so that one that is taken back shows."""
+        """Record final statuses when they appear, to detect one that changes later."""
         while not self._over.is_set():
-            # Away for a moment, by our own doing.
+            # The soak itself restarts the service.
             with contextlib.suppress(DependencyError):
                 rows = await asyncio.to_thread(lambda: list(self.world.repository.all()))
                 for row in rows:
@@ -202,9 +202,9 @@ def say(text: str) -> None:
 
 @asynccontextmanager
 async def open_place(order: Order) -> AsyncIterator[tuple[Environment, Services]]:
-    """Bring up a stack that ends with the block, whatever happens in it."""
+    """Start a stack that is deleted after the block in any case."""
     home = Path(tempfile.mkdtemp(prefix="photo-worker-soak-"))
-    # Root's Postgres runs as another user: behind a closed door its data would be kept elsewhere.
+    # Postgres, which root starts as another user, must be able to traverse it, or its data would be elsewhere.
     await asyncio.to_thread(home.chmod, 0o711)
     stack = Stack(home, f"soak-{secrets.token_hex(3)}", base_port=0, durable=True)
     try:
@@ -240,10 +240,10 @@ async def soak_in(
     slots: int = 4,
     outage_seconds: float = OUTAGE_SECONDS,
 ) -> tuple[Soak, Verdict]:
-    """Run a soak on a stack and judge it; without ``restarter`` for an order without restarts.
+    """Run a soak on a stack and judge it; ``restarter`` may be None for an order without restarts.
 
-    ``only`` is the one kind of outage that there is to be, ``slots`` how many activities a worker takes at a time,
-    ``outage_seconds`` how long each outage lasts at least.
+    ``only`` restricts outages to one kind, ``slots`` is the number of concurrent activities of a worker,
+    ``outage_seconds`` the minimum duration of an outage.
     """
     schedule = schedule_of(order, services.NAMES, SCALE.heartbeat, outage_seconds, only)
     async with AsyncExitStack() as stack:
@@ -299,7 +299,7 @@ def report_of(order: Order, running: Soak, verdict: Verdict, seconds: float) -> 
 
 
 def command_of(order: Order) -> str:
-    """Return the one command that runs the same faults again."""
+    """Return the command that repeats the same faults."""
     options = " ".join(f"--{name} {value:g}" for name, value in vars(order).items() if name != "seed")
     return f"python3 dev.py nox -s soak -- {options} --seed {order.seed}"
 
@@ -322,7 +322,7 @@ def summary_of(report: dict[str, Any]) -> str:
 
 
 def order_of(arguments: list[str] | None) -> tuple[Order, argparse.Namespace]:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash.soak", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--uploads", type=_positive, default=5000, help="accepted uploads (%(default)s)")
     parser.add_argument("--seconds", type=float, default=900.0, help="how long faults go on (%(default)g)")
@@ -357,7 +357,7 @@ async def _run(order: Order) -> dict[str, Any]:
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):
-        # Cancelled, it ends what it has started.
+        # Cancellation ends the processes that it has started.
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     running, verdict = await soak(order)
     return report_of(order, running, verdict, time.monotonic() - began)
@@ -366,7 +366,7 @@ async def _run(order: Order) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Run a soak, write its report, and return the exit code."""
     order, chosen = order_of(arguments)
-    # A pool says at length that its server is gone; so do we, in a word.
+    # Connection pools log at length that their server is gone; the soak prints one line.
     logging.basicConfig(level=logging.ERROR)
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     quiet = TelemetryConfig(logging=LoggingConfig(TelemetryFilter(core_level="ERROR", other_level="ERROR")))

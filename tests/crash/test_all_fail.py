@@ -1,6 +1,6 @@
-"""A product in which every job fails is red in the real cells and in the soak, whatever reason it gives.
+"""A product in which every job fails is red in the real cells and in the soak, for each error code.
 
-One that counts attempts is red in the soak for each kind of outage.
+A product that counts attempts is red in the soak for each kind of outage.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ __all__ = ["site"]
 pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(240)]
 
 
-# So that no attempt waits for a slot: in a queue attempts are few, and a count of them lasts longer.
+# Enough that no attempt waits for a slot: waiting would prolong the time of all counted attempts.
 _SLOTS = 24
-# Of an outage's begin, so that the rest of it is longer than a count, also where each attempt begins late.
+# Uploads come within this time of an outage's begin, so that the rest outlasts all counted attempts, even late ones.
 MET_SECONDS = 1.0
 _LATE_SECONDS = 1.0
 LONG_OUTAGE_SECONDS = COUNTED_SECONDS + MET_SECONDS + policies.COUNTED.ocr.maximum_attempts * _LATE_SECONDS
 
 
 def order() -> Order:
-    """Return a small soak. The seed makes the jobs' ids, which are to be new ones on a stack that others use."""
+    """Return a small soak with a new seed, which gives the jobs new ids on a shared stack."""
     seed = secrets.randbelow(10**9)
     return Order(uploads=16, seconds=1.5, seed=seed, kills=0, restarts=0, workers=1, throttle=0.0, outages=0)
 
 
 def order_with_an_outage(kind: str) -> Order:
-    """Return a small soak in which some uploads that have no reason to fail come as the outage has begun."""
+    """Return a small soak in which some sound uploads come when the outage has begun."""
     while True:
         chosen = replace(order(), seconds=3.0, outages=1)
         drawn = schedule_of(chosen, NAMES, SCALE.heartbeat, LONG_OUTAGE_SECONDS, kind)
@@ -60,11 +60,11 @@ _DAMAGED = """\
 
 
 def mutant(instead: str) -> list[Mutation]:
-    """Return the edit that puts this in front of a job's first step."""
+    """Return the mutation that inserts this code before a job's first activity."""
     return [Mutation("photo_worker/activities/assets.py", _STEP, instead + _STEP)]
 
 
-# By the code that the jobs get: a reason that no upload here has, a defect, and one that some uploads do have.
+# By the jobs' error code: one that no upload here has, a defect, and one that some uploads do have.
 MUTANTS = {
     "object_missing": mutant("        raise ObjectMissing(bucket=request.bucket, key=request.key)\n"),
     "step_failed": mutant('        raise RuntimeError("a mutant says so")\n'),
@@ -73,7 +73,7 @@ MUTANTS = {
 
 
 async def small_soak(environment: Environment) -> dict[str, Any]:
-    """Run a soak on the run's stack and return its report."""
+    """Run a small soak on the test run's stack and return its report."""
     chosen = order()
     running, verdict = await soak_in(environment, None, chosen)
     return report_of(chosen, running, verdict, 0.0)
@@ -106,7 +106,7 @@ async def test_it_is_green_where_nothing_is_wrong(environment: Environment) -> N
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_product_that_counts_attempts_is_red_in_the_soak(environment: Environment, kind: str) -> None:
-    """None of its jobs that meet the outage outlasts it."""
+    """No job of it that meets the outage outlasts it."""
     async with open_nursery(COUNTING) as forkserver:
         chosen = order_with_an_outage(kind)
         place = replace(environment, forkserver=forkserver)

@@ -1,8 +1,8 @@
-"""Every port call of every pipeline, with everything that can go wrong at it: the outcome is that without faults.
+"""Layer 2: every fault at every port call of every pipeline leaves the outcome of a run without faults.
 
-A pipeline is run once to record its port calls. Then it is run again for each call, phase and mode, from the same seed,
-so that all before the fault is as it was. A new call is enumerated without a new test; a new pipeline is one more entry
-in ``pipelines``. One cell again: ``python3 dev.py nox -s crash -- tests/crash/test_enumeration.py --cell CELL``.
+A pipeline runs once to record its port calls. Then it runs again for each call, phase and mode, from the same seed, so
+that everything before the fault is the same. A new call is enumerated without a new test; a new pipeline is one more
+entry in ``pipelines``. One cell alone: ``python3 dev.py nox -s crash -- tests/crash/test_enumeration.py --cell CELL``.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from tests.crash.violation import Violation
 
 COMMAND = "python3 dev.py nox -s crash -- tests/crash/test_enumeration.py --cell "
 
-# Of all pairs of faults of the main pipeline, how many are tried; 0 is all of them.
+# The number of tested pairs of faults of the main pipeline; 0 tests all of them.
 PAIRS_VARIABLE = "PHOTO_WORKER_CRASH_PAIRS"
 _PAIRS = 150
 _SEED_VARIABLE = "PHOTO_WORKER_CRASH_SEED"
 
 
 def seed() -> int:
-    """Return the seed of this run: it decides the order wherever several things could happen, and the pairs."""
+    """Return the seed of this run, which decides the order of concurrent steps, and the pairs."""
     return int(os.environ.get(_SEED_VARIABLE, "0"))
 
 
 def places_of(world: World, outside: Sequence[Mode] = ()) -> list[tuple[Call, Phase, Mode]]:
-    """Return everything that can go wrong at every call of a run; behind a call only where it was answered.
+    """Return every fault at every call of a run; after a call only if the call returned.
 
-    ``outside`` is what may happen to what the deployment works with, whoever makes the call; then that alone, and while
-    the first job is on its way. What the later ones make of it, each cell shows.
+    ``outside`` are events outside of the deployment, independent of the caller; if given, they are the only faults, and
+    occur while the first job runs. Each cell shows their effect on later jobs.
     """
     calls = world.gate.calls
     later = (call.number for call in calls if call.process.startswith(f"submit {TWO}"))
@@ -56,10 +56,10 @@ def places_of(world: World, outside: Sequence[Mode] = ()) -> list[tuple[Call, Ph
 
 
 def modes_of(call: Call) -> Iterator[tuple[Phase, Mode]]:
-    """Yield what can go wrong at a call.
+    """Yield the faults at a call.
 
-    The SDK's core itself asks again where Temporal does not answer, so that between worker and Temporal a process dies
-    or stands still, and no error reaches the product.
+    The SDK's core retries if Temporal does not respond, so that between worker and Temporal a process can only die or
+    pause; no error reaches the product.
     """
     for phase in Phase:
         yield phase, Mode.DIE
@@ -67,7 +67,7 @@ def modes_of(call: Call) -> Iterator[tuple[Phase, Mode]]:
         if call.fallible:
             yield phase, Mode.RAISE
         for mode in sorted(call.modes):
-            # A silent service may or may not do what it is asked.
+            # A silent service may or may not execute the request.
             if phase is Phase.BEFORE or mode is Mode.SILENT:
                 yield phase, mode
     if call.repeatable:
@@ -75,11 +75,11 @@ def modes_of(call: Call) -> Iterator[tuple[Phase, Mode]]:
 
 
 def play(pipeline: Pipeline, folder: Path, *faults: Fault) -> tuple[World, dict[str, Any], list[Violation]]:
-    """Run a pipeline to its end; return the world, what it left, and what does not hold of it."""
+    """Run a pipeline to its end; return the world, its outcome, and the violations."""
     world = World(seed=seed(), faults=faults, versions=pipeline.versions)
     watch = Watch(world)
     world.watch = watch.now
-    # Waits that a throttling service does not decide are drawn by chance.
+    # Waits are random unless a throttling service sets them.
     drawn = random.getstate()
     random.seed(seed())
     try:
@@ -100,10 +100,10 @@ def judge(
     broken: list[Violation],
     mode: Mode | None = None,
 ) -> str:
-    """Return what is wrong with a run's end; nothing where it is right."""
+    """Return what is wrong with a run's outcome; empty if it is right."""
     if broken:
         return "; ".join(map(str, dict.fromkeys(broken)))
-    # Where the source was replaced, which writing a job has read is not the product's to choose.
+    # If the source was replaced, the product does not choose which content a job reads.
     ends = all_succeeded if mode in {Mode.REPLACE, Mode.REPLACE_BACK} else pipeline.ends
     if ends is not None:
         return "" if ends(found) else f"invariant 5: this is no end of {pipeline.name}: {_told(found)}"
@@ -149,14 +149,14 @@ def _failure(cell: Cell) -> str:
     return f"seed {seed()}, {cell.call} ({cell.source}): {cell.detail}\n  {cell.command}"
 
 
-# Up to nine hundred runs of a deployment; thirty seconds on a machine that has nothing else to do.
+# Up to nine hundred runs of a deployment; thirty seconds on an idle machine.
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", names())
 def test_every_fault_at_every_call_leaves_what_none_leaves(name: str, tmp_path: Path, cell: str | None) -> None:
     pipeline = named(name)
     world, without, broken = play(pipeline, tmp_path)
     assert not broken, f"{name} without faults: {'; '.join(map(str, broken))}"
-    # Every cell is compared with this run: it must not be what a broken product does.
+    # Every cell is compared with this run, which must not be that of a broken product.
     other = pipeline.end.differs_from(without)
     assert not other, f"invariant 2: {name} ends without faults with {other}"
     wanted = places_of(world, pipeline.outside)
@@ -169,7 +169,7 @@ def test_every_fault_at_every_call_leaves_what_none_leaves(name: str, tmp_path: 
     cells = [run_cell(pipeline, tmp_path, call, phase, mode, without) for call, phase, mode in wanted]
     wrong = [_failure(one) for one in cells if not one.holds]
     assert not wrong, "\n".join(wrong)
-    # From the same seed every call is met again: none of the cells was run in vain.
+    # With the same seed every call occurs again, so that every cell has injected its fault.
     assert [one.command for one in cells if one.outcome == NOT_REACHED] == []
 
 

@@ -1,6 +1,6 @@
-"""A product that makes every job fail is red in the model and in the enumeration, however it says it.
+"""A product in which every job fails is red in the model and in the enumeration, whatever the error.
 
-What is compared with a run of the same product is green for it; so each layer has to know by itself how jobs may end.
+A comparison with a run of the same product would be green; so each layer must know itself how jobs may end.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ _PERSIST = "photo_worker/activities/results.py"
 _OCR = "photo_worker/activities/ocr.py"
 _VERIFY = "photo_worker/activities/assets.py"
 
-# An error for which no code stands: the workflow gives up after its attempts.
+# An unexpected error: the workflow gives up after its attempts.
 _UNEXPECTED = Mutation(
     _PERSIST,
     "        with heartbeating(also_cancelled=True):\n",
     '        raise RuntimeError("always")\n        with heartbeating():\n',
 )
-# A fault of the program with a code of its own, which is not tried again.
+# A defect with its own error code, which is not retried.
 _FINAL = Mutation(
     _OCR,
     "        info = activity.info()\n        job_id = parse",
     "        from photo_worker.errors import StepFailed\n\n        raise StepFailed(step='ocr', reason='always')\n"
     "        info = activity.info()\n        job_id = parse",
 )
-# What only a document may have.
+# An error that only a document may cause.
 _DAMAGED = Mutation(
     _VERIFY,
     "        content_type = check_content(",
@@ -43,7 +43,7 @@ _CANCELS = Mutation(
     "            return await self._process(request)\n",
     "            raise asyncio.CancelledError\n            return await self._process(request)\n",
 )
-# Attempts are counted, and an outage is what ends a job.
+# Attempts are counted, so that an outage ends a job.
 _IMPATIENT = Mutation(_WORKFLOW, "        maximum_attempts=0,\n", "        maximum_attempts=5,\n")
 
 _PRODUCTS = {
@@ -76,7 +76,7 @@ def test_a_product_that_makes_every_job_fail_is_red(product: str, layer: str, mu
 
 @pytest.mark.parametrize("pipeline", ["erased", "absent", "refused", "cancelled", "replaced"])
 def test_a_pipeline_that_ends_otherwise_anyway_is_red_too(pipeline: str, mutants: Mutants, tmp_path: Path) -> None:
-    """Of these none compares an end with success: an erasure leaves nothing, and others are to fail."""
+    """None of these pipelines ends with a success: an erasure leaves nothing, and the others must fail."""
     environment = {FOLDER_VARIABLE: str(tmp_path)}
     found = mutants.run(
         [_DAMAGED if pipeline != "absent" else _CANCELS], [f"{_ENUMERATION}[{pipeline}]"], environment=environment

@@ -1,6 +1,6 @@
-"""What becomes of a job when one thing goes wrong on its way: its row, its workflow, and what it costs.
+"""The outcome of a job with one fault: its row, its workflow, and its charges.
 
-The deployment is simulated, the workflow and its activities are the product's. The clock is virtual: a day is short.
+The deployment is simulated, the workflow and its activities are the product's. Time is virtual: a day passes at once.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from tests.crash.simulation.world import BUCKET, World
 
 ABSENT = Source(label="absent", bucket=BUCKET, key="theirs/absent.png")
 
-# Long enough for every test but those that wait for a service, and far from the day that a job has.
+# Enough for every test without an outage, and far less than a job's lifetime of a day.
 SOON = timedelta(minutes=5)
 
 
 @pytest.fixture
 def worlds() -> Iterator[Callable[..., World]]:
-    """Make deployments, and unwind their threads at the end."""
+    """A factory of deployments, whose threads end after the test."""
     made: list[World] = []
 
     def make(**options: Any) -> World:
@@ -67,19 +67,19 @@ def ended(world: World) -> tuple[str | None, str | None, str]:
 
 
 def took(world: World) -> timedelta:
-    """Return how long the job's workflow ran, or runs."""
+    """Return how long the job's workflow has run."""
     return (execution(world).closed or world.now) - execution(world).started
 
 
 def steps(world: World, happened: Callable[[], bool], most: int = 5_000) -> None:
-    """Let things happen until something has; one thing that goes on for ever is cut short."""
+    """Run steps until ``happened`` returns true, nothing is left to do, or ``most`` steps are done."""
     for _ in range(most):
         if happened() or not world.step():
             return
 
 
 def scheduled(world: World, number: int) -> Callable[[], bool]:
-    """Tell whether the job's workflow has asked for so many steps."""
+    """Return a condition: the job's workflow has scheduled ``number`` activities."""
 
     def happened() -> bool:
         found = world.service.executions.get(str(ONE))
@@ -100,7 +100,7 @@ def test_a_job_that_can_never_succeed_fails_at_once(world: World, console: Conso
 
 
 def away(world: World, hours: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the database take no reason for some hours."""
+    """Make the database refuse to record failures for some hours."""
     back, write = world.now + timedelta(hours=hours), world.rows.fail
 
     def fail(*given: Any, **named: Any) -> Any:
@@ -134,7 +134,7 @@ def test_a_job_that_is_cancelled_while_its_reason_is_written_has_it(
 def test_a_job_whose_rows_say_succeeded_reports_success(
     world: World, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every reply to the last step's write is lost, until the job's time is over."""
+    """Every reply to the last activity's write is lost until the job's lifetime is over."""
     write = world.rows.succeed
 
     def succeed(*given: Any, **named: Any) -> Any:

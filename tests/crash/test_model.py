@@ -1,7 +1,7 @@
-"""Whatever happens to a deployment, in whatever order: no invariant breaks, and at the end all of them hold.
+"""Layer 1: no random sequence of events in a deployment violates an invariant, and at the end all of them hold.
 
-Longer: ``PHOTO_WORKER_MODEL_EXAMPLES=2000 python3 dev.py nox -s crash -- tests/crash/test_model.py``; other ones with
-``PHOTO_WORKER_CRASH_SEED``. The same seed and number give the same examples.
+Longer: ``PHOTO_WORKER_MODEL_EXAMPLES=2000 python3 dev.py nox -s crash -- tests/crash/test_model.py``; other examples
+with ``PHOTO_WORKER_CRASH_SEED``. The same seed and number give the same examples.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from tests.crash.report import VIOLATED, Cell, record, record_run
 from tests.crash.simulation.gate import OUTAGES, Mode
 
 EXAMPLES_VARIABLE = "PHOTO_WORKER_MODEL_EXAMPLES"
-# 0 leaves a failure as large as it was found: where it is only asked whether there is one.
+# 0 does not shrink a failure: enough to learn whether there is one.
 SHRINK_VARIABLE = "PHOTO_WORKER_MODEL_SHRINK"
 _EXAMPLES = 200
 _RULES = 30
-# Each kind of bad day, as the report's figures name it.
+# Each mode of outage, by its name in the report's figures.
 _MODES = tuple(mode.replace("-", "_") for mode in (*OUTAGES, Mode.REPLACE))
 _SEED_VARIABLE = "PHOTO_WORKER_CRASH_SEED"
 
 
-# A failure is made as small as it gets, which takes minutes.
+# Shrinking a failure takes minutes.
 @pytest.mark.timeout(900)
 def test_whatever_happens_every_job_comes_to_its_end(tmp_path: Path) -> None:
     chosen = int(os.environ.get(_SEED_VARIABLE, "0"))
@@ -66,6 +66,6 @@ def test_whatever_happens_every_job_comes_to_its_end(tmp_path: Path) -> None:
         record(Cell("model", "any", 0, "", "", "any", "", VIOLATED, seconds, command, detail=" ".join(detail[:3])))
         raise
     record_run("model", seed=chosen, command=command, **tally)
-    # The rules reach what they are for.
+    # Every kind of event must occur.
     for name in ("submissions", "erasures", "cancellations", "kills", "pauses", "faults", "throttled", *_MODES):
         assert tally[name] > 0, f"none of {name} in {examples} examples"

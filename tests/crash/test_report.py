@@ -54,7 +54,7 @@ BARE = Report(version="1", revision="abc", python="3", system="here", written_at
 
 
 class Page(HTMLParser):
-    """What a browser would make of the page: open tags, tables as rows of cells, and what it loads."""
+    """The parsed page: unclosed tags, tables as rows of cells, and loaded resources."""
 
     VOID = frozenset({"meta", "br", "link", "img", "input", "hr"})
 
@@ -189,7 +189,7 @@ class TestPage:
         ((groups, *_),) = Page(as_html(replace(BARE, cells=cells))).tables
         shown = [name for name in groups if name]
         assert sorted(shown) == sorted(Mode)
-        # In the order of a process, a service and others, which no alphabet gives.
+        # Ordered by process, service and others, not alphabetically.
         assert shown.index("double") < shown.index("away") < shown.index("refuse") < shown.index("intrude")
 
     def test_a_cell_that_was_not_run_is_empty(self) -> None:

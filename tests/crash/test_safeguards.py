@@ -1,4 +1,4 @@
-"""Layer 5: each safeguard, switched off, turns its named test red."""
+"""Layer 5: the named tests of each safeguard fail if it is switched off."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.resources import TEMPLATE_VARIABLE
 
 TABLE = "tests/crash/safeguards*.py"
 
-# Processes that take part in making sure that the named tests are green as things are.
+# The number of parts in which the named tests run on the unchanged product.
 _SHARES = 3
 
 _EACH = pytest.mark.parametrize("safeguard", [pytest.param(found, id=found.name) for found in SAFEGUARDS])
@@ -78,7 +78,7 @@ def test_without_it_its_test_goes_red(safeguard: Safeguard, mutants: Mutants, re
 
 
 def _surroundings(request: pytest.FixtureRequest, safeguard: Safeguard) -> dict[str, str]:
-    """Return what tells a child's tests to share this run's stack and, where it is of use, its migrated database."""
+    """Return variables for a child's tests to share this run's stack and, unless migrations change, its template."""
     if not safeguard.needs_stack:
         return {}
     shared = {STACK_VARIABLES: json.dumps(request.getfixturevalue("stack_env"))}
@@ -108,7 +108,7 @@ def _line(edit: Mutation) -> str:
 
 
 class TestTheMechanism:
-    """The proof of the proof: it is red for the test's own failure and for nothing else."""
+    """The mechanism itself: a mutant is red if its test fails by itself, and for no other reason."""
 
     HARMLESS = Mutation(
         "photo_worker/activities/ocr.py", "self._kept(key, document)", "self._kept(key, document) or None"

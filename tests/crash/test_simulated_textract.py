@@ -1,6 +1,6 @@
-"""The simulated Textract against the emulator: the same requests are answered in the same way.
+"""The simulated Textract compared with the emulator: the same requests have the same responses.
 
-What the emulator itself is held to is Amazon's own definition of the service (docs/reference/textract-conformance.md).
+The emulator itself is tested against Amazon's definition of the service (docs/reference/textract-conformance.md).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FAULT = "Internal error, as the test asks for"
 
 @dataclass
 class Side:
-    """A Textract with its documents, whichever it is."""
+    """One of the two Textracts with its documents."""
 
     client: Any
     bucket: str
@@ -45,7 +45,7 @@ class Side:
     charges: Callable[[str], int]
 
     def start(self, key: str, **members: Any) -> str:
-        """Start a job; return its id, or the code of the refusal."""
+        """Start a job; return its id, or the error code."""
         location = {"S3Object": {"Bucket": self.bucket, "Name": key}}
         return str(
             told(lambda: self.client.start_document_text_detection(DocumentLocation=location, **members)["JobId"])
@@ -69,7 +69,7 @@ class Side:
 
 
 def told(ask: Callable[[], Any]) -> Any:
-    """Return an answer, or what a refusal says to programs."""
+    """Return a response, or the code and status of an error."""
     try:
         return ask()
     except ClientError as error:
@@ -119,7 +119,7 @@ def emulated(folder: Path, variables: Mapping[str, str], s3: S3Client, bucket: s
 
 
 def tokens(side: Side) -> dict[str, Any]:
-    """Who asks again by the same token gets the same job; another input by it is refused; without one, all are new."""
+    """The same token returns the same job; another input with it is refused; without a token, each job is new."""
     body = document("Lemon Oat Biscuits")
     side.put("one.png", body)
     side.put("two.png", document("Plum Cake"))
@@ -138,7 +138,7 @@ def tokens(side: Side) -> dict[str, Any]:
 
 
 def charges(side: Side) -> dict[str, Any]:
-    """Each job that came to its end is charged, however often it was started and read; one that failed is not."""
+    """Each completed job is charged once, however often it was started and read; a failed one is not charged."""
     body = document("Rye Bread")
     sha256 = hashlib.sha256(body).hexdigest()
     side.put("bread.png", body)
@@ -155,7 +155,7 @@ def charges(side: Side) -> dict[str, Any]:
 
 
 def refusals(side: Side) -> dict[str, Any]:
-    """What cannot be answered has the same code and HTTP status."""
+    """Errors have the same code and HTTP status."""
     body = document("Pea Soup")
     side.put("soup.png", body)
     job_id = side.start("soup.png", ClientRequestToken=TOKEN)
@@ -172,7 +172,7 @@ def refusals(side: Side) -> dict[str, Any]:
 
 
 def pages(side: Side) -> dict[str, Any]:
-    """Answers come in parts, each found by its token as often as it is asked for, all with the same members."""
+    """Results are paged; each part can be read by its token repeatedly, and all have the same members."""
     side.put("parts.png", document("one two three"))
     job_id = side.start("parts.png", ClientRequestToken=TOKEN)
     running = side.get(job_id)

@@ -1,7 +1,7 @@
-"""The simulated Temporal against the real one: the same course gives the same events, attempts and reasons on both.
+"""The simulated Temporal compared with the real one: each scenario gives the same events, attempts and failures.
 
-The product's workflow runs on both sides, with activities that go as a course says, so that nothing but Temporal's own
-part differs: what it writes into a history, when it tries again, what it makes of timeouts, cancellations and ends.
+The product's workflow runs on both sides with activities that follow the scenario, so that only Temporal differs: the
+events that it records, its retries, and its handling of timeouts, cancellations and ends.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _PATIENCE_SECONDS = 200
 
 @dataclass
 class Acting:
-    """The product's activities by name and contract, each call of which goes as the course says."""
+    """Activities with the product's names and contracts, each call of which follows the scenario."""
 
     course: Course
     hang: Callable[[Callable[[], bool]], None]
@@ -73,9 +73,9 @@ class Acting:
     released: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
     reasons: list[tuple[str, str]] = field(default_factory=list)
-    """Code and message of each failure that the workflow wanted written down."""
+    """Code and message of each failure that the workflow recorded."""
     calls: Counter[str] = field(default_factory=Counter)
-    """How many attempts of each activity have begun. One activity behind another begins with attempt 1 again."""
+    """The number of started attempts by activity type. A further activity of a type starts with attempt 1 again."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @activity.defn(no_thread_cancel_exception=True)
@@ -133,26 +133,26 @@ class Acting:
 
 @dataclass(frozen=True)
 class Course:
-    """How attempts go, and what somebody asks of Temporal once an attempt hangs or waits to be tried again."""
+    """The outcomes of attempts, and the request to Temporal while an attempt hangs or waits for its retry."""
 
     name: str
     calls: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    """What each call of an activity does, counted from 1 across the activities of its name."""
+    """The outcome of each call by activity type and number, counted from 1 over all activities of the type."""
     asked: str = ""
     """``cancel`` or ``terminate``, once an attempt hangs."""
     released: bool = False
-    """Whether the hanging attempt ends when the cancellation has had its effects."""
+    """Whether the hanging attempt ends after the cancellation has taken effect."""
     between: str = ""
-    """``attempts`` or ``timer`` where it is asked for between two attempts, or while a timer runs, instead."""
+    """``attempts`` or ``timer`` if the request comes between two attempts, or while a timer runs, instead."""
     start_to_close: float = _AMPLE_SECONDS
     heartbeat: float | None = None
     initial_interval: float = 0.05
     maximum_attempts: int = 3
     retry_after: float = 0.5
-    """How long a service that is asked too often wants to be left alone."""
+    """The retry delay of a throttling service, in seconds."""
     reread_wait: float = 0.2
     lifetime: int | None = None
-    """The job's own, in seconds."""
+    """The job's lifetime in seconds."""
     last_chance: float = _AMPLE_SECONDS
 
 
@@ -179,7 +179,7 @@ COURSES = [
     ),
     Course("cancelled too late", {(PERSIST, 1): "hang"}, asked="cancel", released=True),
     Course("terminated", {(OCR, 1): "hang"}, asked="terminate"),
-    # Unexpected errors: each ends its activity, and they are counted for each step and apart from outages.
+    # Unexpected errors: each ends its activity; they are counted for each step, separately from outages.
     Course("a defect in every step", {(VERIFY, 1): "break", (OCR, 1): "break", (PERSIST, 1): "break"}),
     Course(
         "a defect between outages",
@@ -192,7 +192,7 @@ COURSES = [
         between="timer",
         initial_interval=_LONG_SECONDS,
     ),
-    # The wait that a service asks for, in place of the policy's.
+    # The retry delay of a service, instead of the policy's.
     Course("told to come later", {(OCR, 1): "slow down"}),
     Course(
         "cancelled when told to come later",
@@ -202,12 +202,12 @@ COURSES = [
         retry_after=_LONG_SECONDS,
     ),
     Course("told to come when it is over", {(OCR, 1): "slow down"}, retry_after=_LONG_SECONDS, lifetime=1),
-    # The job's lifetime, which is how long an activity may take with all its attempts.
+    # The job's lifetime, which limits an activity with all its attempts.
     Course("over before another attempt", {(OCR, 1): "be away"}, lifetime=1, initial_interval=_LONG_SECONDS),
     Course("over before another timeout", {(OCR, 1): "hang"}, lifetime=1, start_to_close=1.0, initial_interval=60.0),
     Course("over in the first attempt", {(OCR, 1): "hang"}, lifetime=1, last_chance=2.5),
     Course("over in the second attempt", {(OCR, 1): "be away", (OCR, 2): "hang"}, lifetime=1, last_chance=2.5),
-    # An object that is replaced while it is read: another patch, and a timer before the next reading.
+    # An object that is replaced while it is read: a second patch, and a timer before the next reading.
     Course("replaced", {(OCR, 1): "replace"}),
     Course("replaced twice", {(OCR, 1): "replace", (OCR, 2): "replace"}),
     Course("replaced when it is over", {(OCR, 1): "replace", (OCR, 2): "replace"}, lifetime=4, reread_wait=5.0),
@@ -223,26 +223,26 @@ COURSES = [
 
 @dataclass(frozen=True)
 class Seen:
-    """What Temporal shows of one execution."""
+    """The observable result of one execution in Temporal."""
 
     status: str
     events: tuple[str, ...]
     attempts: tuple[tuple[str, int], ...]
-    """Of each activity that ended, with the number of its last attempt."""
+    """Each ended activity with the number of its last attempt."""
     reasons: tuple[tuple[str, str], ...]
     joined: tuple[bool, ...]
-    """Of each start of the id: the first, one while it ran, one when it had ended."""
+    """Whether each start joined an execution: the first one, one while it ran, one after it had ended."""
     state: tuple[str, str | None, str | None]
     timers: tuple[float, ...]
-    """How long each timer was to run, in seconds."""
+    """The duration of each timer in seconds."""
     patches: tuple[str, ...]
-    """Of which each left a marker."""
+    """The patches with a marker."""
     ends: tuple[tuple[str, bool], ...]
-    """Of each activity that failed or timed out: the kind of its last failure, and whether its time was over."""
+    """For each activity that failed or timed out: the kind of its last failure, and whether its time was over."""
     unexpected: Mapping[str, int]
-    """How many failures for which no code stands Temporal was told of, by activity."""
+    """The number of reported unexpected failures by activity type."""
     wait: float | None
-    """How long an activity has to wait for its next attempt where something is asked between two, in seconds."""
+    """The wait for the next attempt in seconds, if the request comes between two attempts."""
 
 
 @pytest.fixture
@@ -254,19 +254,19 @@ async def client(stack_env: dict[str, str]) -> Client:
 async def test_the_simulation_goes_as_the_service_goes(
     course: Course, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every event of the history in its order, every attempt, every reason, and what each start is told."""
+    """Compares all events of the history in order, all attempts, all failures, and the result of each start."""
     for name, step in STEPS.items():
         monkeypatch.setattr(policies, name, scaled(getattr(policies, name), course, step))
     monkeypatch.setattr(policies, "LAST_CHANCE", timedelta(seconds=course.last_chance))
     monkeypatch.setattr(policies, "REREAD_FIRST_WAIT", timedelta(seconds=course.reread_wait))
     monkeypatch.setattr(policies, "REREAD_LONGEST_WAIT", timedelta(seconds=max(course.reread_wait, 0.3)))
     real = await played(client, course)
-    # A thread of its own: event loops do not run within one another.
+    # In a separate thread: event loops cannot be nested.
     assert await asyncio.to_thread(simulated, course) == real
 
 
 def scaled(policy: policies.ActivityPolicy, course: Course, step: str) -> policies.ActivityPolicy:
-    """Return a step's policy for a course. Only what hangs has little time: others may be slow on a busy machine."""
+    """Return a step's policy for a scenario. Only hanging steps have short timeouts: others may be slow when busy."""
     hangs = step in {name for (name, _), what in course.calls.items() if what == "hang"}
     return replace(
         policy,
@@ -285,7 +285,7 @@ def request_of(job_id: UUID, course: Course) -> ImageProcessingInput:
 
 
 def kind_of(failure: Failure) -> str:
-    """Return the type of an application's failure, or which timeout it is."""
+    """Return the type of an application's failure, or the type of a timeout."""
     if failure.HasField("timeout_failure_info"):
         return TimeoutType.Name(failure.timeout_failure_info.timeout_type)
     return failure.application_failure_info.type
@@ -311,7 +311,7 @@ async def played(client: Client, course: Course) -> Seen:
             activities=acting.all(),
             activity_executor=executor,
             interceptors=[ErrorBoundary()],
-            # The policies of this process, which are the course's.
+            # Uses the policies of this process, which are the scenario's.
             workflow_runner=SandboxedWorkflowRunner(
                 SandboxRestrictions.default.with_passthrough_modules(policies.__name__)
             ),
@@ -319,13 +319,13 @@ async def played(client: Client, course: Course) -> Seen:
         try:
             first = await orchestrator.start_image_processing(request_of(job_id, course))
             second = await orchestrator.start_image_processing(request_of(job_id, course))
-            # A task that is handed to nobody comes again after its timeout, which a busy machine may need.
+            # A lost task is retried after its timeout, which may happen on a busy machine.
             async with asyncio.timeout(_PATIENCE_SECONDS), running(worker):
                 try:
                     wait = await ask(handle, course, acting)
                     await ended(handle)
                 finally:
-                    # A hanging thread would keep the worker, and the reason for it from being seen.
+                    # A hanging thread would block the worker's shutdown and hide the cause.
                     acting.over.set()
         finally:
             acting.over.set()
@@ -353,7 +353,7 @@ async def played(client: Client, course: Course) -> Seen:
 
 
 async def ask(handle: WorkflowHandle[Any, Any], course: Course, acting: Acting) -> float | None:
-    """Ask what the course says, when it says; return how long an attempt that is waited for then had to wait."""
+    """Send the scenario's request at its time; return the wait of a retry that was pending then, in seconds."""
     if not course.asked:
         return None
     waits: list[float] = []
@@ -380,14 +380,14 @@ async def ask(handle: WorkflowHandle[Any, Any], course: Course, acting: Acting) 
     if course.released:
         await eventually(obeyed, seconds=_PATIENCE_SECONDS)
         acting.released.set()
-    # The server tells the time between two moments that it has rounded.
+    # The server returns the difference of two rounded times.
     return round(waits[-1], 2) if waits else None
 
 
 def has_obeyed(events: Sequence[str]) -> bool:
-    """Tell whether a cancellation has reached the activity, and every workflow task that came of it has ended."""
+    """Return whether a cancellation has reached the activity and all resulting workflow tasks have ended."""
     told = "ActivityTaskCancelRequested" in events
-    # The server begins a task for every end of an activity, together with it.
+    # The server schedules a task together with every end of an activity.
     return told and events.count("WorkflowTaskScheduled") == events.count("WorkflowTaskCompleted")
 
 
@@ -426,9 +426,9 @@ def ends_of(history: WorkflowHistory) -> Iterator[tuple[str, bool]]:
 
 
 def unexpected_in(history: WorkflowHistory) -> dict[str, int]:
-    """Count them in what ended activities, and in what another attempt followed.
+    """Count unexpected failures that ended activities, and those that a retry followed.
 
-    A history keeps the last failure before the attempt that ended an activity: a course has no two behind each other.
+    A history keeps only the last failure before an activity's final attempt: no scenario has two in a row.
     """
     names: dict[int, str] = {}
     found: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The soak in its short form, as a process of its own, and what its seed decides."""
+"""Layer 4: a short soak in its own process, and the schedule that follows from a seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.crash.soaking.schedule import KILL, KINDS, OUTAGE, PAUSE, RESTART, Or
 
 UPLOADS, DISTURBANCES = 300, 20
 
-# The others are damaged, cancelled or erased, as the schedule draws them.
+# The schedule makes the others damaged, cancelled or erased.
 LEAST_SUCCEEDED = 0.75
 # Some of the uploads are erased before they are accepted.
 ORDER = Order(uploads=310, seconds=63.0, seed=48, kills=20, restarts=1, workers=3, throttle=0.3, outages=1)
@@ -86,7 +86,7 @@ def test_a_schedule_has_what_was_ordered() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_every_kind_outlasts_a_count_of_attempts_whatever_the_seed(seed: int) -> None:
-    """While the outage of a service lasts there is no other of it, or they would be shorter than they seem."""
+    """Outages of one service do not overlap, or they would be shorter than scheduled."""
     drawn = schedule_of(replace(ORDER, seed=seed), NAMES, 3.0, OUTAGE_SECONDS)
     outages = [fault for fault in drawn.faults if fault.what == OUTAGE]
     assert {fault.kind for fault in outages if fault.service != TEMPORAL} == set(KINDS)
@@ -96,7 +96,7 @@ def test_every_kind_outlasts_a_count_of_attempts_whatever_the_seed(seed: int) ->
     for service in {fault.service for fault in outages}:
         times = sorted(fault.at for fault in outages if fault.service == service)
         assert all(later - sooner > OUTAGE_SECONDS for sooner, later in itertools.pairwise(times))
-    # Temporal's is alone: while it is gone no attempt begins, so that none would count.
+    # Temporal's outage is separate: no attempt begins while it is away, so that none would be counted.
     (gone,) = (fault.at for fault in outages if fault.service == TEMPORAL)
     assert all(abs(fault.at - gone) > OUTAGE_SECONDS for fault in outages if fault.service != TEMPORAL)
 

@@ -1,4 +1,4 @@
-"""The parts of a soak that decide whether it proves anything, without a stack."""
+"""The parts of a soak on which its validity depends, tested without a stack."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.crash.test_all_fail import LONG_OUTAGE_SECONDS, MET_SECONDS, order_wi
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_some_sound_upload_meets_the_outage_of_a_small_soak(kind: str) -> None:
-    """From its begin on for longer than a count of attempts, or a product that counts them is green in it."""
+    """It must meet it for longer than all counted attempts, or a product that counts attempts would be green."""
     for _ in range(200):
         drawn = schedule_of(order_with_an_outage(kind), NAMES, 3.0, LONG_OUTAGE_SECONDS, kind)
         (outage,) = (fault for fault in drawn.faults if fault.what == OUTAGE)
@@ -36,12 +36,12 @@ def test_some_sound_upload_meets_the_outage_of_a_small_soak(kind: str) -> None:
         ]
         assert met
         assert min(met) - outage.at <= MET_SECONDS
-        # A busy machine begins an attempt up to a second late.
+        # A busy machine starts an attempt up to a second late.
         assert outage.at + outage.seconds - min(met) >= COUNTED_SECONDS + 5.0
 
 
 class Noting:
-    """A service that notes when it was gone."""
+    """A switch that records the begin and end of its outage."""
 
     def __init__(self, late: float = 0.0) -> None:
         self._late = late
@@ -57,7 +57,7 @@ class Noting:
 
 @pytest.mark.parametrize("late", [0.1, 0.3])
 async def test_an_outage_lasts_in_one_piece_beside_temporals(late: float) -> None:
-    """One that is late overlaps with it: on a slow machine, or behind another of its service."""
+    """A late outage overlaps with Temporal's: on a slow machine, or after another one of its service."""
     postgres, temporal = Noting(late), Noting(0.2)
     outages = Outages({POSTGRES: postgres, TEMPORAL: temporal})
     await asyncio.gather(

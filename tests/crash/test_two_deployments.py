@@ -1,4 +1,4 @@
-"""Two deployments on one bucket: whenever the other one checks, repairs or erases, this one's jobs lose nothing."""
+"""Two deployments on one bucket: jobs lose nothing, whenever the other deployment checks, repairs or erases."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_another_deployment_takes_nothing_at_any_step(name: str, tmp_path: Path)
 
 
 def test_the_other_deployment_would_take_things_were_the_bucket_bound_to_it(tmp_path: Path) -> None:
-    """What the cells above do is harm, but for the marker."""
+    """Without the marker, the commands in the cells above would do harm."""
     world = World()
     try:
         console = Console(world)

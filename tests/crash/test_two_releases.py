@@ -1,8 +1,8 @@
-"""Two releases of the workers on one queue: the one before knows no lifetime of jobs, and its workers wait by count.
+"""Two releases of workers on one queue: the previous one has no lifetime of jobs and counts attempts.
 
-The simulated Temporal gives each workflow task to the one or to the other. What the earlier release began the later one
-continues; what the later one began the earlier one cannot continue: its workflow task fails, and waits for a worker
-that can. No job fails by that.
+The simulated Temporal gives each workflow task to one of them. The new release continues workflows of the previous one.
+The previous release cannot continue workflows of the new one: its workflow task fails and waits for a worker that can
+run it. No job fails because of that.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from tests.crash.violation import Violation
 _FILE = "photo_worker/workflows/image.py"
 _BEFORE = Mutation(_FILE, "        if workflow.patched(LIFETIME):\n", "        if False:\n")
 _PIPELINES = ("photo", "no-photo", "phone", "throttled", "failed-job", "replaced", "cancelled")
-# More workflow tasks than any of these has: the switch happens at each of them, and at last never.
+# More workflow tasks than any pipeline has: the switch happens at each of them, and finally never.
 _MOST_TASKS = 9
 
 
 @pytest.fixture(scope="module")
 def before() -> Iterator[type]:
-    """The workflow of the release before, from the source of this one without its patch."""
+    """The workflow of the previous release: the current source without its patch."""
     module = ModuleType("photo_worker_before_workflow")
     sys.modules[module.__name__] = module
     source = changed_sources([_BEFORE])[_FILE]
@@ -47,7 +47,7 @@ def before() -> Iterator[type]:
 
 @dataclass
 class Run:
-    """What a course with two releases left."""
+    """The outcome of a pipeline with two releases."""
 
     world: World
     broken: list[Violation]
@@ -59,7 +59,7 @@ class Run:
 
 
 def _play(pipeline: Pipeline, folder: Path, release_of: Callable[[World], type], *, seed: int = 0) -> Run:
-    """Run a pipeline whose workers are of the release that ``release_of`` says, asked before every step."""
+    """Run a pipeline; before every step the workers switch to the release that ``release_of`` returns."""
     world = World(seed=seed)
     watch = Watch(world)
 
@@ -124,7 +124,7 @@ def test_a_later_release_ends_what_the_one_before_began(name: str, before: type,
         )
         wrong.append(_judged(pipeline, run, without, switch, "old to new", began))
         assert run.execution.failed_tasks == 0
-        # It did begin with the release before: that one leaves no mark of the patch.
+        # It did begin with the previous release, which records no marker of the patch.
         assert run.execution.events.count("MarkerRecorded") < without.execution.events.count("MarkerRecorded")
     assert not any(wrong), "\n".join(filter(None, wrong))
 
@@ -138,7 +138,7 @@ def test_the_release_before_leaves_what_it_cannot_continue(name: str, before: ty
         began = time.perf_counter()
 
         def rolled_back_and_forth(world: World, at: int = switch) -> type:
-            # The release before has the queue until three of its tasks have failed; meanwhile nothing is lost.
+            # The previous release has the queue until three of its tasks have failed; nothing is lost meanwhile.
             if _tasks(world) < at or _failed(world) >= 3:
                 return ImageProcessingWorkflow
             return before
@@ -179,7 +179,7 @@ def _side_by_side(pipeline: Pipeline, folder: Path, before: type, seed: int) -> 
 
 
 def test_a_job_that_waits_for_a_later_worker_is_not_failed(before: type, tmp_path: Path) -> None:
-    """With the release before alone a job of the later one stays as it is, for as long as that lasts."""
+    """While only the previous release runs, a job of the new one stays as it is."""
     world = World()
     console = Console(world)
     try:

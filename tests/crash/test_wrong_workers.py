@@ -1,9 +1,9 @@
-"""A worker that is set up wrongly, or whose machine is at its end, beside a right one, on one queue.
+"""A misconfigured worker, or one whose machine has run out of resources, next to a valid one on one queue.
 
-Every job ends as with the right one alone.
+Every job ends as with the valid worker alone.
 
-The wrong worker polls as eagerly as the right one. That a real one stops polling is the product's admission, which
-keeps it from being in the way; that no job is lost to it must hold without.
+The misconfigured worker polls as often as the valid one. A real one stops polling by the product's admission, which
+keeps it from delaying jobs; no job may be lost to it even without that.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _START = "textract.start_document_text_detection"
 _STORE_WRITES = tuple(f"store.{method}" for method in sorted(STORE.writes))
 _ROW_WRITES = tuple(f"rows.{method}" for method in sorted(ROWS.writes))
 
-# What is wrong: the ports or methods that say so, and what they say.
+# What is wrong: the affected ports or methods, and their error.
 WRONG: dict[str, tuple[tuple[str, ...], Answer]] = {
     "s3-credentials": (("store",), _known(STORE.refused)),
     "s3-permissions": (("store",), _known(STORE.forbidden)),
@@ -60,7 +60,7 @@ WRONG: dict[str, tuple[tuple[str, ...], Answer]] = {
     "textract-permissions": (("textract",), _known(TEXTRACT.forbidden)),
     "textract-no-start": ((_START,), _known(TEXTRACT.forbidden)),
 }
-# Pipelines whose workers ask Textract for nothing, or store nothing.
+# Pipelines whose workers send no request to Textract, or store nothing.
 _UNREAD = frozenset({"no-photo"})
 _UNSTORED = frozenset({"no-photo", "refused"})
 _PIPELINES = ("photo", "phone", "theirs", "no-photo", "failing", "refused", "cancelled")
@@ -123,6 +123,6 @@ def test_a_worker_that_is_set_up_wrongly_costs_no_job(wrong: str, name: str, tmp
         )
     )
     assert not details
-    # The wrong worker was in the way: at some seed it had a step of the job, where the job has one that needs this.
+    # The misconfigured worker did get an activity with some seed, if the pipeline has one that needs this port.
     unneeded = _UNREAD if ports[0].startswith("textract") else _UNSTORED if ports == _STORE_WRITES else frozenset()
     assert refusals or name in unneeded

@@ -1,4 +1,4 @@
-"""What the simulated and the real layers say alike of an invariant that does not hold."""
+"""The violation of an invariant, as reported by the simulated and the real layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLICIES = {
 
 @dataclass(frozen=True)
 class Violation:
-    """An invariant that does not hold, and where."""
+    """An invariant that does not hold, with a description of the place."""
 
     invariant: int
     text: str

@@ -1,4 +1,4 @@
-"""The servers of the run, each started once by the test process that first asks for it."""
+"""The servers of the run, each started once by the first test process that needs it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.s3.servers import NotToBeHad, ServerFailed, open_server
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# Which servers, by name and with commas between; one that is named and not to be had is a failure.
+# The servers by name, comma-separated; a named one that is unavailable is a failure.
 CHOSEN = "PHOTO_WORKER_S3_SERVERS"
-# The S3 server of the run's own stack, where that is one of containers: it is then the only one.
+# The S3 server of the run's Compose stack, which is then the only one.
 IN_CONTAINERS = (
     os.environ.get("PHOTO_WORKER_S3") or "localstack" if os.environ.get("PHOTO_WORKER_STACK_KIND") == "compose" else ""
 )
@@ -32,9 +32,9 @@ _ASKS_AS_A_PAGE = "test_a_browser_is_told_which_origins_may_write"
 
 
 class Servers:
-    """The servers of this test process, and the worker's own client of each.
+    """The servers of this test process, with a client of the worker's kind for each.
 
-    ``given`` are those that need not be started.
+    ``given`` are running servers.
     """
 
     def __init__(self, folder: Path, stack: ExitStack, given: Mapping[str, Endpoint]) -> None:
@@ -44,7 +44,7 @@ class Servers:
         self._clients: dict[str, S3Client] = {}
 
     def get(self, name: str) -> Endpoint:
-        """Return a server that answers; skips where there is none and nobody has named it."""
+        """Return a usable server; if there is none, skip, or fail if it was named."""
         if name not in self._opened:
             try:
                 self._opened[name] = self._stack.enter_context(open_server(name, self._folder / name))
@@ -89,14 +89,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     for item in items:
         if IN_CONTAINERS and getattr(item, "originalname", "") == _ASKS_AS_A_PAGE:
-            # Before what the table says of the bare server, whose answer no page gets here.
+            # Added before the table's deviations of the bare server, whose responses no web page gets here.
             why = "A stack refuses pages of other origins, whatever the rules of a bucket allow"
             item.add_marker(pytest.mark.xfail(reason=why, strict=True, raises=DEVIATES))
     expect_deviations([item for item in items if item.path.parent == HERE], server_of)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which servers were tried, and why the others were not."""
+    """Print which servers were tested, and why the others were not."""
     tried: Counter[str] = Counter()
     left: dict[str, str] = {}
     for kind, reports in terminalreporter.stats.items():
@@ -131,7 +131,7 @@ def server(request: pytest.FixtureRequest, servers: Servers) -> Endpoint:
 
 @pytest.fixture
 def messages(server: Endpoint, servers: Servers) -> Endpoint:
-    """SNS and SQS as a stack has them beside this S3 server."""
+    """The SNS and SQS endpoint of a stack with this S3 server."""
     if SERVERS[server.name].messages:
         return server
     return servers.get("localstack" if IN_CONTAINERS else "ministack")

@@ -1,8 +1,8 @@
-"""The S3 servers that the behaviours are tried on: given by an endpoint, or started here on a free port.
+"""The S3 servers under test: given by an endpoint, or started here on a free port.
 
-A server that is given: ``PHOTO_WORKER_S3_MINISTACK``, ``_SEAWEEDFS``, ``_MINIO``, ``_LOCALSTACK`` hold
-``http://key:secret@host:port``. What is started listens on loopback, keeps its data in a folder of
-the test run and ends with it.
+``PHOTO_WORKER_S3_MINISTACK``, ``_SEAWEEDFS``, ``_MINIO``, ``_LOCALSTACK`` give a running server as
+``http://key:secret@host:port``. Servers that are started here listen on loopback, keep their data in a
+directory of the test run and end with it.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from tests.contracts.s3.case import Endpoint, delete_bucket, new_bucket
 HOST = "127.0.0.1"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
-# What a server may see of the caller's environment.
+# The variables of the caller's environment that servers inherit.
 _PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 class NotToBeHad(Exception):
-    """Why a server cannot be tried on this machine."""
+    """A server is not available on this machine; the text says why."""
 
 
 class ServerFailed(Exception):
-    """A server that was given or started, or that somebody asked for, and cannot be used."""
+    """A server that was given, started or requested by name cannot be used."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to start a server: its program's arguments, its variables, and the credentials that it knows."""
+    """How to start a server: arguments, environment variables, and credentials."""
 
     argv: list[str]
     env: Mapping[str, str]
@@ -56,7 +56,7 @@ class Recipe:
 
 @contextmanager
 def open_server(name: str, folder: Path) -> Iterator[Endpoint]:
-    """Yield a server that answers; raises ``NotToBeHad`` and ``ServerFailed``."""
+    """Yield a usable server; raises ``NotToBeHad`` and ``ServerFailed``."""
     given = os.environ.get(f"PHOTO_WORKER_S3_{name.upper()}")
     if given:
         server = _given(name, given)
@@ -74,7 +74,7 @@ def open_server(name: str, folder: Path) -> Iterator[Endpoint]:
 
 
 def version_of(server: Endpoint) -> str | None:
-    """Return the version that a server names, or None where it names none."""
+    """Return the version that a server reports, or None if it reports none."""
     with suppress(OSError, ValueError):
         if server.name == "ministack":
             with urlopen(f"{server.url}/_ministack/health", timeout=5) as answer:  # noqa: S310
@@ -131,9 +131,9 @@ def _started(name: str, folder: Path) -> Iterator[Endpoint]:
 
 
 def wait_until_usable(server: Endpoint, still_runs: Callable[[], None], *, seconds: float) -> None:
-    """Wait until an object can be written and read: a server answers before it can do that.
+    """Wait until an object can be written and read: servers respond before they can do that.
 
-    ``still_runs`` raises where waiting is of no use. Raises ``TimeoutError``.
+    ``still_runs`` raises if waiting cannot help. Raises ``TimeoutError``.
     """
     deadline = time.monotonic() + seconds
     client = server.s3()
@@ -188,7 +188,7 @@ def _ministack(folder: Path) -> Recipe:
     recipe = Recipe([sys.executable, "-m", "ministack"], {}, port)
     env = {
         "AWS_ACCESS_KEY_ID": recipe.access_key,
-        # Presigned URLs have to be signed with it.
+        # Presigned URLs must be signed with it.
         "AWS_SECRET_ACCESS_KEY": recipe.secret_key,
         "BIND_HOST": HOST,
         "MINISTACK_HOST": HOST,
@@ -218,7 +218,7 @@ def _seaweedfs(folder: Path) -> Recipe:
         "ip": HOST,
         "ip.bind": HOST,
         "s3.config": str(config),
-        # S3 creates no bucket by itself, and deletes none that has objects.
+        # As in S3: no bucket is created implicitly, and none with objects is deleted.
         "s3.autoCreateBucket": "false",
         "s3.allowDeleteBucketNotEmpty": "false",
         "s3.localSocket": str(folder / "s3.sock"),
@@ -282,10 +282,10 @@ def _localstack(folder: Path) -> Recipe:
         "DISABLE_EVENTS": "1",
         "SKIP_SSL_CERT_DOWNLOAD": "1",
         "SERVICES": "s3,sns,sqs",
-        # By default, any presigned URL is good.
+        # By default, it accepts any presigned URL.
         "S3_SKIP_SIGNATURE_VALIDATION": "0",
     }
-    # It checks a signature by this secret alone, whatever the key.
+    # It checks signatures with this secret for any access key.
     return Recipe([program, "-m", "localstack.runtime.main"], env, port, "test", "test")
 
 

@@ -1,6 +1,6 @@
-"""Every server keeps the behaviours that ``behaviours.toml`` says it keeps, and no other.
+"""Every server has exactly the behaviours that ``behaviours.toml`` lists for it.
 
-The groups have the names that they have in the table.
+The classes have the names of the table's groups.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The adapter keeps the port's contract on every server, save what the table says."""
+"""The adapter keeps the port's contract on every server, except as listed in the table."""
 
 from __future__ import annotations
 

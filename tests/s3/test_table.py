@@ -1,4 +1,4 @@
-"""The table of behaviours is complete, and is about the servers that ran."""
+"""The table of behaviours is complete, and names the versions of the servers that ran."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A stack of two small ledgers, and `photo-worker` run on it as a user runs it at a terminal.
 
-A ledger answers ``+line`` when the line is on disk, and ``?`` with all lines: what it acknowledged, it has to keep.
-Run as a program, this module is `photo-worker` with ledgers in the place of the real services.
+A ledger acknowledges ``+line`` when the line is on disk, and responds to ``?`` with all lines: it must keep every
+acknowledged line. Run as a program, this module is `photo-worker` with ledgers instead of the real services.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ while True:
 
 @dataclass(frozen=True)
 class Ledger(FakeService):
-    """A service that keeps lines; one that ``discards`` is started anew by a reset, as Temporal is."""
+    """A service that keeps lines; a reset restarts one that ``discards``, like Temporal."""
 
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
         data = paths.data / self.name
@@ -80,7 +80,7 @@ class Ledger(FakeService):
             raise ResetFailed("the ledger does not answer")
 
     def put(self, record: StackRecord, line: str) -> None:
-        """Return when the line is on disk."""
+        """Write a line, and return when it is on disk."""
         assert self._ask(record, f"+{line}\n".encode()) == b"kept"
 
     def lines(self, record: StackRecord) -> list[str]:
@@ -102,7 +102,7 @@ LEDGERS = (BLUE, RED)
 
 
 class LedgerStack(Stack):
-    """A stack of ledgers, which takes what ``Stack`` takes."""
+    """A stack of ledgers, with the arguments of ``Stack``."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **{**options, "services": LEDGERS})  # type: ignore[arg-type]
@@ -115,18 +115,18 @@ def record_of(stack: Stack) -> StackRecord:
 
 
 def put(stack: Stack, line: str) -> None:
-    """Write a line to every ledger of a stack that runs."""
+    """Write a line to every ledger of a running stack."""
     for ledger in LEDGERS:
         ledger.put(record_of(stack), line)
 
 
 def lines(stack: Stack) -> list[list[str]]:
-    """Return the lines of every ledger of a stack that runs."""
+    """Return the lines of every ledger of a running stack."""
     return [ledger.lines(record_of(stack)) for ledger in LEDGERS]
 
 
 def pids_of(stack: Stack) -> dict[str, int]:
-    """Return the processes that the stack has written down: supervisor, reaper and the services, by name."""
+    """Return the pids in the stack's record by name: supervisor, reaper and the services."""
     known = Processes.load(stack.paths)
     found = {"supervisor": known.pid, "reaper": known.reaper}
     found |= {name: entry.pid for name, entry in known.services.items()}
@@ -136,9 +136,9 @@ def pids_of(stack: Stack) -> dict[str, int]:
 def command(
     *arguments: str, home: Path, env: Mapping[str, str] | None = None, hangup: signal.Handlers = signal.SIG_DFL
 ) -> subprocess.Popen[str]:
-    """Start `photo-worker` on ledgers, in a process group of its own as a shell does; it prints ``BEGUN`` first.
+    """Start `photo-worker` on ledgers in its own process group, like a shell; it prints ``BEGUN`` first.
 
-    ``hangup`` is what SIGHUP does to it, whatever it does to the tests: they may run under nohup.
+    ``hangup`` is its handling of SIGHUP, independent of the tests', which may run under nohup.
     """
     before = signal.signal(signal.SIGHUP, hangup)
     try:
@@ -158,7 +158,7 @@ def command(
 
 @contextmanager
 def begun(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """Wait until a command's own code runs; end it, should the block leave it running."""
+    """Wait until a command's own code runs; end it if it still runs after the block."""
     try:
         assert process.stdout is not None
         assert process.stdout.readline().strip() == BEGUN

@@ -1,7 +1,7 @@
 """Ctrl-C, SIGTERM and SIGHUP at any moment of any command that changes a stack.
 
-A moment is drawn from the time that the command was measured to take. By default each command meets one signal at one
-moment; ``PHOTO_WORKER_STACK_SWEEP=N`` has it meet each of them at N. ``PHOTO_WORKER_STACK_SEED`` repeats a run; a
+A moment is drawn from the measured duration of the command. By default each command gets one signal at one moment;
+with ``PHOTO_WORKER_STACK_SWEEP=N`` it gets each signal at N moments. ``PHOTO_WORKER_STACK_SEED`` repeats a run; a
 failure shows the seed.
 """
 
@@ -35,7 +35,7 @@ _END_SECONDS = 30.0
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[LedgerStack]:
-    """A stack that holds the line "old" in a snapshot and two lines now, and does not run."""
+    """A stopped stack that holds two lines, and one, "old", in a snapshot."""
     stack = LedgerStack(tmp_path / "home", f"t-{secrets.token_hex(4)}", base_port=0)
     stack.up()
     try:
@@ -63,13 +63,13 @@ def interrupted(stack: LedgerStack, arguments: list[str], number: signal.Signals
 
 
 def settle(stack: LedgerStack) -> bool:
-    """Wait until the stack either runs as a whole or has left no process; say whether it runs."""
+    """Wait until all of the stack runs or no process is left; return whether it runs."""
     wait_until(lambda: stack.status().running or processes_of(stack.paths.root) == [], "it runs or has ended")
     return stack.status().running
 
 
 def duration(stack: LedgerStack, arguments: list[str]) -> float:
-    """Return how long a command takes once it has begun, undisturbed."""
+    """Return the seconds that an uninterrupted command takes once its own code runs."""
     with begun(command(*arguments, "--name", stack.name, home=stack.paths.home)) as process:
         began = time.monotonic()
         _, errors = process.communicate(timeout=60)
@@ -86,13 +86,13 @@ def nothing(_stack: LedgerStack) -> None:
 
 
 def forget_snapshot(stack: LedgerStack) -> None:
-    """Let the snapshot that a command makes be new again."""
+    """Delete the snapshot that the command creates."""
     for copy in (stack.paths.root / "snapshots").glob("*made*"):
         delete_tree(copy)
 
 
 def restore(stack: LedgerStack) -> None:
-    """Put the two lines back where a reset or a load took them."""
+    """Write the two lines again if a reset or a load has removed them."""
     if lines(stack) != NEW:
         stack.reset()
         put(stack, "old")
@@ -107,7 +107,7 @@ Step = Callable[[LedgerStack], object]
     [
         pytest.param(["up"], LedgerStack.down, [NEW], id="up"),
         pytest.param(["down"], LedgerStack.up, [NEW], id="down"),
-        # Each ledger may have been emptied already, or not; what is there is whole.
+        # Each ledger may have been emptied or not, but not in part.
         pytest.param(["reset", "--yes"], restore, None, id="reset"),
         pytest.param(["snapshot", "save", "made"], forget_snapshot, [NEW], id="save"),
         pytest.param(["snapshot", "load", "old", "--yes"], restore, [NEW, OLD], id="load"),
@@ -126,7 +126,7 @@ def test_a_command_that_is_ended_at_any_moment_leaves_a_stack_that_works(
         expected = CODES[number]
         for turn in range(max(1, ROUNDS)):
             seed = f"{SEED} {arguments} {number.name} {turn}"
-            # From the first moments on, in which a command has only just begun.
+            # Includes the first moments, in which a command has only just begun.
             moment = random.Random(seed).uniform(0.005, seconds)  # noqa: S311
             stack.up()
             before(stack)
@@ -134,7 +134,7 @@ def test_a_command_that_is_ended_at_any_moment_leaves_a_stack_that_works(
             ran = stack.status().running
             code, errors = interrupted(stack, arguments, number, moment)
             seen = f"seed {seed}: {moment:.3f} of {seconds:.3f} s, exit code {code}, {errors}"
-            # Before its first line and after its last one, a command has nothing that would catch a signal.
+            # Before its first line and after its last one, a command has no handler for a signal.
             assert code in {0, expected, -number}, seen
             assert "Traceback" not in errors, seen
             runs = settle(stack)
@@ -172,7 +172,7 @@ def test_a_command_at_work_ends_in_order_and_says_so(
         exclusive(stack.paths.command_lock, timeout=5, doing="holding"),
         begun(command("up", "--name", stack.name, home=stack.paths.home)) as process,
     ):
-        # It waits for its turn, and a signal may come before it has got that far.
+        # It waits for the lock; a signal could arrive before it does.
         wait_until(lambda: waits_for_the_lock(process.pid, stack), "the command waits")
         os.killpg(process.pid, number)
         _, errors = process.communicate(timeout=_END_SECONDS)
@@ -209,7 +209,7 @@ def test_a_deletion_that_is_interrupted_halfway_leaves_nothing_that_looks_whole(
 
 
 def delete_one_file(directory: Path) -> None:
-    """Begin to delete, and be interrupted."""
+    """Delete one file, then raise ``KeyboardInterrupt``."""
     files = [path for path in directory.rglob("*") if path.is_file()]
     if files:
         files[0].unlink()
@@ -221,7 +221,7 @@ def test_a_snapshot_and_its_password_come_together(stack: LedgerStack, monkeypat
     real = snapshots.swap_in
 
     def interrupted_swap(paths: StackPaths) -> None:
-        # To this thread: pytest has others, a command has none.
+        # Sent to this thread: pytest has others, a command has none.
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)
         real(paths)
 

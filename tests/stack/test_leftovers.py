@@ -1,4 +1,4 @@
-"""What crashes, restarts of the machine and careless hands leave on disk is no obstacle, and costs no data."""
+"""Remains of crashes, restarts of the machine and manual deletions prevent no start and lose no data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Damage = Callable[[LedgerStack], None]
 
 @pytest.fixture(autouse=True)
 def _nothing_left(tmp_path: Path) -> Iterator[None]:
-    """End what a test that failed has left, and fail one that did not."""
+    """Kill processes that a test has left, and fail it if there are any."""
     yield
     left = processes_of(tmp_path)
     for process in left:
@@ -44,7 +44,7 @@ def _nothing_left(tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[LedgerStack]:
-    """A stack that runs and holds a line."""
+    """A running stack that holds a line."""
     stack = LedgerStack(tmp_path / "home", f"t-{secrets.token_hex(4)}", base_port=0)
     stack.up()
     try:
@@ -56,7 +56,7 @@ def stack(tmp_path: Path) -> Iterator[LedgerStack]:
 
 @pytest.fixture
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has nothing to do with any stack."""
+    """A process that belongs to no stack; it must survive the test."""
     process = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"])
     yield process
     assert process.poll() is None, "nobody touched it"
@@ -65,7 +65,7 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def end_all_at_once(stack: LedgerStack) -> None:
-    """Let every process vanish with no chance to clean up, as when the machine loses power."""
+    """Kill every process without cleanup, as when the machine loses power."""
     pids = pids_of(stack)
     for pid in pids.values():
         os.kill(pid, signal.SIGSTOP)
@@ -112,7 +112,7 @@ def test_a_running_stack_with_damaged_files_is_found_and_replaced(stack: LedgerS
 
 def test_down_ends_a_stack_whose_directory_was_deleted(stack: LedgerStack) -> None:
     before = pids_of(stack)
-    # As `git clean` does.
+    # Like `git clean`.
     shutil.rmtree(stack.paths.root)
     with begun(command("down", "--name", stack.name, home=stack.paths.home)) as process:
         output, errors = process.communicate(timeout=60)
@@ -136,7 +136,7 @@ def test_after_a_restart_of_the_machine_up_goes_on_with_the_data(
 ) -> None:
     base = record_of(stack).base_port
     end_all_at_once(stack)
-    # The numbers belong to others now, and the temporary files are gone.
+    # The pids belong to other processes now, and the temporary files are gone.
     values = json.loads(stack.paths.processes.read_text())
     values |= {"pid": bystander.pid, "reaper": os.getpid()}
     for entry in values["services"]:
@@ -243,7 +243,7 @@ def test_each_port_that_is_taken_is_named_and_nothing_is_started_or_moved(
 
 
 class Impostor(FakeService):
-    """A service that somebody is quicker than: its port is taken after it was found free."""
+    """A service whose port another program takes after it was found free."""
 
     held: socket.socket | None = None
 
@@ -257,7 +257,7 @@ def test_a_port_that_is_taken_between_the_check_and_the_start_is_named(tmp_path:
     try:
         with pytest.raises(PortTaken, match=f"is taken by process {os.getpid()} "):
             stack.up()
-        # As after any failure, the rest stays to be looked at.
+        # As after any failure, the other services stay for inspection.
         assert [service.state for service in stack.status().services] == ["exited"]
         with pytest.raises(ServiceFailed):
             stack.wait(5)
@@ -293,7 +293,7 @@ def test_a_full_disk_is_named_before_anything_starts_and_is_no_obstacle_later(
 
 
 class Speechless(Ledger):
-    """A service whose log cannot be made, as on a disk without room for another file."""
+    """A service whose log cannot be created, as on a full disk."""
 
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
         return replace(super().plan(record, paths), log=str(paths.logs / "missing" / "blue.log"))

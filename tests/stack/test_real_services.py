@@ -1,4 +1,4 @@
-"""The real services: what they acknowledged survives whatever is killed, whoever fills the disk, and other stacks."""
+"""Data that the real services have acknowledged survives kills, a full disk, and other stacks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MEGABYTE = disk.MEGABYTE
 ADDRESSES = ("TEMPORAL_TARGET", "DATABASE_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_TEXTRACT", "SQS_QUEUE_URL")
 INSERT = "INSERT INTO recipes (id, s3_raw_bucket, s3_raw_key, content_sha256) VALUES (%s, %s, 'k', '')"
 
-# What the shell of somebody who works with a real cloud may hold; 192.0.2.0/24 is nobody's (RFC 5737).
+# Variables of a user's shell for a real cloud; 192.0.2.0/24 is reserved for documentation (RFC 5737).
 ELSEWHERE = {
     **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://192.0.2.1:3128"),
     **dict.fromkeys(("ALL_PROXY", "all_proxy"), "socks5://192.0.2.1:1080"),
@@ -67,7 +67,7 @@ endpoint_url = http://192.0.2.1
 sso_start_url = https://example.awsapps.com/start
 sso_region = eu-central-1
 """
-# Run in a mount namespace of its own, where names have no addresses: not even localhost.
+# Runs a command in a mount namespace in which no name resolves, not even localhost.
 _WITHOUT_NAMES = """
 import os, subprocess, sys
 empty, *argv = sys.argv[1:]
@@ -79,7 +79,7 @@ os.execv(argv[0], argv)
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that other users can pass through, as most worktrees are."""
+    """A directory that other users can traverse, like most worktrees."""
     directory = Path(tempfile.mkdtemp(prefix="pw-")).resolve()
     directory.chmod(0o755)
     yield directory
@@ -92,7 +92,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def small_disk(place: Path) -> Iterator[Path | None]:
-    """A disk of 400 MB in memory, where this user may mount one; None elsewhere."""
+    """A 400 MB disk in memory if this user may mount one; otherwise None."""
     mountpoint = place / "disk"
     mountpoint.mkdir()
     argv = ["mount", "-t", "tmpfs", "-o", "size=400m,mode=755", "none", str(mountpoint)]
@@ -103,7 +103,7 @@ def small_disk(place: Path) -> Iterator[Path | None]:
 
 
 def user_environment(changes: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a user who has named no service's place: that variable alone would name one."""
+    """Return the environment of a user without endpoints of services, with ``changes``."""
     kept = {name: value for name, value in os.environ.items() if name != "TEMPORAL_CONFIG_FILE"}
     return {**kept, "PYTHONPATH": str(ROOT), **changes}
 
@@ -111,7 +111,7 @@ def user_environment(changes: Mapping[str, str]) -> dict[str, str]:
 def photo_worker(
     *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in a directory, as a user there would."""
+    """Run a command in a directory, as a user would."""
     return subprocess.run(
         [*prefix, sys.executable, "-m", "photo_worker.cli", *arguments],
         cwd=cwd,
@@ -135,7 +135,7 @@ def s3_of(env: Mapping[str, str]) -> Any:
 
 
 class Kept:
-    """One thing in each service that it has acknowledged: a row, an object, and a workflow's history."""
+    """Acknowledged data in each service: a row, an object, and a workflow's history."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
@@ -147,7 +147,7 @@ class Kept:
         workflows.start(env, self.mark)
 
     def found(self) -> tuple[bool, bool, bool]:
-        """Say of each whether it is there."""
+        """Return for each whether it still exists."""
         with psycopg.connect(self._env["DATABASE_URL"]) as connection:
             row = connection.execute("SELECT s3_raw_bucket FROM recipes WHERE id = %s", [self._id]).fetchone()
         content = s3_of(self._env).get_object(Bucket=self._env["S3_BUCKET"], Key=self.mark)["Body"].read()
@@ -155,7 +155,7 @@ class Kept:
 
 
 def without_names(directory: Path) -> tuple[str, ...]:
-    """Return what runs a command where no name has an address; nothing where this user may not arrange that."""
+    """Return a command prefix under which no name resolves; empty if this user may not set that up."""
     empty = directory / "empty"
     empty.touch()
     prefix = ("unshare", "--mount", sys.executable, "-I", "-c", _WITHOUT_NAMES, str(empty))
@@ -166,7 +166,7 @@ def without_names(directory: Path) -> tuple[str, ...]:
 
 
 def test_what_was_acknowledged_survives_every_kill(place: Path, small_disk: Path | None) -> None:
-    """One stack through all of it: each start takes seconds."""
+    """Uses one stack for all of it, as each start takes seconds."""
     home = (small_disk or place) / "home"
     config = place / "aws-config"
     config.write_text(AWS_CONFIG)
@@ -234,7 +234,7 @@ def reaper_is_killed(stack: Stack) -> None:
 
 
 def machine_restarts(stack: Stack, kept: Kept) -> None:
-    """Let all processes vanish at once, their numbers be reused and temporary files be gone."""
+    """Kill all processes at once, reuse their pids and delete the temporary files."""
     family = [psutil.Process(pid) for pid in pids_of(stack).values()]
     family += [child for process in family for child in process.children(recursive=True)]
     for number in (signal.SIGSTOP, signal.SIGKILL):
@@ -244,7 +244,7 @@ def machine_restarts(stack: Stack, kept: Kept) -> None:
     wait_until(lambda: processes_of(stack.paths.root) == [], "all are gone")
     places = [stack.paths.data, *postgres.shared_data(stack.paths)]
     (file,) = [file for place in places for file in place.glob("postgres-*/postmaster.pid")]
-    # Of the server's own user: of another's process Postgres knows that it is no Postgres.
+    # A process of the server's own user: Postgres ignores a process of another user.
     user = file.stat().st_uid if os.geteuid() == 0 else None
     other = subprocess.Popen([shutil.which("sleep") or "/bin/sleep", "600"], user=user)
     try:
@@ -260,7 +260,7 @@ def machine_restarts(stack: Stack, kept: Kept) -> None:
 
 
 def disk_fills_up(stack: Stack, mountpoint: Path, kept: Kept) -> None:
-    """Fill the disk while the stack runs, and while it does not; make room, and go on."""
+    """Fill the disk while the stack runs and while it is stopped; then free space and continue."""
     env, ballast = stack.env(), mountpoint / "ballast"
     fill(ballast, mountpoint)
     with pytest.raises(psycopg.Error), psycopg.connect(env["DATABASE_URL"]) as connection:
@@ -280,7 +280,7 @@ def disk_fills_up(stack: Stack, mountpoint: Path, kept: Kept) -> None:
 
 
 def fill(ballast: Path, mountpoint: Path) -> None:
-    """Write until nothing more can be written."""
+    """Write until the disk is full."""
     block = b"\0" * MEGABYTE
     with ballast.open("ab", buffering=0) as handle:
         for size in (MEGABYTE, 4096):
@@ -383,7 +383,7 @@ def test_three_stacks_in_two_worktrees_have_nothing_in_common(place: Path) -> No
 
 
 def listening_ports(up: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Return where a stack's processes listen: address and port."""
+    """Return the addresses and ports on which a stack's processes listen."""
     known = [psutil.Process(entry["pid"]) for entry in up["services"]]
     known += [child for process in known for child in process.children(recursive=True)]
     return [

@@ -1,4 +1,4 @@
-"""Commands on one stack take turns, and the last one's wish is what remains."""
+"""Commands on one stack run one after the other, and the last one determines the result."""
 
 from __future__ import annotations
 

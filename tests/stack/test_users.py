@@ -1,4 +1,4 @@
-"""A stack belongs to one user: what another does with it is refused by name, and changes nothing."""
+"""A stack belongs to one user: commands of another user are refused with the owner's name, and change nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two 
 
 @pytest.fixture
 def stack() -> Iterator[LedgerStack]:
-    """A stack in a directory that other users can pass through, as most worktrees are."""
+    """A stack in a directory that other users can traverse, like most worktrees."""
     place = Path(tempfile.mkdtemp(prefix="pw-")).resolve()
     place.chmod(0o755)
     stack = LedgerStack(place, f"t-{secrets.token_hex(4)}", base_port=0)
@@ -51,7 +51,7 @@ def everything_of(stack: LedgerStack) -> list[Path]:
 
 
 def seen(stack: LedgerStack) -> dict[Path, tuple[int, ...]]:
-    """What changes where a file is written, replaced or given away; not the time of its last reading."""
+    """Return the metadata that changes if a file is written, replaced or gets another owner; not its access time."""
     found = {path: path.stat() for path in everything_of(stack)}
     return {
         path: (it.st_ino, it.st_mode, it.st_uid, it.st_gid, it.st_size, it.st_mtime_ns, it.st_ctime_ns)

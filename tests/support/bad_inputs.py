@@ -1,7 +1,7 @@
-"""Files that must not be read, made on the fly so that none of them lies in the repository.
+"""Invalid files, generated on the fly so that none of them is in the repository.
 
-Each function returns the bytes of one file, the same on every call. Apart from what its name
-says, a file is right in every way, so that a refusal can only have that one reason.
+Each function returns the bytes of one file, the same on every call. A file is valid except for
+the defect in its name, so that a refusal can only have that one reason.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def truncated_png() -> bytes:
 
 @cache
 def truncated_tiff() -> bytes:
-    """Return a TIFF whose directory is whole and whose last rows are missing."""
+    """Return a TIFF with a complete directory and missing last rows."""
     # Pillow writes the directory of a raw TIFF first and the rows after it.
     return _half(_encode(_note(), "TIFF"))
 
@@ -71,25 +71,25 @@ def damaged_png() -> bytes:
 
 @cache
 def wide_png() -> bytes:
-    """Return a whole image whose side is one pixel over the limit."""
+    """Return a complete image whose side is one pixel over the limit."""
     return _grey_png(SIDE_LIMIT_PIXELS + 1, 40)
 
 
 @cache
 def bomb_png() -> bytes:
-    """Return about 100 kB that unfold to 100 million pixels, each side within its limit."""
+    """Return about 100 kB that decompress to 100 million pixels, each side within its limit."""
     return _grey_png(SIDE_LIMIT_PIXELS, SIDE_LIMIT_PIXELS)
 
 
 @cache
 def lying_png() -> bytes:
-    """Return an image whose header claims 2 billion pixels a side and that has one row."""
+    """Return an image with one row whose header claims 2 billion pixels per side."""
     return _png(2**31 - 1, 2**31 - 1, zlib.compress(b"\x00" * 100))
 
 
 @cache
 def over_sync_limit_png() -> bytes:
-    """Return a whole and readable image that is one byte over 10 MiB: its bulk is a private chunk."""
+    """Return a complete, readable image that is one byte over 10 MiB, most of it in a private chunk."""
     image = _encode(_note(), "PNG")
     end = image.rindex(b"IEND") - 4
     # Four bytes each for a chunk's length, name and check sum.
@@ -99,19 +99,19 @@ def over_sync_limit_png() -> bytes:
 
 @cache
 def gif() -> bytes:
-    """Return an image of a kind that OCR does not read."""
+    """Return an image in a format that OCR does not accept."""
     return _encode(_note(), "GIF")
 
 
 @cache
 def two_page_tiff() -> bytes:
-    """Return a TIFF of two pages, which synchronous OCR does not take."""
+    """Return a TIFF of two pages, which synchronous OCR does not accept."""
     return _encode(_note(), "TIFF", save_all=True, append_images=[_note("page two")])
 
 
 @cache
 def two_page_pdf() -> bytes:
-    """Return a PDF of two pages, which synchronous OCR does not take."""
+    """Return a PDF of two pages, which synchronous OCR does not accept."""
     return _pdf(_note(), _note("page two"))
 
 
@@ -157,7 +157,7 @@ def _encode(image: Image.Image, kind: str, **options: object) -> bytes:
 
 def _pdf(*pages: Image.Image) -> bytes:
     first, *others = (page.convert("RGB") for page in pages)
-    # A PDF carries the time of its making; a fixed one keeps its bytes the same.
+    # A PDF contains its creation time; a fixed one keeps its bytes the same.
     made = time.gmtime(0)
     return _encode(first, "PDF", save_all=True, append_images=others, creationDate=made, modDate=made)
 

@@ -1,4 +1,4 @@
-"""Holds what a command does to what its page says: its answer's keys, the files it changes, the variables it reads."""
+"""Compares a command with its page: the keys of its JSON, the files it changes, the variables it reads."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from scripts.make_command_pages import Named, commands, example, facts_of
 
 _PACKAGE = str(Path(photo_worker.__file__).parent)
 
-# What a JSON file is written as before it takes the place of the one of before.
+# The name of a temporary file that replaces a JSON file.
 _PASSING = re.compile(r"\..+\.json\.\w+")
 _SETTLING_SECONDS = 10.0
 
 
 def differences(shown: Any, printed: Any, open_: tuple[str, ...] = (), where: str = "") -> Iterator[str]:
-    """Yield where one JSON value has other keys than another; null and the empty list stand for anything.
+    """Yield the differences between the keys of two JSON values; null and the empty list match anything.
 
-    The elements of a list are taken together. At the dotted paths ``open_`` keys depend on what is shown.
+    The elements of a list are merged. At the dotted paths ``open_`` the keys depend on the data.
     """
     if where.lstrip(".") in open_ or _nothing(shown) or _nothing(printed):
         return
@@ -54,17 +54,17 @@ def _nothing(value: Any) -> bool:
 
 @dataclass
 class Watched:
-    """Runs commands in this process and collects what their pages do not say."""
+    """Runs commands in this process and collects effects that their pages do not mention."""
 
     roots: Mapping[str, Path]
-    """Folders by what pages call them: <home>, <stack> and those in which nothing may change."""
+    """Directories by their names in the pages: <home>, <stack> and those in which nothing may change."""
     monkeypatch: pytest.MonkeyPatch
     complaints: list[str] = field(default_factory=list)
     changed: dict[str, set[str]] = field(default_factory=dict)
-    """The files that each command created, changed or deleted, as its page would call them."""
+    """The files that each command created, changed or deleted, named as in its page."""
 
     def run(self, *arguments: str, codes: tuple[int, ...] = (0,), given: str | None = None) -> Result:
-        """Run a command with ``-o json``, where it has that, and look at what it does."""
+        """Run a command, with ``-o json`` if it has that, and record its effects."""
         named = _named(arguments)
         facts = facts_of(named.slug)
         printed = any(param.name == "output" for param in named.command.params)
@@ -88,7 +88,7 @@ class Watched:
         return result
 
     def _settled(self, before: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-        """Return the files once those that come and go by themselves are gone: a service replaces its own so."""
+        """Return the files after temporary ones are gone: services replace their own files by renaming."""
         deadline = time.monotonic() + _SETTLING_SECONDS
         while True:
             after = self._files()
@@ -98,14 +98,14 @@ class Watched:
             time.sleep(0.02)
 
     def _files(self) -> dict[str, tuple[int, int]]:
-        """Return size and time of each file in the folders, under the name of the innermost one."""
+        """Return size and time of each file in the directories, named after the innermost one."""
         found = {}
         for name, root in self.roots.items():
             inner = [other for other in self.roots.values() if other != root and other.is_relative_to(root)]
             for path in root.rglob("*"):
                 if any(path.is_relative_to(other) for other in inner):
                     continue
-                # The services come and go meanwhile, with what they write.
+                # Running services create and delete files meanwhile.
                 with suppress(FileNotFoundError):
                     facts = path.lstat()
                     if not stat.S_ISDIR(facts.st_mode):
@@ -114,14 +114,14 @@ class Watched:
 
     @contextmanager
     def _reading(self) -> Iterator[set[str]]:
-        """Note the variables that this project's own code asks for by name."""
+        """Record the environment variables that this project's own code reads by name."""
         names: set[str] = set()
         kind = type(os.environ)
         ask: Callable[[Any, str], str] = kind.__getitem__
 
         def noted(environ: Any, name: str) -> str:
             frame = sys._getframe(1)
-            # Of the ways to ask for all, which are none to ask by name, these two are not.
+            # These two read by name for their caller; the other methods of the mapping read all variables.
             if frame.f_back is not None and frame.f_code.co_name in {"get", "__contains__"}:
                 frame = frame.f_back
             if frame.f_code.co_filename.startswith(_PACKAGE):
@@ -138,7 +138,7 @@ def _named(arguments: tuple[str, ...]) -> Named:
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    """Return what matches a page's name for files: * within a name, ** over folders."""
+    """Return the pattern of a page's file name: * within a name, ** over directories."""
     parts = re.split(r"(\*\*|\*)", path)
     return re.compile("".join({"**": ".*", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts))
 

@@ -1,4 +1,4 @@
-"""Documents as phones and offices send them, and a decoder that opens them in the test's own process."""
+"""Documents like those of phones and offices, and a decoder that opens them in the test's own process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEICS = Path(__file__).resolve().parent / "heic"
 
 
 class InlineDecoder:
-    """``ports.DocumentDecoder`` without a process: fast, and for documents that a test has made itself."""
+    """``ports.DocumentDecoder`` without a child process: fast, for documents that a test has created."""
 
     def check(self, content: bytes, kind: str, name: str) -> None:
         decoding.check(content, kind, name)
@@ -29,7 +29,7 @@ def heic(name: str) -> bytes:
 
 
 def card(*lines: str, size: tuple[int, int] = (640, 240)) -> Image.Image:
-    """Return a picture of lines of text, some 40 pixels high."""
+    """Return an image of lines of text, each some 40 pixels high."""
     image = Image.new("RGB", size, (250, 248, 240))
     draw = ImageDraw.Draw(image)
     for number, line in enumerate(lines):
@@ -38,7 +38,7 @@ def card(*lines: str, size: tuple[int, int] = (640, 240)) -> Image.Image:
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    """Return an image as a file of this kind."""
+    """Return an image encoded in this format."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
@@ -56,16 +56,16 @@ def animated_webp(images: int = 3) -> bytes:
 
 
 def pdf(pages: int, text: str = "page") -> bytes:
-    """Return a PDF of so many pages, the same on every call."""
+    """Return a PDF with this many pages; the same bytes on every call."""
     first, *others = (card(f"{text} {number + 1}") for number in range(pages))
     made = time.gmtime(0)
     return encoded(first, "PDF", save_all=True, append_images=others, creationDate=made, modDate=made)
 
 
 def protected_pdf() -> bytes:
-    """Return a PDF that asks for a password: its trailer says that all is encrypted by one that is not empty."""
+    """Return a PDF that requires a password: its trailer declares encryption with a password that is not empty."""
     plain = pdf(1)
-    # Standard security handler, revision 2 (ISO 32000-1, 7.6.3): no password can fit these keys.
+    # Standard security handler, revision 2 (ISO 32000-1, 7.6.3): no password can match these keys.
     encrypt = b"/Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <%s> /U <%s> >> /ID [<00> <00>]" % (
         b"11" * 32,
         b"22" * 32,
@@ -84,7 +84,7 @@ def certificate_pdf() -> bytes:
 
 
 def tiff(pages: int = 1, mode: str = "L") -> bytes:
-    """Return a TIFF of so many pages whose pixels are of this mode of Pillow's."""
+    """Return a TIFF with this many pages in this mode of Pillow."""
     first, *others = (card(f"page {number + 1}").convert("L").convert(mode) for number in range(pages))
     return encoded(first, "TIFF", save_all=True, append_images=others)
 
@@ -95,7 +95,7 @@ def big_tiff() -> bytes:
 
 
 def jpeg_ls() -> bytes:
-    """Return what a JPEG-LS begins with (ITU-T T.87, annex C): no encoder for it is at hand."""
+    """Return the header of a JPEG-LS (ITU-T T.87, annex C); no encoder is available."""
     return (
         bytes.fromhex("ffd8fff7000b0800100010010111 00ffda0008010100000000".replace(" ", "")) + bytes(64) + b"\xff\xd9"
     )

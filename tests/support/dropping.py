@@ -1,6 +1,6 @@
-"""Packets of one connection that are lost on their way, as where a firewall forgets a flow or a machine is gone.
+"""Drop the packets of one connection, as if a firewall had lost its state or a machine were gone.
 
-A proxy cannot stand for that: its own kernel goes on acknowledging every byte. Linux, root and iptables can.
+A proxy cannot simulate that: its kernel acknowledges every byte. This needs Linux, root and iptables.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ _WAIT_SECONDS = 10
 
 
 class CannotDrop(Exception):
-    """This machine lets no packets be dropped, and why."""
+    """Packets cannot be dropped on this machine; the text says why."""
 
 
 class Dropping:
-    """Loses every packet on loopback from and to one port; ``begin`` may be called once."""
+    """Drops every packet on loopback from and to one port; ``begin`` may be called once."""
 
     def __init__(self, port: int) -> None:
         self._rules = [("-i", "lo", "-p", "tcp", side, str(port), "-j", "DROP") for side in ("--sport", "--dport")]
         self._added: list[tuple[str, ...]] = []
 
     def begin(self) -> None:
-        """Lose packets from now on. Raises ``CannotDrop``."""
+        """Drop packets from now on. Raises ``CannotDrop``."""
         for rule in self._rules:
             _iptables("-I", "INPUT", *rule)
             self._added.append(rule)
 
     def end(self) -> None:
-        """Take away what ``begin`` has added, and nothing else."""
+        """Remove the rules that ``begin`` has added, and no others."""
         while self._added:
             _iptables("-D", "INPUT", *self._added.pop())
 
 
 @contextmanager
 def dropping(port: int) -> Iterator[Dropping]:
-    """Give the means to lose the packets of a port on loopback while the block runs."""
+    """Yield a ``Dropping`` for a port on loopback while the block runs."""
     made = Dropping(port)
     try:
         yield made
@@ -49,7 +49,7 @@ def dropping(port: int) -> Iterator[Dropping]:
 
 
 def why_not() -> str | None:
-    """Say why no packets can be dropped here, None where they can; what it tries is taken away again."""
+    """Return why packets cannot be dropped here, None if they can; the rules of the attempt are removed."""
     if sys.platform != "linux":
         return "packets are dropped on Linux alone"
     if os.geteuid() != 0:
@@ -57,7 +57,7 @@ def why_not() -> str | None:
     if shutil.which("iptables") is None:
         return "there is no iptables"
     try:
-        # Port 0 is no connection's.
+        # No connection uses port 0.
         with dropping(0) as tried:
             tried.begin()
     except CannotDrop as error:
@@ -66,7 +66,7 @@ def why_not() -> str | None:
 
 
 def _iptables(*arguments: str) -> None:
-    # -w: other tests and programs change rules as well.
+    # -w: wait for other tests and programs that change rules.
     ended = subprocess.run(
         ["iptables", "-w", str(_WAIT_SECONDS), *arguments], capture_output=True, text=True, check=False
     )

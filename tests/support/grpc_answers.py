@@ -1,4 +1,4 @@
-"""A gRPC server that refuses every call, or every call but some, with one status: for how refusals are told."""
+"""A gRPC server that fails calls with one status, to test how errors are reported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from h2.events import DataReceived, RequestReceived, StreamEnded
 
 @contextmanager
 def refusing(status: int, message: str, *, but: tuple[str, ...] = ("GetSystemInfo",)) -> Iterator[str]:
-    """Serve on a free port of loopback while the block runs, and return HOST:PORT.
+    """Serve on a free port of loopback while the block runs, and yield HOST:PORT.
 
     ``status`` is gRPC's number. Methods in ``but`` succeed with an empty message, whose fields all have their defaults.
     """

@@ -1,4 +1,4 @@
-"""A worker of one's own inside the shared stack: own database, bucket and task queue."""
+"""The product on the shared stack with a database, bucket and task queue for one test."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _T = TypeVar("_T")
 
 
 async def eventually(probe: Callable[[], Awaitable[_T | None]], *, seconds: float = 30.0) -> _T:
-    """Return the first true result of ``probe``, or fail when there is none within ``seconds``."""
+    """Return the first true result of ``probe``; fail if there is none within ``seconds``."""
     async with asyncio.timeout(seconds):
         while True:
             found = await probe()
@@ -52,7 +52,7 @@ async def eventually(probe: Callable[[], Awaitable[_T | None]], *, seconds: floa
 
 @dataclass
 class Harness:
-    """A product of one's own: settings, ports, a client, and workers when they are asked for."""
+    """The product for one test: settings, ports, a client, and workers on request."""
 
     variables: dict[str, str]
     settings: Settings
@@ -64,7 +64,7 @@ class Harness:
     async def worker(
         self, backends: Callable[[str], OcrBackend] | None = None, admission: Admission | None = None
     ) -> AsyncIterator[Worker]:
-        """Run a worker of this harness while the block runs, with ``backends`` in the place of the settings' own."""
+        """Run a worker while the block runs; ``backends`` replace those of the settings."""
         with ThreadPoolExecutor(self.settings.max_activities) as executor:
             activities = build_activities(self.application, backends)
             worker = build_worker(self.client, self.settings, workflow_types(), activities, executor, admission)
@@ -88,7 +88,7 @@ class Harness:
 
 
 async def waiting_for(harness: Harness, job_id: UUID, attempts: int) -> WaitingAttempt:
-    """Wait until the job's step has been tried so often, and return what it waits for."""
+    """Wait until the job's activity has had this many attempts, and return the pending one."""
 
     async def probe() -> WaitingAttempt | None:
         state = await harness.service.workflow_of(job_id)
@@ -99,7 +99,7 @@ async def waiting_for(harness: Harness, job_id: UUID, attempts: int) -> WaitingA
 
 @pytest.fixture
 def stack_variables(stack_env: dict[str, str], database_url: str, bucket: str, s3_client: S3Client) -> dict[str, str]:
-    """Return the shared stack's variables with a database, a bucket bound to it, and a task queue of the test's own."""
+    """Return the shared stack's variables with the test's own database, bucket bound to it, and task queue."""
     with make_pool(database_url, max_size=1) as pool:
         bind(BotoObjectStore(s3_client), PostgresJobRepository(pool), bucket)
     own = urlsplit(stack_env["DATABASE_URL"])._replace(path=str(conninfo_to_dict(database_url)["dbname"]))
@@ -131,6 +131,6 @@ async def open_harness(variables: dict[str, str], monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 async def harness(stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
-    """Return the product over the shared stack, without a worker yet."""
+    """The product on the shared stack, without a running worker."""
     async with open_harness(stack_variables, monkeypatch) as made:
         yield made

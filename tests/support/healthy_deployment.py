@@ -1,4 +1,4 @@
-"""A sound deployment in memory, to damage at one place: stores, rows, and what Temporal would say."""
+"""A sound deployment in memory, for tests to damage at one place: objects, rows, and Temporal's state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OTHER = UUID("ffffffff-0000-4000-8000-000000000002")
 
 
 class KnownWorkflows:
-    """What Temporal knows, as a test sets it: ``ports.WorkflowOrchestrator`` for who only looks and starts."""
+    """Temporal's state as a test sets it: a ``ports.WorkflowOrchestrator`` that only describes and starts."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
@@ -70,9 +70,9 @@ class KnownWorkflows:
 
 @dataclass
 class Deployment:
-    """The ports over memory, at a time that the test moves; the bucket was bound to the database a day before.
+    """The ports in memory with a clock that the test moves; the bucket was bound to the database a day before.
 
-    ``versions`` tells whether buckets keep what is overwritten.
+    ``versions`` tells whether buckets have versioning.
     """
 
     time: datetime = START
@@ -111,7 +111,7 @@ class Deployment:
         return key, sha256
 
     def queued(self, job_id: UUID = JOB, body: bytes = b"photo") -> str:
-        """Upload and queue; return the photo's key."""
+        """Upload a photo and queue its job; return the photo's key."""
         key, sha256 = self.photo(body)
         self.rows.queue(job_id, bucket=BUCKET, key=key, sha256=sha256)
         return key
@@ -124,9 +124,9 @@ class Deployment:
         at: tuple[str, str] | None = None,
         copy: bytes | None = None,
     ) -> None:
-        """Leave what a finished job leaves, its photo uploaded or ``at`` a bucket and key of its owner's.
+        """Create the row and objects of a finished job, with its photo uploaded or ``at`` its owner's bucket and key.
 
-        ``copy`` is what the photo was converted to before OCR read it.
+        ``copy`` is the converted photo that OCR has read.
         """
         if at is None:
             bucket, (key, sha256) = BUCKET, self.photo(body)
@@ -166,7 +166,7 @@ class Deployment:
         return ConvertedCopy(bucket=BUCKET, key=name, content_type="image/jpeg", size_bytes=len(body), sha256=digest)
 
     def failed(self, job_id: UUID = JOB, body: bytes = b"no photo", code: str = "document_unreadable") -> None:
-        """Leave what a failed job leaves."""
+        """Create the row and objects of a failed job."""
         key, sha256 = self.photo(body)
         self.rows.start(job_id, bucket=BUCKET, key=key, sha256=sha256)
         self.rows.fail(job_id, bucket=BUCKET, key=key, code=code, message="It is damaged.")

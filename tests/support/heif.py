@@ -1,7 +1,7 @@
-"""HEIC files as large or as odd as a test wants: boxes around an image that was encoded once.
+"""HEIC files of any size or oddity: boxes around an image that was encoded once.
 
-No encoder is at hand (``heic/README.md``). A phone stores a large photo as a grid of small images, each encoded by
-itself; here all of them are the same one.
+No encoder is available (``heic/README.md``). A phone stores a large photo as a grid of small images, each encoded
+separately; here all of them are the same one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DEEP = "deep"
 
 
 def tile(name: str = ORDINARY) -> Tile:
-    """Return the one image of a stored HEIC, as it is stored."""
+    """Return the image of a stored HEIC without decoding it."""
     content = heic(name)
     boxes = dict(_boxes(content))
     meta = dict(_boxes(boxes[b"meta"][4:]))
@@ -43,7 +43,7 @@ def tile(name: str = ORDINARY) -> Tile:
 
 
 def grid(width: int, height: int, name: str = ORDINARY, claimed: tuple[int, int] | None = None) -> bytes:
-    """Return a HEIC of as many tiles as this size takes; its grid alone may claim another one."""
+    """Return a HEIC with the tiles of this size; its grid may claim another size."""
     one = tile(name)
     columns, rows = -(-width // one.width), -(-height // one.height)
     tiles = range(_PRIMARY + 1, _PRIMARY + 1 + columns * rows)
@@ -54,7 +54,7 @@ def grid(width: int, height: int, name: str = ORDINARY, claimed: tuple[int, int]
 
 
 def burst(images: int, primary: int) -> bytes:
-    """Return a HEIC of so many photos, of which the ``primary`` one, counted from 1, is turned on its side."""
+    """Return a HEIC of several photos; the ``primary`` one, counted from 1, is rotated a quarter turn."""
     one = tile()
     size = one.width, one.height
     parts: dict[int, tuple[bytes, bytes, tuple[int, ...]]]
@@ -64,7 +64,7 @@ def burst(images: int, primary: int) -> bytes:
 
 
 def claiming(width: int, height: int) -> bytes:
-    """Return a small HEIC that claims to be this large."""
+    """Return a small HEIC that claims this size."""
     one = tile()
     return _file({_PRIMARY: (b"hvc1", one.content, (2, 3))}, b"", one, (width, height))
 
@@ -76,7 +76,7 @@ def _file(
     size: tuple[int, int],
     primary: int = _PRIMARY,
 ) -> bytes:
-    """Return a file of items: each one's type, content and properties.
+    """Return a file of items with their type, content and properties.
 
     Properties by number: the tile's size, the photo's, the decoder's configuration, a quarter turn.
     """
@@ -116,7 +116,7 @@ def _file(
         )
 
     head = _box(b"ftyp", b"heic\x00\x00\x00\x00mif1heic")
-    # The places' length does not depend on where they are.
+    # The length of the locations does not depend on their values.
     return head + meta(len(head) + len(meta(0)) + 8) + _box(b"mdat", b"".join(contents))
 
 
@@ -125,7 +125,7 @@ def _box(kind: bytes, content: bytes) -> bytes:
 
 
 def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Give each box's type and content."""
+    """Yield each box's type and content."""
     at = 0
     while at + 8 <= len(content):
         size, kind = struct.unpack_from(">I4s", content, at)
@@ -134,7 +134,7 @@ def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _extent(iloc: bytes) -> tuple[int, int]:
-    """Return where the first item's bytes stand in the file, and how many they are (``iloc`` of version 0)."""
+    """Return the offset and length of the first item's bytes in the file (``iloc`` of version 0)."""
     # Flags, widths of the fields, number of items, and of the item its number and data reference.
     offset_bytes, length_bytes, base_bytes = iloc[4] >> 4, iloc[4] & 15, iloc[5] >> 4
     at = 12

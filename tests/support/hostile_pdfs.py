@@ -1,4 +1,4 @@
-"""PDFs of a few hundred bytes that take gigabytes or minutes to be drawn."""
+"""PDFs of a few hundred bytes that take gigabytes or minutes to render."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def stream(entries: bytes, data: bytes) -> bytes:
 
 
 def slow() -> bytes:
-    """Return a page that is filled with a pattern of some five thousand million tiles: it takes minutes."""
+    """Return a page filled with a pattern of some five billion tiles: rendering takes minutes."""
     tile = b"/Type/Pattern/PatternType 1/PaintType 1/TilingType 1/BBox[0 0 1 1]/XStep 0.01/YStep 0.01/Resources<<>>"
     return one_page(b"/Pattern cs /P scn 0 0 612 792 re f", b"/Pattern<</P 5 0 R>>", [stream(tile, b"0 0 1 1 re f")])
 
 
 def greedy() -> bytes:
-    """Return a page that draws a form which draws itself, twice: it takes all memory there is."""
+    """Return a page with a form that draws itself twice: rendering takes all memory."""
     form = b"/Type/XObject/Subtype/Form/BBox[0 0 612 792]/Resources<</XObject<</F 5 0 R>>>>"
     return one_page(b"/F Do", b"/XObject<</F 5 0 R>>", [stream(form, b"/F Do /F Do")])
 
 
 def greedy_table() -> bytes:
-    """Return a PDF whose table of objects unfolds to 3 GB: counting its pages takes all memory there is."""
+    """Return a PDF whose object table decompresses to 3 GB: counting its pages takes all memory."""
     packing = zlib.compressobj(9)
     data = b"".join([*(packing.compress(bytes(1 << 20)) for _ in range(3000)), packing.flush()])
     table = stream(b"/Type/XRef/Size 5/W[1 4 0]/Root 1 0 R/Filter/FlateDecode", data)

@@ -1,7 +1,7 @@
-"""Ends an asynchronous test that takes too long from inside its loop; pytest-timeout would do it from outside.
+"""Ends an asynchronous test that takes too long from inside its event loop, unlike pytest-timeout.
 
-What pytest-timeout raises comes out of the event loop's own code: no block of the test is left, and closing the loop
-then waits for what the blocks would have ended, such as a worker that polls.
+pytest-timeout raises in the event loop's own code: the test's blocks are not exited, and closing the loop then waits
+for tasks that the blocks would have ended, such as a polling worker.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-# For the test's blocks and fixtures to be left in, each of which may hold a worker.
+# Reserved for exiting the test's blocks and fixtures, each of which may hold a worker.
 LEAVING_SECONDS = 90.0
 
 _LIMIT = pytest.StashKey[float]()
@@ -23,7 +23,7 @@ _DEADLINE = pytest.StashKey[float]()
 
 
 def limit_of(item: pytest.Item) -> float:
-    """Return how many seconds pytest-timeout gives a test with its fixtures; 0 is no limit."""
+    """Return pytest-timeout's limit of a test with its fixtures in seconds; 0 is no limit."""
     mark = item.get_closest_marker("timeout")
     if mark is None:
         return float(item.config.getini("timeout") or 0)
@@ -31,7 +31,7 @@ def limit_of(item: pytest.Item) -> float:
 
 
 def ends_in_time(item: pytest.Item, test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:
-    """Return ``test`` with what its fixtures have left of its time as its limit."""
+    """Return ``test`` with the time that its fixtures have left as its limit."""
 
     @functools.wraps(test)
     async def limited(*arguments: Any, **named: Any) -> None:
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj) and limit_of(item):
             item.stash[_LIMIT] = limit_of(item)
-            # The nearest mark is the one that counts.
+            # The closest marker takes precedence.
             item.add_marker(pytest.mark.timeout(limit_of(item) + LEAVING_SECONDS), append=False)
 
 

@@ -1,6 +1,6 @@
-"""Starts the tests that mostly wait first, shared out over the test processes, so that others fill the wait.
+"""Starts the tests that mostly wait first, spread over the test processes, so that others run meanwhile.
 
-At the end of a run such a test would be waited for alone. Apart from that the order stays as random as it was.
+At the end of a run such a test would be the only one left. Otherwise the order stays random.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ _MARK = "io_bound"
 
 
 def waiting_first(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
-    """Return ``items`` with the marked ones at the head of each process' share.
+    """Return ``items`` with the marked ones first in each process' share.
 
     The shares are those that pytest-xdist's ``worksteal`` hands out at the start: equal parts of the list, in
-    order. Who has finished his share takes from the tail of another's. Modules stay whole: what a module's
-    fixture made serves all its tests.
+    order. A process that has finished its share takes from the end of another's. Modules are not split, so
+    that a module's fixtures serve all its tests.
     """
 
     def module(item: pytest.Item) -> Path:
@@ -38,6 +38,6 @@ def waiting_first(items: list[pytest.Item], processes: int) -> list[pytest.Item]
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Reorder what is left after selection and shuffling, in every test process alike."""
+    """Reorder the items after selection and shuffling, identically in every test process."""
     processes = getattr(config, "workerinput", {}).get("workercount", 1)
     items[:] = waiting_first(items, processes)

@@ -1,6 +1,6 @@
 """PgBouncer in transaction mode in front of the stack's Postgres, as a child process on a free port.
 
-All settings but the mode are PgBouncer's own defaults where a test does not say otherwise. It comes from the system
+All settings but the mode are PgBouncer's defaults unless a test overrides them. It is installed on the system
 (``apt-get install pgbouncer``, ``brew install pgbouncer``): no wheel has it.
 """
 
@@ -23,16 +23,16 @@ from typing import Any
 import pytest
 from psycopg import conninfo
 
-# Set where the tests must not be skipped, as in the gate that has installed it.
+# Set if the tests must not be skipped, as in the CI gate that has installed it.
 REQUIRED_VARIABLE = "PHOTO_WORKER_TEST_PGBOUNCER"
-# Debian's is not on everybody's PATH.
+# Debian's path is not on every user's PATH.
 _FOLDERS = ("/usr/sbin", "/opt/homebrew/bin", "/usr/local/bin")
 _START_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class PgBouncer:
-    """A running one."""
+    """A running PgBouncer."""
 
     port: int
     log: Path
@@ -43,7 +43,7 @@ class PgBouncer:
 
 
 def program() -> str:
-    """Return PgBouncer's path; skips the test where there is none, or fails it where there has to be one."""
+    """Return PgBouncer's path; without it, skip the test, or fail it if the variable requires it."""
     found = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_FOLDERS]))
     if found is None:
         reason = "PgBouncer is not installed (Debian: apt-get install pgbouncer)"
@@ -61,9 +61,9 @@ def pgbouncer(
     server_port: int | None = None,
     **settings: object,
 ) -> Iterator[PgBouncer]:
-    """Run one in front of the server of ``database_url`` while the block runs, for all of its databases or one.
+    """Run PgBouncer in front of the server of ``database_url`` while the block runs, for all of its databases or one.
 
-    ``server_port`` takes the place of the server's own; ``settings`` are PgBouncer's.
+    ``server_port`` replaces the server's own port; ``settings`` are PgBouncer's.
     """
     path = program()
     parts: dict[str, Any] = conninfo.conninfo_to_dict(database_url)
@@ -106,13 +106,13 @@ def pgbouncer(
             _wait(process, made)
             yield made
         finally:
-            # A second SIGINT would be needed while clients are connected; nothing of theirs is to be kept.
+            # SIGINT would have to be sent twice while clients are connected, whose work need not be kept.
             process.kill()
             process.wait(20)
 
 
 def _unprivileged() -> int | None:
-    """Return the user to run as where this process is root's, as whom PgBouncer does not run."""
+    """Return the user id to run as if this process is root, as which PgBouncer refuses to run; otherwise None."""
     return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
 
 

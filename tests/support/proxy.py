@@ -1,7 +1,7 @@
-"""A TCP forwarder on loopback whose network a test can spoil: a real service, out of reach, silent or slow.
+"""A TCP forwarder on loopback that injects network faults: a real service becomes unreachable, silent or slow.
 
-``down`` cuts, which both sides notice. ``swallow`` is what a firewall does that forgets a connection, or a failover
-that moves an address: bytes are taken, none arrive, nothing is closed, and the kernel here acknowledges every one.
+``down`` closes connections, which both sides notice. ``swallow`` acts like a firewall that forgets a connection, or a
+failover that moves an address: bytes are accepted and discarded, nothing is closed, and the kernel acknowledges them.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from dataclasses import dataclass, field
 
 _PIECE = 64 * 1024
 _BACKLOG = 100
-# Where a client's piece begins a request, and its method.
+# Matches the start of a request in a chunk of the client, with its method.
 _REQUEST = re.compile(rb"([A-Z]+) \S+ HTTP/1\.1\r\n")
-# How often a slow link lets bytes through.
+# The interval at which a slow link forwards bytes.
 _TICK_SECONDS = 0.02
 
 
 @dataclass(eq=False)
 class _Link:
-    """One connection, both ways; ``swallowed`` ones stay so."""
+    """One connection in both directions; once ``swallowed``, it stays so."""
 
     here: socket.socket
     swallowed: bool = False
-    # Never set: what is swallowed is not closed either, until the proxy cuts it.
+    # Never set: a swallowed connection is not closed either, until the proxy closes it.
     silence: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Proxy:
-    """Forwards a port of its own to ``target``. Connections to a proxy that is down are refused."""
+    """Forwards its port to ``target``. A proxy that is down refuses connections."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
@@ -49,23 +49,23 @@ class Proxy:
         self._naming = b""
         self.port = 0
         self.accepted = 0
-        """How many connections there have been."""
+        """The number of connections accepted so far."""
 
     def start(self) -> None:
-        """Begin to forward, at first on a free port."""
+        """Start forwarding on a free port."""
         self._thread.start()
         self.up()
 
     def up(self) -> None:
-        """Accept connections, on the port of the first time."""
+        """Accept connections, on the same port as before."""
         self._call(self._listen)
 
     def down(self) -> None:
-        """Refuse connections and cut those that are open."""
+        """Refuse new connections and close the open ones."""
         self._call(self._shut)
 
     def swallow(self, *, new: bool = False) -> None:
-        """Let nothing through any more on the connections that are open, and on ``new`` ones too where told."""
+        """Swallow all bytes of the open connections from now on, and of later ones as well if ``new``."""
 
         async def swallow() -> None:
             self._swallows_new = new
@@ -75,7 +75,7 @@ class Proxy:
         self._call(swallow)
 
     def swallow_at(self, marker: bytes) -> None:
-        """Swallow each connection from the piece on in which a client sends ``marker``."""
+        """Swallow a connection from the chunk on in which its client sends ``marker``."""
 
         async def swallow_at() -> None:
             self._marker = marker
@@ -83,7 +83,7 @@ class Proxy:
         self._call(swallow_at)
 
     def delay(self, seconds: float) -> None:
-        """Hold each piece back for so long, each way."""
+        """Delay each chunk by ``seconds`` in both directions."""
 
         async def delay() -> None:
             self._delay = seconds
@@ -91,7 +91,7 @@ class Proxy:
         self._call(delay)
 
     def slow(self, bytes_per_second: int | None) -> None:
-        """Let so much through, each way on each connection; None lets everything through."""
+        """Limit the rate in each direction of each connection; None removes the limit."""
 
         async def slow() -> None:
             self._rate = bytes_per_second
@@ -99,10 +99,10 @@ class Proxy:
         self._call(slow)
 
     def answer(self, answer: Callable[[str], bytes | None], *, naming: bytes = b"") -> None:
-        """Give the answer to HTTP requests in the service's place; those for whose method it is None get through.
+        """Respond to HTTP requests in the service's place; requests for whose method ``answer`` returns None pass.
 
-        So do those whose head does not have the bytes of ``naming``. It ends the connection, so that it says
-        ``Connection: close``.
+        So do requests whose head does not contain ``naming``. The connection is closed after a response, which
+        therefore has ``Connection: close``.
         """
 
         async def take() -> None:
@@ -111,7 +111,7 @@ class Proxy:
         self._call(take)
 
     def heal(self) -> None:
-        """Forward as in the beginning; connections that were swallowed stay so, for bytes of theirs are lost."""
+        """End all faults; swallowed connections stay so, because bytes of theirs are lost."""
 
         async def heal() -> None:
             self._swallows_new, self._marker, self._delay, self._rate = False, None, 0.0, None
@@ -120,7 +120,7 @@ class Proxy:
         self._call(heal)
 
     def swallowed(self) -> int:
-        """Return how many open connections are swallowed."""
+        """The number of open connections that are swallowed."""
         found: list[int] = []
 
         async def count() -> None:
@@ -130,7 +130,7 @@ class Proxy:
         return found[0]
 
     def close(self) -> None:
-        """Stop for good."""
+        """Close all connections and stop the forwarder finally."""
         self.down()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
@@ -159,11 +159,11 @@ class Proxy:
         for task in self._links:
             task.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
-        # The loop closes an aborted transport in its next round.
+        # The loop closes an aborted transport in its next iteration.
         await asyncio.sleep(0)
 
     def _accept(self, listener: socket.socket) -> None:
-        # asyncio.start_server loses a connection that it has accepted while it is closed: nothing ever closes that.
+        # asyncio.start_server leaks a connection that it accepts while it is being closed.
         try:
             here, _ = listener.accept()
         except OSError:
@@ -176,7 +176,7 @@ class Proxy:
         task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
-        # Also where the task was cancelled before it began.
+        # Also if the task was cancelled before it began.
         self._links.pop(task).here.close()
 
     async def _forward(self, link: _Link) -> None:
@@ -193,7 +193,7 @@ class Proxy:
             finally:
                 there_writer.transport.abort()
         except (OSError, asyncio.CancelledError):
-            # A cut connection is what this is for.
+            # Closed connections are expected here.
             pass
         finally:
             writer.transport.abort()
@@ -206,7 +206,7 @@ class Proxy:
         *,
         back: asyncio.StreamWriter | None = None,
     ) -> None:
-        """Pass on what one side says; the client's, to which ``back`` leads, is listened to."""
+        """Forward one direction; if ``back`` is given, which leads to the client, inspect the chunks for rules."""
         while piece := await reader.read(_PIECE):
             if back is not None and self._marker is not None and self._marker in piece:
                 link.swallowed = True
@@ -214,7 +214,7 @@ class Proxy:
             said = self._answer(request[1].decode("ascii")) if request and self._naming in piece else None
             if back is not None and said is not None:
                 back.write(said)
-                # The rest of the request is read: where it is not, the answer may be lost with the connection.
+                # Read the rest of the request: otherwise the response may be lost with the connection.
                 while await reader.read(_PIECE):
                     pass
                 break
@@ -235,7 +235,7 @@ class Proxy:
 
 
 def _passes(method: str) -> None:
-    """Answer nothing."""
+    """Return None: every request passes."""
 
 
 def _parts(piece: bytes, rate: int | None) -> Iterator[bytes]:
@@ -246,7 +246,7 @@ def _parts(piece: bytes, rate: int | None) -> Iterator[bytes]:
 
 @contextmanager
 def proxy_to(host: str, port: int) -> Iterator[Proxy]:
-    """Forward to a service while the block runs."""
+    """Yield a proxy that forwards to a service while the block runs."""
     proxy = Proxy((host, port))
     proxy.start()
     try:

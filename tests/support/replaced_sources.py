@@ -1,4 +1,4 @@
-"""A job's steps one after the other, over an object that its owner writes again meanwhile."""
+"""Run a job's activities one after the other while the owner of its source object overwrites it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def text_of(body: bytes) -> str:
 
 
 class Place:
-    """An object store with the source, a Textract that reads it, and a row repository. Time passes with each write."""
+    """An object store with the source, a Textract that reads it, and a job repository. Each write advances the time."""
 
     def __init__(self, rows: JobRepository, *, versions: bool = False) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,12 +55,12 @@ class Place:
         self.now += timedelta(seconds=seconds)
 
     def write(self, body: bytes) -> None:
-        """Write the source, as its owner does."""
+        """Overwrite the source, as its owner does."""
         self.wait(5)
         self.store.put(BUCKET, KEY, body, content_type="image/png")
 
     def start_document_text_detection(self, **request: Any) -> dict[str, Any]:
-        """Start a job at Textract, behind what happens just before."""
+        """Start a job at Textract after running the hook that happens just before."""
         while self.before_start:
             self.before_start.pop(0)()
         return self.textract.start_document_text_detection(**request)
@@ -98,14 +98,14 @@ class Place:
         self._within(job_id, 1).run(ResultActivities(self.store, self.rows, BUCKET).persist_artifacts, request)
 
     def process(self, job_id: UUID) -> None:
-        """Carry a job to its end."""
+        """Run a job to its end."""
         located = self.verify(job_id)
         self.persist(job_id, located, self.read(job_id, located))
 
     def carry(self, job_id: UUID, located: LocatedAsset) -> None:
-        """Carry a verified job to its end; what was replaced meanwhile is verified and read anew, as the workflow does.
+        """Run a verified job to its end; verify and read a replaced source again, as the workflow does.
 
-        An attempt that finds its job's row with other bytes leaves it to them.
+        An attempt that finds other bytes in its job's row stops.
         """
         try:
             self.persist(job_id, located, self.read(job_id, located))

@@ -1,7 +1,7 @@
-"""Fixtures that give each test a database and a bucket of its own on the stack of ``stack_env``.
+"""Fixtures that give each test its own database and bucket on the stack of ``stack_env``.
 
 A database is a copy of a migrated template, one template per test process; copying files takes
-some 15 ms where migrating takes 100. All names are random, so that any number of runs can share a stack.
+some 15 ms, migrating 100 ms. All names are random, so that any number of runs can share a stack.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 pytest.register_assert_rewrite("tests.contracts")
 
-# Every session would parse the megabytes that describe AWS' services again, a quarter of a second for each client.
-# The sessions of a test process share what was parsed, as the clients of one session do.
+# Each session would parse the megabytes of AWS' service models again, a quarter of a second for each client.
+# The sessions of a test process share the parsed models, as the clients of one session do.
 botocore.session.create_loader = cache(botocore.session.create_loader)
 
-# The database that a run inside a run copies.
+# Names the template database that a nested test run copies.
 TEMPLATE_VARIABLE = "PHOTO_WORKER_TEST_TEMPLATE"
 
 
@@ -58,7 +58,7 @@ def drop_database(server_url: str, name: str) -> None:
 
 @pytest.fixture(scope="session")
 def template_database(stack_env: dict[str, str]) -> Iterator[str]:
-    """The name of a migrated database that nobody is connected to; a run inside a run has the outer one's."""
+    """The name of a migrated database without connections; a nested test run uses the outer run's."""
     if TEMPLATE_VARIABLE in os.environ:
         yield os.environ[TEMPLATE_VARIABLE]
         return
@@ -90,7 +90,7 @@ def empty_database_url(stack_env: dict[str, str]) -> Iterator[str]:
 
 
 def session_of(variables: dict[str, str]) -> boto3.Session:
-    """Return a session with the stack's credentials, whatever the environment of the tests says."""
+    """Return a session with the stack's credentials, independent of the environment of the tests."""
     return boto3.Session(
         aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
@@ -125,14 +125,14 @@ def bucket(s3_client: S3Client) -> Iterator[str]:
 
 @pytest.fixture
 def other_bucket(s3_client: S3Client) -> Iterator[str]:
-    """A second bucket beside the test's own, fresh, empty and bound to no database."""
+    """A second bucket, fresh, empty and bound to no database."""
     with _fresh_bucket(s3_client) as name:
         yield name
 
 
 @pytest.fixture
 def versioned_bucket(s3_client: S3Client) -> Iterator[str]:
-    """A fresh, empty bucket that keeps every version."""
+    """A fresh, empty bucket with versioning."""
     name = f"pw-test-{uuid4().hex}"
     s3_client.create_bucket(Bucket=name)
     s3_client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})

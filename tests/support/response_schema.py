@@ -1,11 +1,10 @@
-"""The strict shape of Textract's answers: by the service's model, and by what recorded answers show.
+"""A strict schema of Textract's responses: the service's model, and observations of recorded responses.
 
-botocore validates no answer, and drops what it does not know. ``judge`` is called for every answer that a
-boto3 client of a test process gets, before the test sees it, from the body as it came over the wire. It looks
-only at answers with a request id, which every Textract has: servers of the test suite that give prepared
-answers, sound or not, send none.
+botocore does not validate responses, and drops unknown members. ``validate`` is called for every response that a
+boto3 client of a test process gets, before the test sees it, with the body from the wire. It checks only responses
+with a request id, which every Textract sends: the test suite's servers of prepared responses, valid or not, send none.
 
-Written apart from the emulator's own check of its answers, so that one mistake does not hide in both.
+Written independently of the emulator's own validation, so that one mistake cannot hide in both.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from tests.support.shape_seen import BLOCKS, CERTAIN_PAGE_CHILDREN, PAGE_CHILDRE
 
 # Coordinates are 32-bit floats printed as doubles; recorded boxes are off by at most 6e-8.
 TOLERANCE = 1e-6
-# LINE.Confidence is the mean of its words', which recorded answers keep to three digits.
+# LINE.Confidence is the mean of its words', to three digits in recorded responses.
 MEAN_TOLERANCE = 0.01
 _SYNCHRONOUS = {"DetectDocumentText", "AnalyzeDocument"}
 _JOBS = {"GetDocumentTextDetection", "GetDocumentAnalysis"}
@@ -40,11 +39,11 @@ _REQUEST_ID = "x-amzn-requestid"
 
 
 class SchemaFault(AssertionError):
-    """An answer is not one that the real service could have given."""
+    """A response that the real service could not have sent."""
 
 
 def validate(http_response: Any, parsed: Mapping[str, Any], model: Any, **_: Any) -> None:
-    """Raise ``ShapeFault`` for an answer with a fault: a handler of botocore's event ``after-call.textract``."""
+    """Raise ``SchemaFault`` for an invalid response: a handler of botocore's event ``after-call.textract``."""
     headers = {name.lower() for name in http_response.headers}
     if http_response.status_code != 200 or _REQUEST_ID not in headers:
         return
@@ -56,14 +55,14 @@ def validate(http_response: Any, parsed: Mapping[str, Any], model: Any, **_: Any
 
 
 def require(operation: str, answer: Any) -> None:
-    """Raise ``ShapeFault`` where an operation's answer, as parsed JSON, has a fault."""
+    """Raise ``SchemaFault`` if an operation's response, as parsed JSON, is invalid."""
     found = list(faults(operation, answer))
     if found:
         raise SchemaFault(f"{operation} answered with {len(found)} faults:\n" + "\n".join(found[:20]))
 
 
 def faults(operation: str, answer: Any) -> Iterator[str]:
-    """Yield what is wrong with an operation's answer."""
+    """Yield what is wrong with an operation's response."""
     service = _service()
     shape = service["operations"][operation].get("output", {}).get("shape")
     if shape is None or not isinstance(answer, dict):
@@ -82,7 +81,7 @@ def faults(operation: str, answer: Any) -> Iterator[str]:
     elif operation in _JOBS:
         blocks = answer.get("Blocks", [])
         pages = answer.get("DocumentMetadata", {}).get("Pages")
-        # One page of a long list ends in the middle of a document: its relationships lead out of it.
+        # One part of a paged result ends in the middle of a document: relationships may point out of it.
         complete = "NextToken" not in answer and sum(block["BlockType"] == "PAGE" for block in blocks) == pages
         yield from block_faults(blocks, asynchronous=True, complete=complete)
 
@@ -120,7 +119,7 @@ def _job_faults(operation: str, answer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def block_faults(blocks: Sequence[Mapping[str, Any]], *, asynchronous: bool, complete: bool = True) -> Iterator[str]:
-    """Yield what is wrong with blocks in the order of their answer; ``complete`` when none is missing."""
+    """Yield what is wrong with blocks in the order of the response; ``complete`` if none is missing."""
     by_id = {str(block.get("Id")): block for block in blocks}
     if len(by_id) != len(blocks):
         yield f"{len(blocks)} blocks have {len(by_id)} ids"
@@ -303,7 +302,7 @@ def _fits(rule: Mapping[str, Any], value: Any) -> bool:
 
 
 def _matches(pattern: str, value: str) -> bool:
-    # Categories of Unicode, which Python's expressions do not know, stand only in patterns of requests.
+    # Unicode categories, which Python's re does not support, occur only in patterns of requests.
     return r"\p{" in pattern or re.search(pattern, value) is not None
 
 

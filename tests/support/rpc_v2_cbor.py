@@ -1,4 +1,4 @@
-"""botocore's Textract client, made to speak Smithy RPC v2 CBOR by a model that lists no other protocol."""
+"""botocore's Textract client with Smithy RPC v2 CBOR, by a service model that lists no other protocol."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PROTOCOL = "smithy-rpc-v2-cbor"
 
 
 def cbor_client(folder: Path, variables: Mapping[str, str], url: str) -> TextractClient:
-    """Return a client of one attempt; ``folder`` is where its copy of the service's model goes."""
+    """Return a client without retries; ``folder`` receives its copy of the service's model."""
     model = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH]).load_service_model("textract", "service-2")
     model["metadata"] |= {"protocols": [PROTOCOL], "protocol": PROTOCOL}
     path = folder / "textract" / model["metadata"]["apiVersion"] / "service-2.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(model), encoding="utf-8")
     session = session_of(dict(variables))
-    # A loader of its own: that of the other sessions shall know no second model.
+    # A separate loader, so that the other sessions do not find the second model.
     loader = Loader(extra_search_paths=[str(folder), Loader.BUILTIN_DATA_PATH])
     session._session.register_component("data_loader", loader)
     config = Config(retries={"total_max_attempts": 1}, max_pool_connections=16, read_timeout=60)

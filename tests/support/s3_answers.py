@@ -1,7 +1,7 @@
-"""A small HTTP server that answers as S3 does where an emulator never would.
+"""A small HTTP server with responses of S3 that no emulator sends.
 
-Answers follow "Error responses" in the Amazon S3 API reference: XML with a code, and no body at
-all where the request was HEAD.
+Responses follow "Error responses" in the Amazon S3 API reference: XML with a code, and no body
+if the request was HEAD.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """``announced`` is the Content-Length where it differs from the body: the connection is then cut.
+    """One response. ``announced`` is a Content-Length that differs from the body: the connection is closed early.
 
-    There is an ETag unless ``headers`` say that it is empty.
+    It has an ETag unless ``headers`` set an empty one.
     """
 
     status: int = 200
@@ -36,7 +36,7 @@ class Answer:
 
 
 def refusal(status: int, code: str, message: str = "", **more: str) -> Answer:
-    """An error answer."""
+    """Return an error response in XML."""
     extra = "".join(f"<{name}>{value}</{name}>" for name, value in more.items())
     xml = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message>{extra}</Error>"
     return Answer(status, xml.encode(), {"Content-Type": "application/xml"})
@@ -44,7 +44,7 @@ def refusal(status: int, code: str, message: str = "", **more: str) -> Answer:
 
 @dataclass
 class S3Answers:
-    """The server's address, what it was asked, and what lets its stalled answers go."""
+    """The server's address, its received requests, and the event that releases stalled responses."""
 
     url: str
     requests: list[Request]

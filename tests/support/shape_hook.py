@@ -1,4 +1,4 @@
-"""Lets ``shape.judge`` see every answer of every Textract client that a test process makes with botocore."""
+"""Registers ``response_schema.validate`` for every response of every Textract client in a test process."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from botocore import handlers
 
 from tests.support.response_schema import validate
 
-# Before anything imports them: its checks are plain assertions in modules that are no tests.
+# Before they are imported: the checks are plain assertions in modules that are no tests.
 pytest.register_assert_rewrite("tests.conformance")
 
 _HANDLER = ("after-call.textract", validate)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # botocore gives these to each session that is made, also by those who never heard of this check.
+    # botocore registers these in each new session, wherever it is created.
     if _HANDLER not in handlers.BUILTIN_HANDLERS:
         handlers.BUILTIN_HANDLERS.append(_HANDLER)
 

@@ -1,8 +1,8 @@
-"""The shape of Textract's answers as recorded answers of the real service show it: data for ``shape``.
+"""The structure of Textract's responses as observed in recordings of the real service: data of ``response_schema``.
 
-Basis O: counted over 13 recordings with 2,970 blocks (the documents of the marker ``truth``); a test counts them
-again where they are at hand. Basis D: the API reference, for the two kinds of blocks that those recordings lack.
-A key of a block that stands in brackets here is in some blocks of its kind and not in others.
+Basis O: observed in 13 recordings with 2,970 blocks (the documents of the truth set); a test counts them
+again if they are available. Basis D: the API reference, for the two kinds of blocks that those recordings lack.
+A key in brackets is in some blocks of its kind and not in others.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _LAYOUT = "BlockType Confidence Geometry Id Relationships"
 
 @dataclass(frozen=True)
 class Seen:
-    """What blocks of one kind look like in a synchronous answer.
+    """The structure of blocks of one kind in a synchronous response.
 
     ``keys`` in their order; ``children`` are kinds of blocks by type of relationship, the types in their order.
-    In an asynchronous answer each block has ``Page`` besides, where the service's model lists it.
+    In an asynchronous response each block also has ``Page``, at the position of the service's model.
     """
 
     keys: str
@@ -55,9 +55,9 @@ LAYOUTS = (
     "LAYOUT_TEXT",
 )
 
-# Children of the page in recorded answers: all of them, in the order of the blocks. Of queries nothing is recorded.
+# Children of the page in recorded responses: all of them, in the order of the blocks. No queries are recorded.
 PAGE_CHILDREN = frozenset({"LINE", "TABLE", "KEY_VALUE_SET", "SIGNATURE", "QUERY", "QUERY_RESULT", *LAYOUTS})
-# Those that no page with such blocks leaves out.
+# Children that every page with such blocks has.
 CERTAIN_PAGE_CHILDREN = PAGE_CHILDREN - {"QUERY", "QUERY_RESULT", "LAYOUT_LIST"}
 
 _WORDS = ("WORD", "SELECTION_ELEMENT", "SIGNATURE")

@@ -1,4 +1,4 @@
-"""A server that gives prepared answers, for what a healthy Textract does not do."""
+"""A server of prepared responses, for behaviour that a healthy Textract does not show."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ NEVER_SECONDS = 30
 
 @dataclass(frozen=True)
 class Reply:
-    """``held`` answers only when the server ends, and ``cut`` closes the connection without a word.
+    """One response. ``held`` delays it until the server ends; ``cut`` closes the connection without a response.
 
-    With ``request_id`` it passes for an answer of Textract's, and is judged as one.
+    With ``request_id`` it counts as a response of Textract and is validated.
     """
 
     status: int = 200
@@ -40,13 +40,13 @@ class Reply:
 
 
 def refusal(code: str, message: str = "as asked", status: int = 400) -> Reply:
-    """An error as AWS's JSON services tell it."""
+    """Return an error response of AWS's JSON protocol."""
     return Reply(status, json.dumps({"__type": code, "Message": message}).encode())
 
 
 @dataclass
 class Served:
-    """Where the server is, and the bodies of the calls it got."""
+    """The server's address, and the bodies of the requests it has received."""
 
     url: str
     calls: list[dict[str, object]] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Served:
 
 @contextmanager
 def textract_answering(*replies: Reply) -> Iterator[Served]:
-    """Serve ``replies`` one after the other, and then the last one, on a free port of the loopback."""
+    """Serve ``replies`` one after the other, then repeat the last one, on a free port of loopback."""
     ended = threading.Event()
     turn = itertools.count()
 
@@ -103,7 +103,7 @@ def backend_at(
     wait: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> TextractBackend:
-    """Return the backend as a worker with this endpoint in its environment makes it."""
+    """Return the backend that a worker with this endpoint in its environment creates."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", url)
     client = make_client(session=_session(), api=api)
     return TextractBackend(client, api=api, notes=notes, wait=wait, clock=clock)
@@ -111,5 +111,5 @@ def backend_at(
 
 @cache
 def _session() -> boto3.Session:
-    """Return one session for all clients, of which the first alone reads the service's model."""
+    """Return one session for all clients, so that the service's model is read once."""
     return boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="eu-central-1")

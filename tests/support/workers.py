@@ -1,4 +1,4 @@
-"""Workers inside a test's process, whose end the test does not wait for without a limit."""
+"""Workers inside a test's process, with a time limit for their shutdown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from temporalio.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-# Far more than a grace period of the tests and what follows it.
+# Far more than any grace period of the tests and the shutdown after it.
 _END_SECONDS = 30.0
 
 
@@ -23,7 +23,7 @@ async def running(worker: Worker, *, seconds: float = _END_SECONDS) -> AsyncIter
 
     The SDK's core can wait for ever for a poll that no server answers, or for a completion that it has lost
     (https://github.com/temporalio/sdk-rust/issues/1297 and 1537). A worker's process ends itself in that case
-    (``photo_worker.worker.run_until_stopped``), which the process of the tests must not.
+    (``photo_worker.worker.run_until_stopped``); a test process must not.
     """
     await worker.__aenter__()
     try:

@@ -1,4 +1,4 @@
-"""Workflows that no worker takes, started and looked for over gRPC: what a Temporal server keeps."""
+"""Start and look up workflows without workers over gRPC, to test what a Temporal server keeps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 
 def start(env: Mapping[str, str], workflow_id: str) -> None:
-    """Start a workflow in a stack's namespace that stays as it is."""
+    """Start a workflow in a stack's namespace on a queue without workers."""
 
     async def started() -> None:
         client = await _client(env)
@@ -23,7 +23,7 @@ def start(env: Mapping[str, str], workflow_id: str) -> None:
 
 
 def is_kept(env: Mapping[str, str], workflow_id: str) -> bool:
-    """Say whether the server has the history of a workflow, its start first."""
+    """Return whether the server has a workflow's history, beginning with its start."""
 
     async def looked() -> bool:
         try:
@@ -38,7 +38,7 @@ def is_kept(env: Mapping[str, str], workflow_id: str) -> bool:
 
 
 def ids(env: Mapping[str, str]) -> list[str]:
-    """Return the ids of the workflows in a stack's namespace that run."""
+    """Return the ids of the running workflows in a stack's namespace."""
 
     async def listed() -> list[str]:
         client = await _client(env)

@@ -1,7 +1,7 @@
-"""Keeps tests together that share something dear: all of an S3 server, and otherwise all of a file.
+"""Keeps tests together that share an expensive resource: all of an S3 server, and otherwise all of a file.
 
-For runs with ``--dist loadgroup``. pytest-xdist's own groups travel in a changed node id, which pytest 9.2 has no
-place for: its marks are ignored there (https://github.com/pytest-dev/pytest-xdist/issues/1386).
+For runs with ``--dist loadgroup``. pytest-xdist passes its own groups in a changed node id, which pytest 9.2 does not
+support: its marks are ignored (https://github.com/pytest-dev/pytest-xdist/issues/1386).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _PARAMETERS = re.compile(r"\[(.*)\]$")
 
 
 def group_of(nodeid: str) -> str:
-    """Return what a test shares with others: the S3 server in its parameters, or its file."""
-    # Not before pytest knows that it rewrites the assertions of this package.
+    """Return the group of a test: the S3 server in its parameters, or its file."""
+    # Imported after pytest has registered this package for assertion rewriting.
     from tests.contracts.s3.table import SERVERS
 
     found = _PARAMETERS.search(nodeid)
@@ -26,7 +26,7 @@ def group_of(nodeid: str) -> str:
 
 
 class GroupingScheduler(LoadScopeScheduling):  # type: ignore[misc]
-    """Hands out whole groups."""
+    """Assigns whole groups to processes."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
@@ -34,9 +34,9 @@ class GroupingScheduler(LoadScopeScheduling):  # type: ignore[misc]
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
-    """Schedule by groups where groups are asked for."""
+    """Return the scheduler of groups for ``--dist loadgroup``."""
     if config.getoption("dist", "no") != "loadgroup":
         return None
-    # As they come, which is what waits longest first; not the group with the most tests.
+    # In their order, which starts the longest waits first; not the group with the most tests first.
     config.option.loadscopereorder = False
     return GroupingScheduler(config, log)

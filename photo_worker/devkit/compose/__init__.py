@@ -1,1 +1,1 @@
-"""The stack as containers: Docker Compose makes them, and the engine's own API tells and changes how they are."""
+"""The stack as containers: Docker Compose creates them; the engine's API reports and changes their state."""

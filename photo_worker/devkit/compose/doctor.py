@@ -1,4 +1,4 @@
-"""What keeps this machine from running a Compose stack; nothing is changed by looking."""
+"""Find what prevents this machine from running a Compose stack, without changing anything."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from photo_worker.errors import StackError
 from photo_worker.stack_errors import EngineFailed
 
 _GIGABYTE = 1024**3
-# What the images take unpacked; the stack's own data is small beside them.
+# The size of the unpacked images; the stack's own data is small in comparison.
 _DISK_NEEDED = 1 * _GIGABYTE
 _DISK_ADVISED = 5 * _GIGABYTE
 _HARD_LIMITS = {"MemoryLimit": "mem_limit", "PidsLimit": "pids_limit"}
 
 
 def examine(paths: StackPaths, record: StackRecord) -> Iterator[Diagnosis]:
-    """Look at the engine, its disk, Compose, the file, the images and the ports, each after what it needs."""
+    """Check the engine, its disk, Compose, the file, the images and the ports; each check after those it needs."""
     try:
         engine = ContainerEngine()
         said = engine.get("/version")
@@ -52,7 +52,7 @@ def _disk(root: Path) -> Iterator[Diagnosis]:
     try:
         free = shutil.disk_usage(root).free
     except OSError:
-        # The engine's disk is one of a virtual machine, which only the engine sees.
+        # The engine's disk belongs to a virtual machine and is visible to the engine alone.
         return
     state: State = "problem" if free < _DISK_NEEDED else "warning" if free < _DISK_ADVISED else "ok"
     hint = None if state == "ok" else "Delete what is not used: docker image prune, docker builder prune."

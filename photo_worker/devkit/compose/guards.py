@@ -1,4 +1,4 @@
-"""What a start of containers is kept from: ports of others, and data of another Postgres."""
+"""Checks before containers start: ports in use, and data of another version of Postgres."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from photo_worker.stack_errors import DataMismatch, PortTaken
 
 
 def require_free(engine: ContainerEngine, record: StackRecord, own: Sequence[ComposeService]) -> None:
-    """Raise ``PortTaken`` for the first port in use; where a container publishes it, that one is named."""
+    """Raise ``PortTaken`` for the first port in use; name the container if one publishes it."""
     uses = {use: service.name for service in own for use in service.uses}
     try:
         ports.require_free(record.ports, uses)
@@ -26,7 +26,7 @@ def require_free(engine: ContainerEngine, record: StackRecord, own: Sequence[Com
 
 
 def require_same_postgres(before: Mapping[str, str], now: Mapping[str, str], where: str) -> None:
-    """Raise ``DataMismatch`` where data of one major version of Postgres would meet another."""
+    """Raise ``DataMismatch`` if the data was written by another major version of Postgres."""
     known, wanted = (re.search(r":v?(\d+)", versions.get("postgres", "")) for versions in (before, now))
     if known is not None and wanted is not None and known[1] != wanted[1]:
         raise DataMismatch(path=where, reason=f"{before['postgres']} wrote it, and this is {now['postgres']}")

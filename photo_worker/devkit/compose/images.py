@@ -1,4 +1,4 @@
-"""The images of a Compose stack: which they are, which are not on this machine, and how they get there."""
+"""The images of a Compose stack: list them, find the missing ones, pull or build those."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from photo_worker.stack_errors import ComposeFailed, EngineFailed, ImageMissing,
 if TYPE_CHECKING:
     from photo_worker.devkit.stack_options import StackOptions
 
-# A pull over a slow line, or a build that fetches a language model.
+# Allows for a pull over a slow connection, or a build that downloads a language model.
 _GET_SECONDS = 3600.0
 _CONFIG_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Image:
-    """The image of a service; ``how`` is here, stand-in, pulled, built or missing."""
+    """The image of a service; ``how`` is one of here, stand-in, pulled, built and missing."""
 
     service: str
     name: str
     how: str
     ours: bool
-    """Whether it is built from this repository, and not pulled."""
+    """Whether the image is built from this repository instead of pulled."""
 
 
 def images(compose: Compose, engine: ContainerEngine, services: Iterable[str]) -> list[Image]:
-    """Return the images that the Compose file gives these services, and whether they are here."""
+    """Return the image of each service in the Compose file, and whether it is on this machine."""
     said = compose.output("config", "--format", "json", *services, doing="read its file", seconds=_CONFIG_SECONDS)
     model = json.loads(said)["services"]
     return [_image(engine, service, model[service]) for service in services]
@@ -43,9 +43,9 @@ def images(compose: Compose, engine: ContainerEngine, services: Iterable[str]) -
 def obtain(
     compose: Compose, images: Iterable[Image], *, offline: bool, tell: Callable[[str], None] = on_stderr
 ) -> list[Image]:
-    """Pull or build the images that are missing, one after the other, and return all of them as they are then.
+    """Pull or build the missing images one after the other; return all images with their new state.
 
-    Raises ``ImageMissing`` where ``offline`` forbids that, ``ImageUnavailable`` and ``ImageUnbuildable``.
+    Raises ``ImageMissing`` if ``offline`` forbids that, ``ImageUnavailable`` and ``ImageUnbuildable``.
     """
     known = list(images)
     for image in known:
@@ -55,10 +55,10 @@ def obtain(
 
 
 def prefetch(options: StackOptions, *, tell: Callable[[str], None] = on_stderr) -> list[Image]:
-    """Get all that ``up --stack compose`` with these wishes needs, the worker's image included.
+    """Get every image that ``up --stack compose`` needs with these options, including the worker's.
 
-    Images that are built from this repository are built again, so that they are of this checkout;
-    a stand-in stays. Raises what ``obtain`` does, and ``EngineMissing`` and ``ComposeMissing``.
+    Images that are built from this repository are built again, so that they match this checkout;
+    a stand-in is kept. Raises what ``obtain`` raises, ``EngineMissing`` and ``ComposeMissing``.
     """
     engine = ContainerEngine()
     file = compose_file()
@@ -106,6 +106,6 @@ def _got(compose: Compose, image: Image, tell: Callable[[str], None]) -> Image:
 
 
 def _last_words(error: ComposeFailed) -> str:
-    """Return the last line of what Compose said; all of it was shown as it came."""
+    """Return the last line that Compose printed; all lines were shown as they arrived."""
     lines = [line.strip() for line in str(error.context["reason"]).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else "Compose did not say why"

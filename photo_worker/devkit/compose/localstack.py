@@ -1,8 +1,8 @@
-"""Emptying LocalStack while it runs, which has no request for that and takes seconds to start.
+"""Empty LocalStack while it runs: it has no request for that, and a restart takes seconds.
 
-What the stack's own account has in the stack's region is deleted through the services' interfaces; things
-in another region are found, and then only a new start helps. Another account's are not found: LocalStack
-does not say which it has seen.
+The resources of the stack's account in the stack's region are deleted through the services' APIs. Resources
+in another region are detected, and only a restart removes them. Those of another account are not detected:
+LocalStack does not list the accounts it has seen.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from photo_worker.devkit.readiness import ResetFailed
 from photo_worker.devkit.state import StackRecord
 
 _SECONDS = 20.0
-# What DeleteObjects takes at a time (Amazon S3 API Reference).
+# The most keys that DeleteObjects accepts in one request (Amazon S3 API Reference).
 _BATCH = 1000
 
 
 def empty(record: StackRecord) -> None:
-    """Delete every bucket, topic and queue; raises ``NotEmptied`` where that is not all there is."""
+    """Delete every bucket, topic and queue; raises ``ResetFailed`` if anything else is left."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    # Its own S3 as well, also where the stack's S3 is another server.
+    # LocalStack's own S3 as well, even if the stack's S3 is another server.
     aws = f"http://{LOOPBACK}:{record.ports['aws']}"
     env = {**environment_of(record), **{f"AWS_ENDPOINT_URL_{service}": aws for service in ("S3", "SNS", "SQS")}}
     try:
@@ -55,7 +55,7 @@ def _empty_s3(client: Any) -> None:
             found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
             for batch in _batches([{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]):
                 client.delete_objects(Bucket=name, Delete={"Objects": batch, "Quiet": True})
-        # Refused where an object could not be deleted.
+        # Fails if an object could not be deleted.
         client.delete_bucket(Bucket=name)
 
 
@@ -72,9 +72,9 @@ def _empty_sqs(client: Any) -> None:
 
 
 def _require_empty_elsewhere(endpoint: str, env: dict[str, str], regions: list[str]) -> None:
-    """Raise ``NotEmptied`` where another region has a topic or a queue.
+    """Raise ``ResetFailed`` if another region has a topic or a queue.
 
-    By hand, on one connection: a client for each region and service takes longer to make than all of this.
+    Plain HTTP on one connection: creating a client for each region and service takes longer than all requests.
     LocalStack reads the region from the credential's scope and checks no signature of these services.
     """
     connection = http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=_SECONDS)

@@ -1,4 +1,4 @@
-"""What the containers of a stack wrote, for people."""
+"""The log lines of a stack's containers, prepared for display."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from photo_worker.devkit.containers import Container, containers
 from photo_worker.devkit.logs import LogReader, printable
 from photo_worker.errors import StackError
 
-# A frame's head: the stream it belongs to, three bytes of nothing, and the payload's length (Docker documentation,
+# A frame's header: the stream it belongs to, three unused bytes, and the payload's length (Docker documentation,
 # "Attach to a container", "Stream format").
 _FRAME = struct.Struct(">BxxxL")
 _POLL_SECONDS = 0.2
@@ -25,7 +25,7 @@ _SHOWN_LINES = 20
 
 
 def tail(engine: ContainerEngine, container: Container, lines: int) -> list[str]:
-    """Return the last lines of a container, whole and without control characters; none where it has none."""
+    """Return the last complete lines of a container's log without control characters; empty if it has none."""
     if lines <= 0:
         return []
     with engine.stream(*_request(container, {"tail": str(lines)})) as (_, blocks):
@@ -34,7 +34,7 @@ def tail(engine: ContainerEngine, container: Container, lines: int) -> list[str]
 
 
 def shown(engine: ContainerEngine, container: Container) -> str:
-    """Return a container's last lines as error messages show them; nothing where the engine has them no more."""
+    """Return a container's last lines as error messages show them; empty if the engine no longer has them."""
     lines: list[str] = []
     with contextlib.suppress(StackError):
         lines = tail(engine, container, _SHOWN_LINES)
@@ -42,9 +42,9 @@ def shown(engine: ContainerEngine, container: Container) -> str:
 
 
 class Follower:
-    """The lines that services write from now on, also after their containers were started or made anew.
+    """Yields new log lines of services, also after their containers were restarted or recreated.
 
-    ``files`` are logs beside the containers, followed with them.
+    ``files`` are log files of processes outside of the containers, followed as well.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Follower:
         self._connections: set[socket.socket] = set()
         self._guard = threading.Lock()
         self._closed = False
-        # The time of the last line seen of each container; all that a container writes that is not here is new.
+        # The time of the last line seen of each container; every line of a container that is not listed is new.
         self._last = {entry.id: self._last_stamp(entry) for entry in self._found()}
 
     def lines(self, stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
-        """Yield (service, line) until ``stop`` says so."""
+        """Yield (service, line) until ``stop`` returns true."""
         looked = float("-inf")
         try:
             while not stop():
@@ -82,7 +82,7 @@ class Follower:
         try:
             found = containers(self._engine, self._project)
         except StackError:
-            # The engine is away, perhaps because it starts anew; the next look may find it.
+            # The engine does not respond, perhaps because it restarts; the next attempt may succeed.
             return []
         return [entry for entry in found.values() if entry.service in self._services]
 
@@ -91,7 +91,7 @@ class Follower:
             return b"".join(_payloads(blocks)).partition(b" ")[0].decode("ascii", errors="replace")
 
     def _read_new(self) -> None:
-        """Read the containers that live and are not read yet, or no more."""
+        """Start a reader for each live container that has none, or whose reader has ended."""
         for entry in self._found():
             reader = self._readers.get(entry.id)
             if entry.is_running and (reader is None or not reader.is_alive()):
@@ -102,9 +102,9 @@ class Follower:
         last = self._last.get(entry.id, "")
         options: dict[str, object] = {"timestamps": True, "follow": True}
         if last:
-            # Whole seconds: the lines of that second which were seen are left out below.
+            # In whole seconds: lines of that second that were seen already are skipped below.
             options["since"] = str(int(datetime.fromisoformat(re.sub(r"\.\d+", "", last)).timestamp()))
-        # Closed because nobody reads any more, or the engine went; the next look tells which.
+        # Closed because the reader has stopped or the engine is gone; the next attempt shows which.
         with (
             contextlib.suppress(StackError, OSError, ValueError),
             self._engine.stream(*_request(entry, options)) as (connection, blocks),
@@ -141,7 +141,7 @@ def _request(container: Container, options: dict[str, object]) -> tuple[str, dic
 
 
 def _payloads(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Take the frames off, in which the engine wraps what a container writes to its two streams."""
+    """Yield the payloads of the frames in which the engine wraps a container's two output streams."""
     buffer = b""
     for block in blocks:
         buffer += block
@@ -155,7 +155,7 @@ def _payloads(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _lines(payloads: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield whole lines; a last one without its end is left out."""
+    """Yield complete lines; a last line without its newline is dropped."""
     rest = b""
     for payload in payloads:
         *whole, rest = (rest + payload).split(b"\n")

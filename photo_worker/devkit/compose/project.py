@@ -1,4 +1,4 @@
-"""What a stack is to Docker Compose: a file, its services, and the variables that the file reads."""
+"""A stack as a project of Docker Compose: the file, its services, and the variables that the file reads."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LOCALSTACK = "localstack"
 MINIO = "minio"
 S3_SERVERS = (LOCALSTACK, MINIO)
 WORKER = "worker"
-# Stands before Temporal's own UI, and is a part of that service to everybody.
+# The forwarder in front of Temporal's UI; commands show it as a part of that service.
 UI = "temporal-ui"
 _FILE = Path("compose", "docker-compose.yml")
 _HOST = "host.docker.internal"
-# What no container asks a proxy for; the Compose file has them as well, for a start by hand.
+# Hosts that containers reach without a proxy; the Compose file repeats them, for a start by hand.
 DIRECT = f"localhost,127.0.0.1,::1,temporal,postgres,aws,s3,textract,{_HOST}"
 _LOOPBACKS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104 - recognised, not listened on
 
@@ -30,7 +30,7 @@ _LOOPBACKS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104 - recogn
 def compose_file(start: Path | None = None) -> Path:
     """Return the Compose file of the checkout around ``start``, by default the working directory.
 
-    Else that of the checkout which this code lies in. Raises ``ComposeFileMissing``.
+    Otherwise that of the checkout that contains this code. Raises ``ComposeFileMissing``.
     """
     wanted = worktree_root(start or Path.cwd()) / _FILE
     beside = Path(__file__).resolve().parents[3] / _FILE
@@ -41,7 +41,7 @@ def compose_file(start: Path | None = None) -> Path:
 
 
 def own_services(record: StackRecord) -> tuple[str, ...]:
-    """Return the services that the stack runs itself, in the order in which they are shown."""
+    """Return the services that the stack runs itself, in display order."""
     own = [name for name in ("temporal", "postgres") if name not in record.external]
     s3_in_aws = record.s3 == LOCALSTACK and "s3" not in record.external
     if s3_in_aws or not {"sns", "sqs"} <= record.external.keys():
@@ -54,20 +54,20 @@ def own_services(record: StackRecord) -> tuple[str, ...]:
 
 
 def started_services(record: StackRecord) -> tuple[str, ...]:
-    """Return the services of the Compose file that a start makes containers of: the stack's own, and what they need."""
+    """Return the services of the Compose file that a start creates: the stack's own and those that they need."""
     own = own_services(record)
     return (*own, UI) if "temporal" in own else own
 
 
 def check_s3(server: str) -> str:
-    """Return the name of an S3 server; raises ``S3ServerUnfit`` for one that Compose does not have."""
+    """Return ``server``; raises ``S3ServerUnfit`` if the Compose file has no such S3 server."""
     if server not in S3_SERVERS:
         raise S3ServerUnfit(kind=KIND, s3=server, known=" and ".join(S3_SERVERS))
     return server
 
 
 def variables(record: StackRecord) -> dict[str, str]:
-    """Return the variables that the Compose file reads."""
+    """Return the variables that the Compose file reads, by name."""
     env = environment_of(record)
     inside = {
         name: _seen_from_inside(record.external[name]) if name in record.external else address
@@ -101,13 +101,13 @@ def variables(record: StackRecord) -> dict[str, str]:
 
 
 def _exceptions() -> str:
-    """Return what containers have as NO_PROXY, which takes the place of what Docker itself would give them."""
+    """Return NO_PROXY for containers; it replaces the value that Docker itself would set."""
     shell = (os.environ.get(name, "") for name in EXCEPTIONS)
     return joined([DIRECT, *shell, container_proxy_exceptions(os.environ)])
 
 
 def _seen_from_inside(endpoint: str) -> str:
-    """Return an endpoint as a container reaches it: its own loopback is not the machine's."""
+    """Return an endpoint as containers reach it: a container's loopback is not the machine's."""
     has_scheme = "://" in endpoint
     url = urlsplit(endpoint if has_scheme else f"//{endpoint}")
     if url.hostname not in _LOOPBACKS:

@@ -1,7 +1,7 @@
-"""Taking away what a stack stores while it runs: half of the time of a reset is the starting of services.
+"""Delete what a stack stores while it runs: restarting services would take half of a reset's time.
 
 Postgres, LocalStack and the Textract emulator are emptied. The containers of the others are removed with
-their volumes: Temporal cannot forget, and MinIO starts in a blink.
+their volumes: Temporal cannot delete its data, and MinIO starts at once.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _SECONDS = 10.0
 
 
 def reset_services(engine: ContainerEngine, found: Mapping[str, Container], record: StackRecord) -> None:
-    """Empty those of these containers that let themselves be, and remove the others and their volumes.
+    """Empty the containers that support it; remove the others with their volumes.
 
-    Raises ``NotEmptied`` and ``EngineFailed``, with some of it done.
+    Raises ``ResetFailed`` and ``EngineFailed``; part of the data may be deleted then.
     """
     with ThreadPoolExecutor(len(found)) as pool:
         begun = [pool.submit(_empty_one, engine, entry, record) for entry in found.values()]

@@ -1,4 +1,4 @@
-"""The services of a Compose stack as this machine reaches them: where, whether they answer, and a real use of each."""
+"""The services of a Compose stack as this machine reaches them: address, liveness check and readiness probe."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from photo_worker.devkit.state import DATABASE, DATABASE_USER, StackRecord
 
 @dataclass(frozen=True)
 class ComposeService:
-    """One long-running service of the Compose file, which the stack waits for."""
+    """One long-running service of the Compose file; a start waits until it is ready."""
 
     name: str
     use: str
-    """Which of the stack's ports it is asked on."""
+    """The name of the stack's port that requests to the service use."""
     also: tuple[str, ...]
     """Other ports that it publishes."""
     url: Callable[[StackRecord], str]
-    """Where to reach it, without secrets."""
+    """Return the address that is displayed, without secrets."""
     is_alive: Callable[[StackRecord], bool]
-    """Ask it something cheap."""
+    """Return whether the service responds to a cheap request."""
     probe_ready: Callable[[StackRecord], None]
-    """Use it once for real, making what the stack needs in it; raises ``NotReady``."""
+    """Make one real round trip, creating what the stack needs in the service; raises ``NotReady``."""
     clients: tuple[str, ...]
-    """Modules that ``check`` uses, to be imported while the service starts."""
+    """Modules that ``probe_ready`` uses; they are imported while the service starts."""
 
     @property
     def uses(self) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ class ComposeService:
         return (self.use, *self.also)
 
     def warm_imports(self) -> None:
-        """Import what ``check`` uses."""
+        """Import the modules that ``probe_ready`` uses."""
         for module in self.clients:
             import_module(module)
 
@@ -70,7 +70,7 @@ def _store(record: StackRecord) -> None:
 
 
 def _deliver(record: StackRecord) -> None:
-    """Use SNS and SQS, and S3 where LocalStack is that too."""
+    """Use SNS and SQS, and S3 as well if LocalStack provides it."""
     from photo_worker.devkit import readiness
 
     if record.s3 == LOCALSTACK and "s3" not in record.external:
@@ -120,6 +120,6 @@ _ALL = (
 
 
 def services(names: Iterable[str]) -> tuple[ComposeService, ...]:
-    """Return these services, in the order in which they are shown."""
+    """Return these services in display order."""
     wanted = set(names)
     return tuple(service for service in _ALL if service.name in wanted)

@@ -1,4 +1,4 @@
-"""A stack that Docker Compose runs: the same commands as on the native one, on containers."""
+"""A stack of containers that Docker Compose runs, with the commands of the native stack."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ _FREEZES = 20
 
 
 class ComposeStack:
-    """One stack as a project of Docker Compose; see ``LocalStack`` for what its methods are for.
+    """One stack as a project of Docker Compose; ``LocalStack`` documents the methods.
 
-    Its data lies in the engine's volumes, its record where a native stack's does. LocalStack keeps
-    nothing over a stop: topic, queue and, where it is S3 as well, objects are gone after ``down``.
+    Its data is in the engine's volumes, its record in the same place as a native stack's. LocalStack keeps
+    nothing over a stop: topic, queue and, if it is the S3 server, objects are lost after ``down``.
     """
 
     def __init__(self, paths: StackPaths, options: StackOptions) -> None:
@@ -80,7 +80,7 @@ class ComposeStack:
 
     @property
     def name(self) -> str:
-        """The stack's name."""
+        """The stack's name, as given by ``--name``."""
         return self.paths.name
 
     @property
@@ -90,29 +90,29 @@ class ComposeStack:
 
     @property
     def services(self) -> tuple[str, ...]:
-        """The names of the services that it runs itself."""
+        """The names of the services that the stack runs itself."""
         return own_services(self._new_record(self._known_record()))
 
     def up(self) -> UpReport:
-        """Start what does not run and wait until all of it is usable; raises ``StackError``.
+        """Start every service that does not run and wait until all are usable; raises ``StackError``.
 
-        A failure leaves the containers up to be looked at; after an interrupt nothing stays of a start.
+        A failure leaves the containers for inspection; an interrupt removes them.
         """
         timeline = Timeline()
         with self._exclusive("up"):
             return self._up(timeline)
 
     def down(self) -> bool:
-        """Remove the containers and the network; the volumes stay. False where nothing ran."""
+        """Remove the containers and the network, and keep the volumes; return False if nothing ran."""
         if not self.paths.root.exists():
             return remove(ContainerEngine(), self.project, grace=_GRACE_SECONDS, volumes=False)
         with self._exclusive("down"):
             return self._down(ContainerEngine())
 
     def reset(self) -> UpReport:
-        """Delete what it stores and its logs, and leave it running; its ports and its password stay.
+        """Delete the stored data and the logs, and leave the stack running with the same ports and password.
 
-        Where all of it runs, only Temporal and MinIO start anew and the rest is emptied; else everything starts anew.
+        If all services run, only Temporal and MinIO restart and the others are emptied; otherwise all restart.
         """
         timeline = Timeline()
         with self._exclusive("reset"):
@@ -125,12 +125,12 @@ class ComposeStack:
                 delete_tree(self.paths.logs)
                 self._half_loaded.unlink(missing_ok=True)
                 if known is None:
-                    # Of no use, and in the way of a start; what it was for is deleted.
+                    # Unreadable, it would prevent a start; the data that it describes is deleted.
                     self.paths.record.unlink(missing_ok=True)
             return self._up(timeline)
 
     def delete(self) -> None:
-        """Stop it and remove all of it: containers, volumes and directory."""
+        """Stop the stack and remove its containers, volumes and directory."""
         from photo_worker.devkit import postgres
 
         remove(ContainerEngine(), self.project, grace=0, volumes=True)
@@ -143,24 +143,24 @@ class ComposeStack:
                 delete_tree(self.paths.root)
 
     def env(self) -> dict[str, str]:
-        """Return the variables that point at the stack; raises ``StackNotRunning``."""
+        """Return the environment variables that point at the stack; raises ``StackNotRunning``."""
         record = StackRecord.load(self.paths)
         if record is None or not is_up(self.paths):
             raise StackNotRunning(name=self.name)
         return environment_of(record)
 
     def status(self) -> StackStatus:
-        """Ask every service, and the engine for its container; takes at most some 200 ms."""
+        """Probe every service, and ask the engine for its container; takes at most some 200 ms."""
         record = self._known_record()
         if record is None or record.kind != KIND:
             record = self._new_record(record)
         return look(self.paths, record)
 
     def wait(self, seconds: float) -> StackStatus:
-        """Wait until the stack is usable and no command is at work on it; starts nothing.
+        """Wait until the stack is usable and no command works on it; starts nothing.
 
-        Raises ``StackNotReady`` after ``seconds``, and at once ``ServiceFailed`` where a container has
-        ended and nobody is starting it.
+        Raises ``StackNotReady`` after ``seconds``, and at once ``ServiceFailed`` if a container has
+        ended and no command starts it.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -178,10 +178,10 @@ class ComposeStack:
             time.sleep(_POLL_SECONDS)
 
     def save_snapshot(self, name: str) -> Snapshot:
-        """Copy what its volumes hold. A stack that runs is stopped for it, and started again whatever comes of it.
+        """Copy the content of the volumes. A running stack is stopped for it, and started again even if it fails.
 
-        Raises ``SnapshotExists``, ``InvalidSnapshotName``, ``SnapshotImpossible`` where LocalStack is its S3,
-        and ``StackError`` where it stores nothing yet.
+        Raises ``SnapshotExists``, ``InvalidSnapshotName``, ``SnapshotImpossible`` if LocalStack is its S3,
+        and ``StackError`` if it stores nothing yet.
         """
         from photo_worker.devkit import snapshots
         from photo_worker.devkit.compose import volumes
@@ -205,9 +205,9 @@ class ComposeStack:
                     self._up(Timeline())
 
     def load_snapshot(self, name: str) -> UpReport:
-        """Put a snapshot in the place of what its volumes hold, and start it. Its ports stay.
+        """Replace the content of the volumes by a snapshot, and start the stack on the same ports.
 
-        Interrupted, this leaves nothing of either; load it again. Raises ``SnapshotMissing``,
+        An interrupt leaves neither the old nor the new data; load it again. Raises ``SnapshotMissing``,
         ``SnapshotOfOtherKind``, and ``DataMismatch`` for one that this version cannot use.
         """
         from photo_worker.devkit import snapshots
@@ -243,9 +243,9 @@ class ComposeStack:
             return self._start(engine, record, timeline)
 
     def pause(self, service: str) -> None:
-        """Freeze a service's container, until ``resume`` or the next command.
+        """Pause a service's container until ``resume`` or the next command.
 
-        Raises ``ServiceUnknown``, ``StackNotRunning``, and ``FaultNotSet`` where the service itself does not run.
+        Raises ``ServiceUnknown``, ``StackNotRunning``, and ``FaultNotSet`` if the service itself does not run.
         """
         self._require(service)
         with self._exclusive("faults set"):
@@ -260,11 +260,11 @@ class ComposeStack:
                 )
             if entry.state == "running":
                 _freeze(engine, entry)
-                # The engine does not tell since when.
+                # The engine does not report the time of a pause.
                 pausing.record_paused(self.paths, service)
 
     def resume(self, service: str) -> None:
-        """Let a paused service go on; no error where it is not paused. Raises ``ServiceUnknown``."""
+        """Resume a paused service; no error if it is not paused. Raises ``ServiceUnknown``."""
         self._require(service)
         if self.paths.root.exists():
             with self._exclusive("faults clear"):
@@ -274,13 +274,13 @@ class ComposeStack:
                 pausing.resume(self.paths, service)
 
     def paused(self) -> dict[str, str | None]:
-        """Return the paused services, each with the time since when; None for one that was paused by other means."""
+        """Return the paused services with the time of the pause; None if another program paused it."""
         found, noted = containers(ContainerEngine(), self.project), pausing.paused_since(self.paths)
         own = own_services(self._new_record(self._known_record()))
         return {name: noted.get(name) for name in own if _is_paused(found.get(name))}
 
     def tail(self, service: str, lines: int) -> list[str]:
-        """Return the last lines of a service's container; after ``down``, of what was kept of it."""
+        """Return the last lines of a service's container; after ``down``, those that were saved."""
         from photo_worker.devkit.compose import output
 
         engine = ContainerEngine()
@@ -288,17 +288,17 @@ class ComposeStack:
         return logs.tail(self.paths.log(service), lines) if entry is None else output.tail(engine, entry, lines)
 
     def follow(self, services: Sequence[str], stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
-        """Yield (service, line) as the services write, until ``stop`` says so."""
+        """Yield (service, line) as the services write, until ``stop`` returns true."""
         from photo_worker.devkit.compose.output import Follower
 
-        # Processes beside the containers, such as the demo's worker, write files.
+        # Processes outside of the containers, such as the demo's worker, write files.
         own = set(self.services)
         files = [logs.LogReader(name, self.paths.log(name)) for name in services if name not in own]
         return Follower(ContainerEngine(), self.project, services, files).lines(stop)
 
     @property
     def _half_loaded(self) -> Path:
-        """A file that is there while volumes hold half a snapshot."""
+        """The file that exists while the volumes hold half a snapshot."""
         return self.paths.root / "loading"
 
     def _up(self, timeline: Timeline) -> UpReport:
@@ -314,7 +314,7 @@ class ComposeStack:
             if own <= living:
                 self._end_faults(engine, record, found)
                 if not set(started_services(record)) <= living:
-                    # It stores nothing: no reason to start the others anew.
+                    # It stores nothing: no reason to restart the others.
                     self._run_compose(engine, record, "up", "--detach", "--no-recreate", doing="start the containers")
                 try:
                     self._make_ready(engine, record, timeline)
@@ -326,7 +326,7 @@ class ComposeStack:
                     return UpReport(self.status(), started=False, seconds=timeline.elapsed(), timeline=timeline)
         if self._half_loaded.exists():
             raise DataMismatch(path=f"volumes of {self.project}", reason="a snapshot was not loaded to its end")
-        # A stack of which a part has died starts as a whole: what one service lost, another may rely on.
+        # If a part of the stack has died, all of it restarts: a service may rely on data that another one lost.
         self._down(engine)
         before = {} if record is None or record.kind != KIND else record.versions
         record = self._with_password(engine, record)
@@ -351,7 +351,7 @@ class ComposeStack:
             self._end_faults(engine, record, found)
             with timeline.span("stack", "empty"):
                 reset.reset_services(engine, {name: found[name] for name in own}, record)
-            # What its file or an image changed meanwhile is made anew here too.
+            # Containers whose file or image has changed in the meantime are recreated here too.
             with timeline.span("stack", "containers"):
                 self._run_compose(engine, record, "up", "--detach", doing="start the containers")
             self._make_ready(engine, record, timeline)
@@ -362,10 +362,10 @@ class ComposeStack:
         return True
 
     def _start(self, engine: ContainerEngine, record: StackRecord, timeline: Timeline) -> UpReport:
-        """Run the containers of a stack that does not run, and wait until they are usable."""
+        """Create and start the containers of a stopped stack, and wait until they are usable."""
         own = services(own_services(record))
         require_free(engine, record, own)
-        # Postgres takes the half of a first start for a database, and never starts on it: new volumes go with it.
+        # Postgres takes a half-initialised directory for a database and never starts on it: remove new volumes too.
         new = not project_volumes(engine, self.project)
         try:
             if own:
@@ -392,13 +392,13 @@ class ComposeStack:
             bind_bucket(environment_of(chosen))
 
     def _create(self, engine: ContainerEngine, record: StackRecord) -> None:
-        """Make the containers and their volumes, and start nothing."""
+        """Create the containers and their volumes without starting them."""
         self._run_compose(engine, record, "create", doing="create the containers")
 
     def _run_compose(
         self, engine: ContainerEngine, record: StackRecord, command: str, *options: str, doing: str
     ) -> None:
-        # What is missing was fetched before, or refused: Compose itself shall fetch nothing.
+        # Missing images were fetched before, or refused: Compose itself must not fetch any.
         fixed = ("--pull", "never", "--no-build", "--remove-orphans")
         compose = self._compose(engine, record)
         compose.run(command, *options, *fixed, *started_services(record), doing=doing, seconds=_COMPOSE_SECONDS)
@@ -410,7 +410,7 @@ class ComposeStack:
         return program.Compose(found, compose_file(), self.project, variables(record), engine=engine.address)
 
     def _images(self, engine: ContainerEngine, record: StackRecord) -> list[Image]:
-        """Return the images of the stack's services, those that are missing fetched."""
+        """Return the images of the stack's services after fetching those that are missing."""
         from photo_worker.devkit.compose import images
 
         compose = self._compose(engine, record)
@@ -418,7 +418,7 @@ class ComposeStack:
         return images.obtain(compose, known, offline=self._options.offline)
 
     def _down(self, engine: ContainerEngine) -> bool:
-        """Remove the containers, their last lines kept; the volumes stay."""
+        """Remove the containers after saving their last lines; keep the volumes."""
         from photo_worker.devkit.compose import output
 
         for entry in containers(engine, self.project).values():
@@ -429,13 +429,13 @@ class ComposeStack:
         return remove(engine, self.project, grace=_GRACE_SECONDS, volumes=False)
 
     def _end_faults(self, engine: ContainerEngine, record: StackRecord, found: Mapping[str, Container]) -> None:
-        """Let paused services go on and Textract work as it should: ``up`` is about to use them."""
+        """Resume paused services and clear Textract's faults: ``up`` is about to use them."""
         _resume(engine, found.values())
         if "textract" in own_services(record):
             fault_rules.delete_rules(environment_of(record)["AWS_ENDPOINT_URL_TEXTRACT"])
 
     def _refuse(self, record: StackRecord | None, *, running: bool) -> None:
-        """Raise where this start is not possible, or not what runs; before anything is started or stopped."""
+        """Raise if this start is impossible or differs from what runs, before anything is started or stopped."""
         if Processes.load(self.paths).alive:
             raise StackOfOtherKind(name=self.name, kind="native")
         s3, endpoints = self._choices(record)
@@ -446,7 +446,7 @@ class ComposeStack:
             raise StackDiffers(name=self.name, running=running_with, asked=asked)
 
     def _choices(self, record: StackRecord | None) -> tuple[str, dict[str, str]]:
-        """Return the S3 server and the external endpoints: as asked for, else as they were, else by default."""
+        """Return the S3 server and the external endpoints: from the options, else the record, else the default."""
         known = record is not None and record.kind == KIND and record.s3 in S3_SERVERS
         s3 = self._options.s3 or (record.s3 if record is not None and known else LOCALSTACK)
         endpoints = self._external if self._external is not None else record.external if record is not None else {}
@@ -469,9 +469,9 @@ class ComposeStack:
         )
 
     def _with_password(self, engine: ContainerEngine, known: StackRecord | None) -> StackRecord:
-        """Return the record to start with, which knows the password of volumes that are there already.
+        """Return the record to start with, with the password of volumes that exist already.
 
-        They carry it as a label, so that a lost record, after `git clean` say, does not lock them for ever.
+        Volumes carry it as a label, so that losing the record, by `git clean` say, does not lock them for ever.
         """
         record = self._new_record(known)
         labels = project_volumes(engine, self.project).values()
@@ -495,7 +495,7 @@ class ComposeStack:
             raise ServiceUnknown(name=self.name, service=service, known=", ".join(self.services))
 
     def _require_keeping(self, record: StackRecord) -> None:
-        """Raise ``SnapshotImpossible`` where objects are in memory alone, which stopping for a copy would lose."""
+        """Raise ``SnapshotImpossible`` if objects are in memory alone: stopping for the copy would lose them."""
         if record.s3 == LOCALSTACK and "s3" not in record.external:
             raise SnapshotImpossible(
                 name=self.name, reason="its S3 is LocalStack's, which keeps objects in memory alone"
@@ -526,7 +526,7 @@ def _is_paused(found: Container | None) -> bool:
 
 
 def _freeze(engine: ContainerEngine, entry: Container) -> None:
-    """Pause a container; tried again, for a busy machine's kernel may not stop all of its threads in one go."""
+    """Pause a container; retries, as a busy machine's kernel may not stop all of its threads at once."""
     for further in range(_FREEZES - 1, -1, -1):
         try:
             engine.do("POST", f"/containers/{entry.id}/pause", doing=f"pause {entry.service}")

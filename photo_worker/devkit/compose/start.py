@@ -1,4 +1,4 @@
-"""Waiting until every container of a stack is usable, from this machine as its users will use it."""
+"""Wait until every container of a stack is usable from this machine, as its users will use it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from photo_worker.devkit.state import StackRecord
 from photo_worker.devkit.timeline import Timeline
 from photo_worker.stack_errors import ServiceFailed
 
-# Containers end and turn unhealthy seldom; asking costs the engine some milliseconds.
+# Containers seldom end or become unhealthy; a request costs the engine some milliseconds.
 _LOOK_SECONDS = 0.25
 _POLL_SECONDS = 0.05
 
 
 class Readiness:
-    """The wait of one start, each service in a thread of its own."""
+    """Waits for the services of one start, each in its own thread."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Readiness:
     def wait(self) -> None:
         """Return when each service has done a real round trip and its own health check agrees.
 
-        Raises the first failure, ``ServiceFailed`` mostly: a container has ended, is unhealthy, or was
+        Raises the first failure, mostly ``ServiceFailed``: a container has ended, is unhealthy, or was
         not usable in time.
         """
         run_all([partial(self._make_ready, service) for service in self._services], self._cancelled)
@@ -70,12 +70,12 @@ class Readiness:
                 else:
                     break
         with self._timeline.span(service.name, "healthy"):
-            # A container whose image has no check is as healthy as it gets.
+            # A container whose image has no health check counts as healthy.
             while (found := self._container(service)) is not None and found.health == "starting":
                 self._give_up(service, deadline, "its health check has not passed")
 
     def _give_up(self, service: ComposeService, deadline: float, reason: str) -> None:
-        """Wait a little; raise where waiting longer is of no use."""
+        """Sleep until the next attempt; raise if waiting longer cannot help."""
         if self._cancelled.wait(_POLL_SECONDS):
             raise Cancelled
         found = self._container(service)
@@ -95,7 +95,7 @@ class Readiness:
             raise ServiceFailed(service=service.name, reason=said, log=log)
 
     def _container(self, service: ComposeService) -> Container | None:
-        """Return the service's container as it was at most a moment ago; all threads share one look."""
+        """Return the service's container from a list that is at most a moment old and shared by all threads."""
         with self._guard:
             if time.monotonic() - self._looked > _LOOK_SECONDS:
                 self._seen = containers(self._engine, self._project)

@@ -1,4 +1,4 @@
-"""What ``photo-worker status`` says of a Compose stack."""
+"""The status of a Compose stack, as ``photo-worker status`` shows it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _closer(engine: ContainerEngine, found: Iterable[Container]) -> dict[str, De
     try:
         return details(engine, found)
     except StackError:
-        # Gone within milliseconds: what is known without it is said all the same.
+        # The engine stopped within milliseconds: report what is known without it.
         return {}
 
 
@@ -69,7 +69,7 @@ def _line(
         state = {"created": "starting", "restarting": "starting", "dead": "exited"}.get(found.state, found.state)
     alive = found is not None and found.is_running
     started = closer.started if closer is not None and alive else None
-    # The record has the name that the file gives; the engine says a number where the name has moved on since.
+    # The record has the name from the file; the engine reports an id if the tag has moved since.
     version = record.versions.get(service.name) or (None if found is None else found.image)
     if version is not None and found is not None and found.stand_in:
         version += " (stand-in)"
@@ -79,7 +79,7 @@ def _line(
         version=version,
         url=service.url(record),
         port=record.ports[service.use],
-        # Elsewhere than on Linux the engine's machine is a virtual one, with numbers of its own.
+        # On other systems than Linux the engine runs in a virtual machine with its own process ids.
         pid=closer.pid if closer is not None and alive and sys.platform == "linux" else None,
         uptime_seconds=None if started is None else round((datetime.now(UTC) - started).total_seconds(), 1),
         exit_code=None if found is None else found.exit_code,

@@ -1,8 +1,8 @@
-"""What a stack's containers store, copied to files and back.
+"""Copy the volumes of a stack's containers to files and back.
 
-The engine hands out a directory of a container as a tar archive, also of one that does not run, and
-takes one in the same way: owners, modes and times are kept, and no helper's image is needed. A
-snapshot is a directory as a native stack's is, with one archive for each volume.
+The engine exports a directory of a container as a tar archive, even if it does not run, and imports one
+in the same way: owners, modes and times are kept, and no helper image is needed. A snapshot is a
+directory, as for a native stack, with one archive for each volume.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from photo_worker.stack_errors import DataMismatch, DataUnwritable
 
 
 def save(engine: ContainerEngine, found: Mapping[str, Container], directory: Path) -> None:
-    """Write an archive of each volume of these containers, which do not run.
+    """Write an archive of each volume of these stopped containers.
 
     Raises ``DataUnwritable`` and ``EngineFailed``.
     """
@@ -31,9 +31,9 @@ def save(engine: ContainerEngine, found: Mapping[str, Container], directory: Pat
 
 
 def load(engine: ContainerEngine, found: Mapping[str, Container], directory: Path) -> None:
-    """Fill the volumes of these new containers, which have not run, from a snapshot's archives.
+    """Fill the volumes of these newly created containers from a snapshot's archives.
 
-    Raises ``DataMismatch`` where the snapshot holds nothing of one, and ``EngineFailed``.
+    Raises ``DataMismatch`` if the snapshot has no archive of one, and ``EngineFailed``.
     """
     for service, where in _volumes(engine, found):
         if not _archive(directory, service, where).is_file():
@@ -44,7 +44,7 @@ def load(engine: ContainerEngine, found: Mapping[str, Container], directory: Pat
 
 
 def _volumes(engine: ContainerEngine, found: Mapping[str, Container]) -> list[tuple[str, str]]:
-    """Return each service with a directory at which a volume of its container is mounted."""
+    """Return each service with each directory on which a volume of its container is mounted."""
     known = details(engine, found.values())
     return sorted((service, where) for service, entry in known.items() for where in entry.volumes)
 

@@ -1,1 +1,1 @@
-"""Keeps web pages of other origins away from the services of a local stack."""
+"""Rules that refuse requests of web pages of other origins to the services of a local stack."""

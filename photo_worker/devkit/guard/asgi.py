@@ -1,4 +1,4 @@
-"""The rules in front of an ASGI application, in its own process: what passes is neither copied nor held back."""
+"""The origin rules as ASGI middleware: requests that pass are neither copied nor buffered."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# A client that still sends does not see an answer, only a broken connection: so much is taken in and thrown away.
+# A client that is still sending would see a broken connection instead of the response: read and discard this much.
 _DRAIN_BYTES = 16 * 1024 * 1024
-# RFC 6455, 7.4.1: the endpoint received what breaks its rules.
+# RFC 6455, 7.4.1, policy violation: the endpoint received a message that breaks its rules.
 _POLICY_VIOLATION = 1008
 
 
 def guarded(app: App, rules: OriginRules) -> App:
-    """Return an application that answers 403 to what the rules refuse, and is ``app`` to all else."""
+    """Return ``app`` behind ``rules``: a request that they refuse gets status 403."""
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
@@ -59,7 +59,7 @@ async def _drain(receive: Receive) -> None:
 
 
 def _error(asked_as: bytes, reason: str) -> tuple[bytes, bytes]:
-    """Return an error as the protocol of the request has it, so that an SDK shows the reason: JSON, query or S3."""
+    """Return media type and body of an error in the protocol of the request (JSON, query, S3), for SDKs to show."""
     if b"json" in asked_as:
         told = {"__type": "AccessDeniedException", "message": reason}
         return asked_as.partition(b";")[0], json.dumps(told).encode()

@@ -1,7 +1,7 @@
-"""`python -m photo_worker.devkit.guard.ministack`: ministack, with the rules in front of its application.
+"""`python -m photo_worker.devkit.guard.ministack`: ministack behind the origin rules, with durable puts.
 
-By itself, it answers 200 for an object that it could not write to a full disk, and has forgotten it when it starts
-again. Here, such a put fails, and what was there before it is there again.
+ministack alone responds 200 for an object that it could not write to a full disk, and has lost it after a restart.
+Here, such a put fails, and the state before it is restored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from photo_worker.devkit.guard.asgi import guarded
 from photo_worker.devkit.guard.rules import OriginRules, allowed_hosts
 
-# What ministack's S3 keeps beside an object's record, by the bucket, the key and the version: None without one.
+# What ministack's S3 stores in addition to an object's record, by bucket, key and version; None without a version.
 _BESIDE = ("_object_tags", "_object_acl", "_object_annotations", "_object_retention", "_object_legal_hold")
 
 
@@ -25,22 +25,22 @@ class NotStored(Exception):
 
 
 def main() -> None:
-    """Serve as ``python -m ministack`` does, by the same variables."""
+    """Serve as ``python -m ministack`` does, with the same environment variables."""
     from ministack import app
     from ministack.services import s3
 
     Storing(s3).put_in_place()
-    # The name by which ministack itself finds it.
+    # The name under which ministack itself looks it up.
     app.app = guarded(app.app, OriginRules(allowed_hosts(os.environ)))
     app.main()
 
 
 @dataclass(frozen=True)
 class _Before:
-    """What the memory had of a key when a record took its place."""
+    """The state of a key in memory before a new record replaced it."""
 
     record: dict[str, Any]
-    """The one that took it."""
+    """The new record."""
     prior: dict[str, Any] | None
     body: bytes
     versions: list[dict[str, Any]] | None
@@ -48,10 +48,10 @@ class _Before:
 
 
 class Storing:
-    """Has ministack's S3, a module, raise ``NotStored`` for an object that it cannot write to the disk.
+    """Patches ministack's S3 module to raise ``NotStored`` for an object that it cannot write to the disk.
 
-    Its memory is as it was before then: left there, the object would be found, and a conditional put of it refused.
-    ministack works on one write at a time, and each is put into the memory, cut as a version, and then written.
+    Its memory is rolled back: otherwise reads would find the object, and a conditional put of it would be refused.
+    ministack handles one write at a time: it puts the object into memory, creates a version, and writes to the disk.
     """
 
     def __init__(self, s3: Any) -> None:
@@ -60,14 +60,14 @@ class Storing:
         self._last: _Before | None = None
 
     def put_in_place(self) -> None:
-        """Replace the functions of the module by the names by which it finds them itself."""
+        """Replace the module's functions, under the names by which the module calls them."""
         self._s3._record_object_version = self.cut
         self._s3._persist_object = self.persist
 
     def cut(
         self, bucket: str, key: str, prior: dict[str, Any] | None, record: dict[str, Any], data: object
     ) -> str | None:
-        """Cut a version as ministack does, after noting what there was before it."""
+        """Create a version as ministack does, after saving the state before it."""
         s3, versions = self._s3, self._s3._object_versions.get((bucket, key))
         self._last = _Before(
             record=record,
@@ -80,9 +80,9 @@ class Storing:
         return version
 
     def persist(self, bucket: str, key: str, record: Any) -> None:
-        """Write an object to the disk; raises ``NotStored`` where it is not there.
+        """Write an object to the disk; raises ``NotStored`` if it is not there afterwards.
 
-        ministack keeps the body in memory until it is written, and drops it then.
+        ministack keeps the body in memory until it is written, and then drops it.
         """
         before, self._last = self._last, None
         self._persist(bucket, key, record)
@@ -105,7 +105,7 @@ class Storing:
         contents["objects"].pop(key)
         if before.prior is not None:
             contents["objects"][key] = before.prior
-            # The body may be there, and only what belongs to it have had no room.
+            # The body may be on the disk while its metadata had no room.
             if s3._read_body(bucket, key, {}) != before.body:
                 before.prior["body"] = before.body
         s3._persist_version_state(bucket, key, contents)

@@ -1,9 +1,9 @@
-"""The rules in front of a service that is no Python program: a forwarder of HTTP/1.1 that looks at each request's head.
+"""An HTTP/1.1 forwarder that applies the origin rules to a service that is no Python program.
 
     python -m photo_worker.devkit.guard.proxy --listen 0.0.0.0:8233 --to temporal:6667
 
-Bodies and responses pass as they come, in pieces. A service that cannot be reached is not answered for: the connection
-is closed without a word, as if nothing listened.
+It checks the head of each request; bodies and responses are streamed. If the service cannot be reached, the forwarder
+closes the connection without a response, as if nothing listened.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ logger = logging.getLogger(__name__)
 _PIECE = 64 * 1024
 _LONGEST_HEAD = 256 * 1024
 _LONGEST_LINE = 8 * 1024
-# From a request's first byte to its head's last: a page of the UI sends it at once.
+# From the first byte of a request to the last byte of its head: a page of the UI sends it at once.
 HEAD_SECONDS = 10.0
-# Of a connection before its first request. Behind one, the answer may take its time: when to end it is the service's.
+# Before a connection's first request. After it, a response may take long: the service decides when to end it.
 FIRST_BYTE_SECONDS = 60.0
-# A browser opens six to an origin. Each connection holds two sockets here, and 1,024 may be all that a process has.
+# A browser opens six to an origin. Each connection holds two sockets here, and a process may be limited to 1,024.
 MOST_CONNECTIONS = 256
-# What the process has open beside them, and some to spare.
+# Other files that the process has open, with a reserve.
 _OTHER_FILES = 32
-# On a connection where nothing has passed for so long, no page waits for anything that cannot be asked for again.
+# After this idle time, a page waits for nothing on a connection that it cannot request again.
 IDLE_SECONDS = 5.0
-# A client that still sends does not see an answer, only a broken connection: so much is taken in and thrown away.
+# A client that is still sending would see a broken connection instead of the response: read and discard this much.
 _DRAIN_BYTES = 16 * 1024 * 1024
 _DRAIN_SECONDS = 5.0
 # RFC 9110, 5.6.2: a method, and the name of a header.
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-# RFC 9112, 3: one space each, and no space or control character in the target, by any program's reading. A target that
-# names a host, as a proxy is sent it, would count before the Host header.
+# RFC 9112, 3: single spaces, and no space or control character in the target as any program reads it. A target that
+# names a host, as in requests to a proxy, would take precedence over the Host header.
 _REQUEST_LINE = re.compile(_TOKEN + rb" (?:/[^\x00-\x20\x7f]*|\*) HTTP/1\.[01]")
 _NAME = re.compile(_TOKEN)
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 
 class Malformed(Exception):
-    """A request that two readers may understand in two ways, or none."""
+    """A request that is invalid, or that two parsers may understand in two ways."""
 
 
 class Head(NamedTuple):
@@ -66,9 +66,9 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True)
 class ProxyLimits:
-    """How long a client may be silent, in seconds, and how many may be connected.
+    """How long a client may be silent, in seconds, and how many connections may be open.
 
-    For one more the idlest is closed; where none is idle for ``idle_seconds``, the one more is closed unheard.
+    At the limit a new connection closes the idlest one; if none is idle for ``idle_seconds``, the new one is closed.
     """
 
     head_seconds: float = HEAD_SECONDS
@@ -78,11 +78,11 @@ class ProxyLimits:
 
 
 def limits_here(limits: ProxyLimits = ProxyLimits()) -> ProxyLimits:
-    """Return limits that this process can keep to, having asked for the open files that it needs."""
+    """Raise this process's limit of open files as needed; return limits that fit the result."""
     needed = 2 * limits.connections + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:
-        # On macOS 256 is what a process may have by default, and the hard limit is not the kernel's.
+        # On macOS the default is 256, and the hard limit is not the kernel's.
         with suppress(ValueError, OSError):
             resource.setrlimit(
                 resource.RLIMIT_NOFILE, (needed if hard == resource.RLIM_INFINITY else min(needed, hard), hard)
@@ -93,11 +93,11 @@ def limits_here(limits: ProxyLimits = ProxyLimits()) -> ProxyLimits:
 
 
 class Silent(Exception):
-    """A client that has sent no request in its time."""
+    """A client that has sent no request within ``first_byte_seconds``."""
 
 
 class _Clients:
-    """The connections there are, each a task, and when something last passed on it."""
+    """The open connections, each a task, with the time of the last traffic on it."""
 
     def __init__(self, limits: ProxyLimits) -> None:
         self._limits = limits
@@ -105,10 +105,10 @@ class _Clients:
         self._said = False
 
     def admit(self, task: asyncio.Task[None]) -> bool:
-        """Count one more; at the limit, in the place of the idlest, whose task is cancelled. Return whether it is."""
+        """Add a connection; at the limit, cancel the idlest one for it. Return False if none is idle enough."""
         if len(self._passed) >= self._limits.connections:
             if not self._said:
-                # Once: it is the same of each that follows.
+                # Logged once: each later connection would repeat it.
                 self._said = True
                 logger.warning(
                     "%d connections are open, the most there may be: from now on each new one ends the idlest",
@@ -124,16 +124,16 @@ class _Clients:
         return True
 
     def passed(self, task: asyncio.Task[None]) -> None:
-        """Note that something passes now."""
+        """Record traffic on a connection now."""
         if task in self._passed:
             self._passed[task] = time.monotonic()
 
     def forget(self, task: asyncio.Task[None]) -> None:
-        """Count it no more."""
+        """Remove a connection."""
         self._passed.pop(task, None)
 
     async def end(self) -> None:
-        """End all, and wait for it."""
+        """Cancel all connections and wait until they have ended."""
         tasks = list(self._passed)
         for task in tasks:
             task.cancel()
@@ -146,7 +146,7 @@ async def serve(
     rules: OriginRules,
     limits: ProxyLimits = ProxyLimits(),
 ) -> None:
-    """Forward what comes in on a listening socket, until cancelled; what is under way then is cut off."""
+    """Forward connections of a listening socket until cancelled, which cuts off those that are open."""
     clients = _Clients(limits)
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -162,7 +162,7 @@ async def serve(
 
     server = await asyncio.start_server(connected, sock=listening, limit=_LONGEST_HEAD)
     try:
-        # Not serve_forever: from Python 3.12 on its end waits for every connection, which a silent client would hold.
+        # Not serve_forever: since Python 3.12 its end waits for every connection, which a silent client could delay.
         await asyncio.Event().wait()
     finally:
         server.close()
@@ -177,7 +177,7 @@ async def _forward(
     limits: ProxyLimits,
     passed: Callable[[], None],
 ) -> None:
-    # First of all: while the service is away, nothing is said in its name, not even a refusal.
+    # Connect first: while the service is down, the forwarder sends nothing in its name, not even a refusal.
     answers, requests = await asyncio.open_connection(*target)
     back = asyncio.create_task(_copy(answers, writer, passed))
     forth = asyncio.create_task(_requests(reader, requests, rules, limits, passed))
@@ -195,7 +195,7 @@ async def _forward(
             await _say(writer, *refusal)
             await _drain(reader, writer)
             return
-        # The client has sent its last; the answer may still be on its way.
+        # The client has sent its last request; the response may still be on its way.
         if requests.can_write_eof():
             requests.write_eof()
         await back
@@ -220,7 +220,7 @@ async def _requests(
     limits: ProxyLimits,
     passed: Callable[[], None],
 ) -> tuple[str, str] | None:
-    """Pass requests on up to the first that is refused: return its status and the reason, None at the end of all.
+    """Forward requests up to the first refused one; return its status and reason, None at the end of the connection.
 
     Raises ``Silent``.
     """
@@ -266,7 +266,7 @@ async def _head(reader: asyncio.StreamReader, patience: float | None, head_secon
 
 
 def parse_head(raw: bytes) -> Head:
-    """Read a request's head, blank line included; raises ``Malformed`` for all that leaves a choice (RFC 9112)."""
+    """Parse a request's head, blank line included; raises ``Malformed`` if it is ambiguous (RFC 9112)."""
     request, *lines = raw[:-4].split(b"\r\n")
     if not _REQUEST_LINE.fullmatch(request):
         raise Malformed("its first line is no request of HTTP/1.1")
@@ -278,7 +278,7 @@ def parse_head(raw: bytes) -> Head:
         headers.append((name.lower(), value.strip(b" \t")))
     lengths = [value for name, value in headers if name == b"content-length"]
     codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
-    # In HTTP/1.0 programs disagree on what a coding means (RFC 9112, 6.1).
+    # Programs disagree on what a transfer coding means in HTTP/1.0 (RFC 9112, 6.1).
     old = request.endswith(b"1.0")
     if len(lengths) > 1 or (codings and (lengths or old)) or codings not in ([], [b"chunked"]):
         raise Malformed("it does not say clearly how long its body is")
@@ -303,11 +303,11 @@ async def _exactly(
 
 
 async def _chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passed: Callable[[], None]) -> None:
-    """Pass on a chunked body with its trailers (RFC 9112, 7.1)."""
+    """Forward a chunked body with its trailers (RFC 9112, 7.1)."""
     while True:
         line = await _line(reader)
         digits = line[:-2].partition(b";")[0]
-        # int() alone takes signs, underscores and spaces as well.
+        # int() alone would accept signs, underscores and spaces as well.
         if not _CHUNK_SIZE.fullmatch(digits):
             raise Malformed("a chunk of its body has no length")
         size = int(digits, 16)
@@ -339,7 +339,7 @@ async def _say(writer: asyncio.StreamWriter, status: str, reason: str) -> None:
 
 
 async def _drain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Take in what a client that was refused still sends, so that it comes to read the answer."""
+    """Read and discard what a refused client still sends, so that it gets to read the response."""
     writer.write_eof()
     left = _DRAIN_BYTES
     with suppress(TimeoutError):
@@ -349,7 +349,7 @@ async def _drain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 def main() -> None:
-    """Forward until a signal ends the process."""
+    """Parse the options and forward until a signal ends the process."""
     parser = argparse.ArgumentParser(prog="python -m photo_worker.devkit.guard.proxy")
     parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="address to listen on")
     parser.add_argument("--to", required=True, metavar="HOST:PORT", help="the service")

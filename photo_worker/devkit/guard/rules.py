@@ -1,16 +1,16 @@
-"""Which HTTP requests a local service takes: those of programs, and none of a web page of another origin.
+"""Which HTTP requests a local service accepts: those of programs, and none of a web page of another origin.
 
-A page can send requests to loopback in four ways, and each shows in the headers, which a page cannot choose:
+A page can send requests to loopback in four ways; headers that a page cannot choose reveal each of them:
 
 - to another origin by a name of loopback, with ``Origin`` on all that is no plain GET or HEAD (Fetch Standard, "append
   a request Origin header"), and with ``Sec-Fetch-Site`` on everything (W3C Fetch Metadata: loopback is trustworthy);
 - to another origin by any other name that points here. Browsers send ``Sec-Fetch-Site`` to no such name without TLS, so
-  that a plain GET carries neither; by these names, nothing is taken that looks like a browser's;
+  that a plain GET carries neither; by these names, every request that looks like a browser's is refused;
 - to its own name, which its owner has made point to 127.0.0.1 in the meantime (DNS rebinding): same-origin to the
   browser, but ``Host`` still has that name;
-- by a person: a link in a mail, or a redirect from an address that was typed, is the person's own to the browser
-  (``Sec-Fetch-Site: none``). Objects may be opened that way, but nothing be done: SNS and SQS do what the ``Action`` in
-  an address says, so that nothing that looks like a browser's may have one.
+- by a user: the browser treats a link in a mail, or a redirect from a typed address, as the user's own request
+  (``Sec-Fetch-Site: none``). Such a request may open an object and must change nothing: SNS and SQS execute the
+  ``Action`` of a query string, so that no request that looks like a browser's may have one.
 
 Standard library alone and no import from the package: LocalStack's container runs this file as well.
 """
@@ -28,19 +28,19 @@ HOSTS_VARIABLE = "PHOTO_WORKER_ALLOWED_HOSTS"
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?P<port>:[0-9]{1,5})?")
 _BROWSER_MEDIA = ("text/html", "image/")
-# What Java's own client (HttpURLConnection) accepts where a program, such as AWS' SDK, does not say.
+# The default Accept of Java's own client (HttpURLConnection) if a program, such as AWS' SDK, sets none.
 _JAVAS_MEDIA = "text/html, image/gif, image/jpeg, *"
 _SHOWN = 100
 
 
 class _Seen(NamedTuple):
-    """What a request's headers say of its sender, each value once."""
+    """The headers of a request that identify its sender, each value once."""
 
     hosts: list[str]
     origins: list[str]
     sites: list[str]
     browsers: str | None
-    """The first header that browsers alone send."""
+    """The name of the first header that only browsers send."""
 
     @classmethod
     def of(cls, headers: Iterable[tuple[bytes, bytes]]) -> _Seen:
@@ -58,22 +58,22 @@ class _Seen(NamedTuple):
 
 
 class OriginRules:
-    """What is asked of each request; ``hosts`` are names beside those of loopback, for programs to call it by.
+    """The rules for one service; ``hosts`` are names besides those of loopback that programs may call it by.
 
-    ``same_origin`` is for a service with pages of its own, whose GETs change nothing: its pages may call it, and people
-    may open it, also by ``hosts``. Of any other service, a page may be an object that is stored in it.
+    ``same_origin`` is for a service that has its own pages and whose GETs change nothing: its pages may call it, and
+    users may open it, also by ``hosts``. In any other service, a page may be an object that is stored in it.
     """
 
     def __init__(self, hosts: Iterable[str] = (), *, same_origin: bool = False) -> None:
         self._hosts = frozenset(_name_of(host) for host in hosts)
         self._same_origin = same_origin
-        # "none": no page has caused the request, but a person.
+        # "none": a user has caused the request, and no page.
         self._sites = ("none", "same-origin") if same_origin else ("none",)
 
     def refusal(self, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> str | None:
-        """Say why a request is refused, and what to do; None where it is taken.
+        """Return why a request is refused and what to do instead; None if it is accepted.
 
-        Names are in lower case; ``query`` is what stands behind the question mark of its address.
+        Header names are in lower case; ``query`` is the part of the URL after the question mark.
         """
         seen = _Seen.of(headers)
         for name, values in (("Host", seen.hosts), ("Origin", seen.origins)):
@@ -114,13 +114,13 @@ def split_hosts(text: str) -> tuple[str, ...]:
 
 
 def _name_of(host: str) -> str:
-    """Return a host's name without its port, and without the last dot of a full name, which is no part of it."""
+    """Return a host's name in lower case without port and without the trailing dot of a full name."""
     match = _HOST.fullmatch(host)
     return (match["name"] if match is not None else host).lower().removesuffix(".")
 
 
 def _is_browsers(name: bytes, value: bytes) -> bool:
-    """Tell whether browsers alone send such a header."""
+    """Return whether only browsers send such a header."""
     if name == b"user-agent":
         return value.lstrip().lower().startswith(b"mozilla/")
     if name == b"accept":
@@ -130,11 +130,11 @@ def _is_browsers(name: bytes, value: bytes) -> bool:
 
 
 def _browsers_refusal(seen: _Seen, host: str, query: bytes) -> str | None:
-    """Say why a service without pages of its own refuses a browser that no page seems to have sent there."""
+    """Return why a service without its own pages refuses a browser's request that no page seems to have sent."""
     if seen.browsers is not None and not _is_loopback(_name_of(host)):
         reason = f"a browser sent it ({seen.browsers}), and by the name {host[:_SHOWN]!r} only programs may"
         return _told(reason, "Use 127.0.0.1 or localhost in a browser, or leave this header out")
-    # Not by Sec-Fetch-Site alone: Safari before 16.4 does not send it, nor does any browser to "localhost.".
+    # Sec-Fetch-Site alone is not enough: Safari before 16.4 does not send it, nor does any browser to "localhost.".
     if seen.browsers is not None and _acts(query):
         reason = f"a browser was led to it ({seen.browsers}), and it has an Action"
         return _told(reason, "Call the service from a program")
@@ -142,7 +142,7 @@ def _browsers_refusal(seen: _Seen, host: str, query: bytes) -> str | None:
 
 
 def _acts(query: bytes) -> bool:
-    """Tell whether an address asks SNS or SQS to do something (AWS query protocol)."""
+    """Return whether a query string has an Action for SNS or SQS (AWS query protocol)."""
     return any(name.lower() == "action" for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True))
 
 

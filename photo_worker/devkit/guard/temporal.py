@@ -1,12 +1,12 @@
-"""`python -m photo_worker.devkit.guard.temporal`: Temporal's development server, with the rules in front of its UI.
+"""`python -m photo_worker.devkit.guard.temporal`: Temporal's development server with the origin rules for its UI.
 
     python -m photo_worker.devkit.guard.temporal --ui-port 15001 --stack 15000 -- temporal server start-dev ...
 
-The server itself asks for no Origin, and for a Host in a part of its HTTP API alone: not where Nexus tasks are sent to
-workers, not of its UI and not of its metrics. None of them can be switched off. They therefore listen on ports that
-browsers refuse to connect to, whatever page asks (Fetch Standard, "bad port"), and the UI is reached through a
-forwarder on the port that people know. This process becomes the server, whose pid, signals
-and exit code are the service's; the forwarder is of its process group, ends with it, and is replaced where it dies.
+The server itself checks no Origin, and checks Host in a part of its HTTP API alone: not for Nexus tasks, not for its
+UI and not for its metrics. None of them can be switched off. They therefore listen on ports that browsers refuse to
+connect to from any page (Fetch Standard, "bad port"), and users reach the UI through a forwarder on the documented
+port. This process becomes the server, whose pid, signals and exit code are the service's; the forwarder is in its
+process group, ends with it, and is restarted if it dies.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ import time
 from collections.abc import Iterator, Sequence
 
 LOOPBACK = "127.0.0.1"
-# Of the Fetch Standard's list those that need no privilege, without that of X servers; and then some for those who may
-# listen on them, root and the users of most containers. Two of 127.0.0.1 go to a stack.
+# The unprivileged ports of the Fetch Standard's list without that of X servers, then some privileged ones, which root
+# and the users of most containers may listen on. A stack takes two on 127.0.0.1.
 _UNPRIVILEGED = (6667, 6666, 6668, 6669, 6665, 6697, 6679, 10080, 4190, 3659, 1719, 1720, 1723, 6566)
 _UNPRIVILEGED_AND_KNOWN = (5060, 5061, 4045, 2049)
 _PRIVILEGED = (77, 87, 95, 526, 530, 531, 532, 540, 556, 601)
 BAD_PORTS = (*_UNPRIVILEGED, *_UNPRIVILEGED_AND_KNOWN, *_PRIVILEGED)
 _BIND_SECONDS = 3.0
-# Before a forwarder that has died is replaced: one that cannot start must not keep a core busy.
+# The delay before a dead forwarder is restarted: one that cannot start must not keep a core busy.
 _AGAIN_SECONDS = 0.2
 
 
 class NoBadPort(Exception):
-    """No port is left that browsers refuse. A message for people."""
+    """No port that browsers refuse is free. The text is shown to the user."""
 
 
 def main() -> None:
-    """Take the ports, start the forwarder, and become the server."""
+    """Reserve the ports, start the forwarder, and become the server."""
     parser = argparse.ArgumentParser(prog="python -m photo_worker.devkit.guard.temporal")
     parser.add_argument("--ui-port", type=int, required=True, help="where people reach the UI")
     parser.add_argument("--stack", type=int, required=True, help="a number that no other stack of this machine has")
@@ -43,7 +43,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         listening = _listen(given.ui_port)
-        # Held by the server for as long as it lives: no other stack takes them.
+        # The server holds them as long as it lives, so that no other stack takes them.
         held = [reserve(given.stack, host) for host in (ui_host(given.stack), LOOPBACK, LOOPBACK)]
         (ui_address, ui_port), (_, http_port), (_, metrics_port) = (each.getsockname() for each in held)
     except (NoBadPort, OSError) as error:
@@ -57,14 +57,14 @@ def main() -> None:
 
 
 def ui_host(stack: int) -> str:
-    """Return the address of loopback where the server's own UI listens: on Linux, every stack has one of its own."""
+    """Return the loopback address on which the server's own UI listens: on Linux, each stack has its own."""
     return f"127.83.{stack >> 8}.{stack & 255}" if sys.platform == "linux" else LOOPBACK
 
 
 def reserve(stack: int, host: str = LOOPBACK) -> socket.socket:
-    """Take a port of an address that browsers refuse; the port is held as long as the returned socket is open.
+    """Reserve a port of ``host`` that browsers refuse; it is held as long as the returned socket is open.
 
-    The socket is UDP's, and leaves TCP's port of the same number to the server. Raises ``NoBadPort``.
+    The socket is a UDP socket, which leaves the TCP port of the same number to the server. Raises ``NoBadPort``.
     """
     for port in _rotated(BAD_PORTS, stack):
         held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -90,7 +90,7 @@ def _rotated(ports: Sequence[int], by: int) -> Iterator[int]:
 
 
 def _listen(port: int) -> socket.socket:
-    """Return a socket that listens; the forwarder of a server that was just killed may still be ending."""
+    """Return a listening socket; retries, as the forwarder of a server that was just killed may still be ending."""
     deadline = time.monotonic() + _BIND_SECONDS
     while True:
         try:
@@ -102,10 +102,10 @@ def _listen(port: int) -> socket.socket:
 
 
 def _fork_forwarder(listening: socket.socket, target: tuple[str, int]) -> None:
-    """Start the forwarder, which ends when this process has; here, its socket is closed.
+    """Start the forwarder, which ends after this process; close its socket in this process.
 
-    Between the two stands a process that only waits: the server, which this one becomes, would not notice that the
-    forwarder has died, and its page would stay away for good.
+    A monitor process between the two restarts the forwarder: the server, which this process becomes, would not notice
+    that the forwarder has died, and its UI would stay unreachable.
     """
     life, mine = os.pipe()
     if os.fork() > 0:
@@ -116,14 +116,14 @@ def _fork_forwarder(listening: socket.socket, target: tuple[str, int]) -> None:
     os.close(mine)
     while (forwarder := os.fork()) > 0:
         if os.waitpid(forwarder, 0)[1] == 0:
-            # It has seen the server end.
+            # The forwarder ended because the server did.
             os._exit(0)
         time.sleep(_AGAIN_SECONDS)
     _forward(life, listening, target)
 
 
 def _forward(life: int, listening: socket.socket, target: tuple[str, int]) -> None:
-    # What its own imports cost, the server does not wait for.
+    # Imported here, so that the server does not wait for it.
     import asyncio
 
     from photo_worker.devkit.guard.proxy import limits_here, serve

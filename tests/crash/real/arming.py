@@ -1,4 +1,4 @@
-"""What a child process is told to do to itself at a crash point, and how it does it."""
+"""Arm a child process to kill, stop or fail itself at a crash point."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MODES = (KILL, STOP, RAISE)
 
 
 class InjectedFault(Exception):
-    """A test asked for this error."""
+    """The error that an armed process raises at its crash point."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What is to happen: at the ``nth`` time that a process passes a point's phase, and only then.
+    """The fault of a process: injected when it passes a point's phase for the ``nth`` time, and only then.
 
-    ``marker`` is a file that is there from the moment before it happens.
+    ``marker`` is a file that the process creates just before.
     """
 
     point: str
@@ -35,12 +35,12 @@ class Arm:
     nth: int = 1
 
     def as_variables(self) -> dict[str, str]:
-        """Return the variable that carries it to a child."""
+        """Return the environment variable that passes it to a child."""
         return {VARIABLE: json.dumps(asdict(self))}
 
 
 class Tripwire:
-    """Does at a crash point what its ``Arm`` says; to be given to ``crash_points.armed``."""
+    """Injects the fault of an ``Arm`` at its crash point; passed to ``crash_points.armed``."""
 
     def __init__(self, arm: Arm) -> None:
         if arm.mode not in MODES:
@@ -51,7 +51,7 @@ class Tripwire:
         self._passed = 0
 
     def __call__(self, point: CrashPoint, phase: Phase) -> None:
-        """Act where this is the point, the phase and the time."""
+        """Inject the fault if point, phase and count match."""
         if point is not self._point or phase is not self._phase:
             return
         with self._lock:
@@ -64,11 +64,11 @@ class Tripwire:
     def _act(self) -> None:
         if self._arm.mode == RAISE:
             raise InjectedFault(f"{self._phase.value} {self._point.value}")
-        # To this thread: of a signal to the process another thread may hear first, and this one goes on for a moment.
+        # Sent to this thread: another thread may receive a signal to the process, while this one runs on for a moment.
         signal.pthread_kill(threading.get_ident(), signal.SIGKILL if self._arm.mode == KILL else signal.SIGSTOP)
 
 
 def tripwire_of(variables: dict[str, str]) -> Tripwire | None:
-    """Return the tripwire that a child's variables ask for, if they ask for one."""
+    """Return the tripwire of a child's environment variables, None without one."""
     text = variables.get(VARIABLE)
     return Tripwire(Arm(**json.loads(text))) if text else None

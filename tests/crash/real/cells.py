@@ -1,4 +1,4 @@
-"""One cell: a process of the real product dies or stops at one moment, another takes over, and all is as without."""
+"""One cell: a real process dies or stops at one point, another takes over, and the outcome is as without it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.crash.real.invariants_of_facts import broken_rules, leaks, too_many_a
 from tests.crash.real.processes import Child
 from tests.crash.violation import Violation
 
-# What an ordinary run takes, many times over: the machine may be busy.
+# Many times the duration of an ordinary run: the machine may be busy.
 _PATIENCE_SECONDS = 75.0
 
 ACKNOWLEDGED = "acknowledged"
 
 TEXT = documents.words_of(4711)
 
-# Passed by a worker that reads a photo, and by one whose photo cannot be read.
+# Points that a worker passes if it reads a photo, and if its photo cannot be read.
 WORKER_POINTS = (
     CrashPoint.JOB_CLAIMED,
     CrashPoint.HASH_RECORDED,
@@ -40,7 +40,7 @@ WORKER_POINTS = (
     CrashPoint.MANIFEST_STORED,
     CrashPoint.RESULT_COMMITTED,
 )
-# Passed by a worker that has to convert its photo first, and by the erasure of its job.
+# Points that a worker passes if it must convert its photo first, and the erasure of its job.
 CONVERT_POINTS = (CrashPoint.COPY_STORED,)
 FAILURE_POINTS = (CrashPoint.FAILURE_RECORDED,)
 CLIENT_POINTS = (
@@ -58,18 +58,18 @@ ERASE_POINTS = (
     CrashPoint.ROW_ERASED,
 )
 
-# How the jobs of a run without faults end: status and code, as their documents are.
+# The ends of jobs in a run without faults, by their documents: status and code.
 _ENDS = {"damaged": [("failed", UnreadableDocument.code)], "erase": []}
 _SUCCESS = [("succeeded", None)]
 
 WORKFLOW_TASK = "workflow-task"
-# What the server has heard of when it is too late for the process to matter.
+# Responses after which the process no longer matters, as the server has received them.
 ANSWERS = (WORKFLOW_TASK, "verify_and_locate_asset", "ocr_textract", "persist_artifacts")
 
 
 @dataclass(frozen=True)
 class Case:
-    """Who is at which point of which pipeline, and what happens to it there."""
+    """One fault: the pipeline, the process, its crash point, and what happens to it there."""
 
     pipeline: str
     point: str
@@ -78,13 +78,13 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The case in a word."""
+        """The name of the case, for ``--real-cell``."""
         return f"{self.pipeline}-{self.point}-{self.phase}-{self.mode}"
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a case's run went; ``reached`` tells whether anything came to its point."""
+    """The outcome of a case; ``reached`` tells whether a process passed its point."""
 
     facts: Facts
     violations: tuple[Violation, ...]
@@ -93,12 +93,12 @@ class Ending:
     seconds: float = 0.0
 
     def comparable(self) -> dict[str, Any]:
-        """Return what must be as in a run without faults."""
+        """Return what must equal that of a run without faults."""
         return self.facts.comparable(self.bucket)
 
 
 def cases_of(point: str) -> list[Case]:
-    """Return every case at one point: both sides of it, killed and stopped."""
+    """Return every case at one point: before and after it, killed and stopped."""
     if point in ANSWERS:
         return [Case("photo", point, ACKNOWLEDGED, KILL)]
     pipelines = {
@@ -113,7 +113,7 @@ def cases_of(point: str) -> list[Case]:
 
 
 def document_of(environment: Environment, pipeline: str) -> Path:
-    """Return the file that a pipeline's jobs are about."""
+    """Return the file that a pipeline's jobs submit."""
     converted = pipeline in {"phone", "erase"}
     path = environment.folder / f"{pipeline}.{'webp' if converted else 'png'}"
     make = documents.webp_of if converted else documents.damaged if pipeline == "damaged" else documents.png_of
@@ -124,7 +124,7 @@ def document_of(environment: Environment, pipeline: str) -> Path:
 
 
 async def run_without_faults(environment: Environment, pipeline: str) -> Ending:
-    """Run a pipeline once, undisturbed."""
+    """Run a pipeline once without faults."""
     started = time.monotonic()
     async with environment.world(f"{pipeline}-faultless") as world:
         job_id = uuid4()
@@ -138,7 +138,7 @@ async def run_without_faults(environment: Environment, pipeline: str) -> Ending:
 
 
 async def run(environment: Environment, case: Case) -> Ending:
-    """Run a case to its end, in a world of its own. Raises ``TimeoutError`` where its job does not end."""
+    """Run a case to its end in its own world. Raises ``TimeoutError`` if its job does not end."""
     started = time.monotonic()
     job_id = uuid4()
     async with environment.world(case.name) as world:
@@ -149,7 +149,7 @@ async def run(environment: Environment, case: Case) -> Ending:
 
 
 async def ending_of(world: World, *job_ids: UUID, words: Sequence[str] = (TEXT,)) -> Ending:
-    """Look at a world whose jobs have ended, and judge it; ``words`` may stand in no log."""
+    """Check a world whose jobs have ended; ``words`` must not be in any log."""
     facts = await gather(world, list(job_ids))
     violations = (
         *await broken_rules(world.ports),
@@ -162,7 +162,7 @@ async def ending_of(world: World, *job_ids: UUID, words: Sequence[str] = (TEXT,)
 
 
 def wrong_end(pipeline: str, ending: Ending) -> str:
-    """Say what is wrong with a run without faults, by which others are measured; nothing where it is as it should."""
+    """Return what is wrong with a run without faults, the reference of others; empty if nothing is."""
     ends = [(row.status, row.error_code) for row in ending.facts.rows]
     expected = _ENDS.get(pipeline, _SUCCESS)
     wrong = [] if ends == expected else [f"invariant 2: without any fault the job ended {ends} and not {expected}"]
@@ -170,7 +170,7 @@ def wrong_end(pipeline: str, ending: Ending) -> str:
 
 
 def difference(ending: Ending, faultless: Ending) -> str:
-    """Say in what a run differs from that without faults; nothing where it does not."""
+    """Return how a run differs from that without faults; empty if it does not."""
     found, expected = ending.comparable(), faultless.comparable()
     parts = [
         f"{name}: {found[name]!r:.400} and not {expected[name]!r:.400}"
@@ -196,7 +196,7 @@ async def _worker_case(world: World, case: Case, job_id: UUID) -> bool:
     second = await world.worker()
     await world.ended(job_id, _PATIENCE_SECONDS)
     if first.alive:
-        # Its attempt was given to the other one long ago; what it does now comes late.
+        # The other worker got its attempt long ago; what the stopped one does now comes late.
         await first.drain()
     await second.drain()
     return reached
@@ -217,7 +217,7 @@ async def _command_case(world: World, case: Case, job_id: UUID) -> bool:
         )
     second = await world.command(*arguments)
     if case.mode == STOP and case.point in {CrashPoint.COPY_ERASED, CrashPoint.RAW_OBJECT_ERASED}:
-        # The stopped one may yet delete the object, so that it keeps the lock; the other is told to try again.
+        # The stopped one may still delete the object and therefore keeps the lock; the other is told to retry.
         await _ends(second, 1, DatabaseUnavailable.code)
     else:
         await _ends(second, 0)
@@ -232,7 +232,7 @@ async def _command_case(world: World, case: Case, job_id: UUID) -> bool:
 
 
 def _command_of(world: World, pipeline: str, job_id: UUID) -> tuple[str, ...]:
-    # No settings of whoever runs the tests.
+    # Without settings of the user who runs the tests.
     common = ("--env-file", "/dev/null")
     if pipeline == "erase":
         return (*common, "erase", "--yes", str(job_id))
@@ -246,7 +246,7 @@ async def _ends(command: Child, expected: int, word: str = "") -> None:
 
 
 async def _struck(case: Case, arm: Arm, child: Child) -> bool:
-    """Wait until the child is dead or stopped where it was told to; false where it never came there."""
+    """Wait until the child has died or stopped at its point; return False if it never passed the point."""
 
     async def look() -> bool:
         if case.mode == STOP:
@@ -275,7 +275,7 @@ async def _is_acknowledged(world: World, answer: str, job_id: UUID) -> bool:
 async def _until(look: Callable[[], Awaitable[bool]], about: Callable[[], str] | None = None) -> None:
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            while not await look():  # noqa: ASYNC110 - a process and a server tell nobody
+            while not await look():  # noqa: ASYNC110 - processes and servers send no event
                 await asyncio.sleep(0.03)
     except TimeoutError:
         raise TimeoutError(about() if about else "nothing happened") from None

@@ -1,4 +1,4 @@
-"""The ``photo-worker`` command, in a process that dies, stops or fails where it is told to."""
+"""The ``photo-worker`` command, which can die, stop or fail at a given crash point."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A TCP forwarder in front of Postgres that cuts a connection at one statement: in it, or behind its COMMIT."""
+"""A TCP forwarder in front of Postgres that closes a connection at one statement: within it, or after COMMIT."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ INSIDE, REPLY_LOST = "inside", "reply lost"
 
 
 class Cutter:
-    """Forwards to ``target`` and cuts the connection that writes the status ``value`` for the ``nth`` time.
+    """Forwards to ``target`` and closes the connection that writes the status ``value`` for the ``nth`` time.
 
-    With ``REPLY_LOST`` the statement reaches the server, which is waited for, and its answer goes nowhere: in
-    autocommit mode it comes after the commit. With ``INSIDE`` the statement is held back until ``go_on`` is set, and
-    cut when ``cut`` is: whoever uses this sees to it that the server is at it then.
+    With ``REPLY_LOST`` the statement reaches the server, and its reply is awaited and discarded: in autocommit mode it
+    comes after the commit. With ``INSIDE`` the statement is held back until ``go_on`` is set, and the connection is
+    closed when ``cut`` is: the caller ensures that the server executes the statement then.
     """
 
     def __init__(self, target: tuple[str, int], value: str, nth: int, how: str) -> None:
-        # Values stand in the statement's text; a status stands between the hash and the code, and nowhere else so.
+        # The statement's text contains the values; only a status is between the hash and the code.
         self._needle = f", '{value}', ".encode()
         self._target = target
         self._left = nth
@@ -43,7 +43,7 @@ class Cutter:
             finally:
                 to_there.transport.abort()
         except (OSError, asyncio.CancelledError):
-            # A connection that ends is what this is for.
+            # Closed connections are expected here.
             pass
         finally:
             writer.transport.abort()
@@ -104,7 +104,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def cutter_to(target: tuple[str, int], value: str, nth: int, how: str) -> AsyncIterator[tuple[Cutter, int]]:
-    """Forward while the block runs; return the cutter and its port."""
+    """Forward while the block runs; yield the cutter and its port."""
     cutter = Cutter(target, value, nth, how)
     server = await asyncio.start_server(cutter.connected, "127.0.0.1", 0)
     try:

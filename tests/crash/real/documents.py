@@ -1,4 +1,4 @@
-"""Tiny documents made on the fly: a word or two that OCR reads in a twentieth of a second."""
+"""Tiny generated documents: a word or two that OCR reads in a twentieth of a second."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def png_of(text: str) -> bytes:
 
 
 def webp_of(text: str) -> bytes:
-    """Return the same picture in a form that OCR does not read."""
+    """Return the same image in a format that OCR does not accept."""
     stored = io.BytesIO()
     _picture(text).save(stored, "WEBP", lossless=True, method=0)
     return stored.getvalue()
@@ -38,5 +38,5 @@ def _picture(text: str) -> Image.Image:
 
 
 def damaged(text: str) -> bytes:
-    """Return a file that says it is a PNG and cannot be read."""
+    """Return a file that begins as a PNG and cannot be decoded."""
     return png_of(text)[:60]

@@ -1,4 +1,4 @@
-"""Where real cells happen: the stack's services, and for each world a database, bucket and task queue of its own."""
+"""The environment of real cells: the stack's services, and a database, bucket and task queue for each world."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from tests.crash.real.processes import Child, Nursery, variables_for
 from tests.crash.real.scaled import Scale
 from tests.support.resources import create_database, database_named, drop_database, session_of
 
-# A worker that is stopped with a workflow task in its hands keeps it for so long. On a busy machine one that is not
-# stopped must be done with all that it has taken by then, or its work is given away and done again, without end.
+# A stopped worker keeps its workflow task for this time. On a busy machine a running one must complete the tasks that
+# it has taken within it, or they are given to another and repeated endlessly.
 _WORKFLOW_TASK_SECONDS = 5.0
 _MOST_WORKFLOW_TASKS = 6
 
 
 class _ShortTasks(Interceptor):
-    """Gives the workflows of a client's starts a short time for each workflow task."""
+    """Sets a short workflow task timeout for the workflows that a client starts."""
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
         return _ShortTasksOutbound(super().intercept_client(next))
@@ -61,7 +61,7 @@ class _ShortTasksOutbound(OutboundInterceptor):
 
 @dataclass
 class World:
-    """One product of its own: settings, ports and what starts its processes."""
+    """One isolated deployment: settings, ports and the processes."""
 
     environment: Environment
     name: str
@@ -76,7 +76,7 @@ class World:
 
     @property
     def store(self) -> ObjectStore:
-        """The object store, which all worlds share; buckets keep them apart."""
+        """The object store, which all worlds share with separate buckets."""
         return self.environment.store
 
     @property
@@ -86,11 +86,11 @@ class World:
 
     @property
     def ports(self) -> InspectionPorts:
-        """What the product's own check looks at."""
+        """The ports that the product's own check uses."""
         return InspectionPorts(self.store, self.repository, self.orchestrator, self.bucket)
 
     async def worker(self, arm: Arm | None = None, **variables: str) -> Child:
-        """Start a worker process; ``arm`` says where it dies."""
+        """Start a worker process; ``arm`` is its fault."""
         return await self._spawn("worker", arm, variables)
 
     async def command(self, *arguments: str, arm: Arm | None = None, **variables: str) -> Child:
@@ -102,14 +102,14 @@ class World:
         await self.service.submit(Source(path.name, path=path), job_id=job_id)
 
     async def ended(self, job_id: UUID, seconds: float = 60.0) -> None:
-        """Wait until the job's row is final and its workflow closed, however it did."""
+        """Wait until the job's row is final and its workflow closed, in any status."""
         async with asyncio.timeout(seconds):
             await self.service.wait(job_id)
             with contextlib.suppress(WorkflowFailureError):
                 await self.environment.client.get_workflow_handle(str(job_id)).result()
 
     def logs(self) -> str:
-        """Return what all of the world's processes wrote."""
+        """Return the logs of all of the world's processes."""
         return "\n".join(child.output() for child in self.children)
 
     async def _spawn(self, main: str, arm: Arm | None, more: Mapping[str, str], *arguments: str) -> Child:
@@ -122,7 +122,7 @@ class World:
 
 @dataclass
 class Environment:
-    """What worlds share: the stack's variables, its clients, a migrated database to copy, and the nursery."""
+    """What worlds share: the stack's variables, its clients, a migrated template database, and the fork server."""
 
     stack: dict[str, str]
     template: str
@@ -133,7 +133,7 @@ class Environment:
 
     @asynccontextmanager
     async def world(self, name: str, scale: Scale | None = None, **own: str) -> AsyncIterator[World]:
-        """Make a world, and end its processes and drop its database with the block; its bucket goes with the stack."""
+        """Yield a world; end its processes and drop its database after the block. Its bucket ends with the stack."""
         scale = scale or Scale()
         server = self.stack["DATABASE_URL"]
         database = await asyncio.to_thread(create_database, server, template=self.template)
@@ -167,7 +167,7 @@ class Environment:
             await asyncio.to_thread(drop_database, server, database)
 
     async def history(self, workflow_id: str) -> WorkflowHistory | None:
-        """Return a workflow's history so far, None where Temporal knows none."""
+        """Return a workflow's history so far, None if Temporal has none."""
         try:
             return await self.client.get_workflow_handle(workflow_id).fetch_history()
         except RPCError as error:
@@ -180,7 +180,7 @@ class Environment:
 async def open_environment(
     stack: dict[str, str], template: str, forkserver: Nursery, folder: Path
 ) -> AsyncIterator[Environment]:
-    """Connect to a stack."""
+    """Connect to a stack and yield the environment of its worlds."""
     settings = load_settings(read_environment(stack, None))
     client = await connect(settings, stack)
     config = client.config()

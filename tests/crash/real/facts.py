@@ -1,4 +1,4 @@
-"""What is left of a world's jobs when nothing moves any more: rows, objects, workflows, charges and words."""
+"""The facts of a world at rest: rows, objects, workflows, charges and logs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _OBJECT_LIMIT_BYTES = 1 << 24
 _CHARGED = frozenset({"SUCCEEDED", "PARTIAL_SUCCESS"})
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
-# The digest of the bucket and key in a copy's name.
+# Matches the digest of bucket and key in a copy's name.
 _PLACE = re.compile(r"-[0-9a-f]{32}\.jpg")
 
 
 @dataclass(frozen=True)
 class Kept:
-    """An object as it is stored."""
+    """The content and metadata of a stored object."""
 
     body: bytes = field(repr=False)
     content_type: str
@@ -40,7 +40,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Course:
-    """What a workflow's history tells: how it closed, and the highest attempt of each activity."""
+    """The content of a workflow's history: how it closed, and the highest attempt of each activity."""
 
     status: str
     attempts: Mapping[str, int]
@@ -49,7 +49,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that one world left behind. ``charges`` are by the document's s3:// name, as the emulator keeps them."""
+    """All facts of one world. ``charges`` are by the document's s3:// name, as the emulator keeps them."""
 
     rows: tuple[JobRecord, ...]
     objects: Mapping[str, Kept]
@@ -58,7 +58,7 @@ class Facts:
     logs: str = field(repr=False, default="")
 
     def comparable(self, bucket: str) -> dict[str, Any]:
-        """Return what a run without faults must have left as well: no times, ids and bucket by a name."""
+        """Return the facts to compare with a run without faults: without times, with names for ids and the bucket."""
         ids = {found: f"<job {number}>" for number, found in enumerate(sorted(self.courses))}
 
         def named(text: str) -> str:
@@ -76,7 +76,7 @@ class Facts:
                 {name: named(value) for name, value in kept.metadata.items()},
             )
             for key, kept in self.objects.items()
-            # The bucket's own, which names its database.
+            # The marker, which names the bucket's database.
             if key != MARKER_KEY
         }
         charges = {named(document): number for document, number in self.charges.items()}
@@ -85,7 +85,7 @@ class Facts:
 
 
 async def gather(world: World, job_ids: list[UUID]) -> Facts:
-    """Look at everything a world has left."""
+    """Collect the facts of a world."""
     rows, objects, charges = await asyncio.gather(
         asyncio.to_thread(lambda: tuple(world.repository.all())),
         asyncio.to_thread(objects_of, world.store, world.bucket),
@@ -117,7 +117,7 @@ def objects_of(store: ObjectStore, bucket: str) -> dict[str, Kept]:
 
 
 def emulator(stack: Mapping[str, str], path: str, *, method: str = "GET", body: Any = None) -> Any:
-    """Ask the Textract emulator's own interface."""
+    """Send a request to the Textract emulator's control interface and return the JSON."""
     request = urllib.request.Request(  # noqa: S310 - the stack's own address on loopback
         f"{stack['AWS_ENDPOINT_URL_TEXTRACT']}/_emulator/{path}",
         method=method,
@@ -129,9 +129,9 @@ def emulator(stack: Mapping[str, str], path: str, *, method: str = "GET", body: 
 
 
 def charges_of(stack: Mapping[str, str]) -> Counter[str]:
-    """Count what the service would charge for, by document: each job that ended with blocks.
+    """Count the charges of the service by document: each job that ended with blocks.
 
-    Jobs outlive the emulator's process, its counters do not; a restart is among the faults.
+    Jobs outlive the emulator's process, unlike its counters; a restart is one of the faults.
     """
     jobs = emulator(stack, "jobs")["jobs"]
     return Counter(str(job["Document"]) for job in jobs if job["JobStatus"] in _CHARGED)
@@ -147,7 +147,7 @@ _CLOSED = {
 
 
 def course_of(history: WorkflowHistory) -> Course:
-    """Read a history: its last event says how it closed, its activities' starts how often each was tried."""
+    """Read a history: its last event gives the status, the starts of activities the number of attempts."""
     names: dict[int, str] = {}
     attempts: Counter[str] = Counter()
     for event in history.events:

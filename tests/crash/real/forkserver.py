@@ -1,17 +1,17 @@
-"""A process that has imported the product once, and makes worker processes by fork.
+"""A fork server: it has imported the product once, and forks worker processes.
 
-Importing takes a second, of which a test that starts a hundred workers would see nothing else. Before the fork
-there is one thread, no connection and no Temporal runtime; a child makes its own of everything.
+Importing takes a second, which would dominate a test that starts a hundred workers. Before the fork there is one
+thread, no connection and no Temporal runtime; a child creates its own.
 
 Requests are lines of JSON on stdin: ``{"spawn": ID, "main": "worker"|"command", "arguments": [...],
 "variables": {...}, "log": PATH}`` and ``{"signal": NUMBER, "pid": PID}``. The main ``program`` becomes another
-program by exec: its arguments are that program's, ``cwd`` and ``user`` are where and as whom it runs.
+program by exec: its arguments are that program's, ``cwd`` and ``user`` its working directory and user.
 
-Answers are lines on stdout: ``{"spawned": ID, "pid": PID}`` and ``{"ended": PID, "status": CODE}``, negative for a
+Responses are lines on stdout: ``{"spawned": ID, "pid": PID}`` and ``{"ended": PID, "status": CODE}``, negative for a
 signal.
 
-When stdin ends, so does every child, whatever state it is in. Should this process be killed, its workers read the
-end of their own stdin; the system continues one that was stopped, since its group is then an orphan.
+When stdin ends, every child is ended, whatever its state. If this process is killed, its workers read the end of
+their own stdin; the system continues a stopped one, since its process group is an orphan then.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-# Edits of the product's source as JSON, for a nursery whose children run another product than the tests.
+# Mutations of the product's source as JSON, for a fork server whose children run a changed product.
 EDITS_VARIABLE = "PHOTO_WORKER_TEST_EDITS"
 
 
 def _mains() -> dict[str, Callable[[Sequence[str]], int]]:
-    """Import all that a child needs, so that it need not."""
+    """Import everything that a child needs, before the fork."""
     import alembic.command  # noqa: F401
     import boto3
     import botocore.session
@@ -49,7 +49,7 @@ def _mains() -> dict[str, Callable[[Sequence[str]], int]]:
     import photo_worker.storage.s3_boto  # noqa: F401
     from tests.crash.real import command, worker
 
-    # What describes AWS' services is parsed once, and not by every child for itself.
+    # AWS' service models are parsed once instead of in every child.
     botocore.session.create_loader = cache(botocore.session.create_loader)
     for service in ("s3", "textract"):
         boto3.Session("none", "none", region_name="us-east-1").client(service)
@@ -60,7 +60,7 @@ class _ForkServer:
     def __init__(self) -> None:
         self._mains = _mains()
         self._children: set[int] = set()
-        # Nobody writes: children read from it, and see its end with this process's.
+        # A pipe without data: children read from it, and see its end when this process ends.
         self._stdin, self._lifeline = os.pipe()
         self._wakeup, self._signalled = os.pipe()
         for descriptor in (self._wakeup, self._signalled):
@@ -84,7 +84,7 @@ class _ForkServer:
                 for line in lines:
                     self._follow(json.loads(line))
         for pid in self._children:
-            # Before its first step a child has no group yet; macOS refuses a group of zombies.
+            # A new child may not have its group yet; macOS refuses a group of zombies.
             for end in (os.killpg, os.kill):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     end(pid, signal.SIGKILL)
@@ -93,7 +93,7 @@ class _ForkServer:
 
     def _follow(self, request: dict[str, Any]) -> None:
         if "signal" in request:
-            # Not reaped yet, so that the number is still this child's.
+            # Not reaped yet, so that the pid still belongs to this child.
             if request["pid"] in self._children:
                 os.kill(request["pid"], request["signal"])
             return
@@ -104,7 +104,7 @@ class _ForkServer:
         _answer({"spawned": request["spawn"], "pid": pid})
 
     def _live(self, request: dict[str, Any]) -> int:
-        """Be the child."""
+        """Run in the child: set it up, call its main and return its exit code."""
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -136,7 +136,7 @@ class _ForkServer:
             if not pid:
                 return
             self._children.discard(pid)
-            # What it started itself, such as an emulator's readers, goes with it.
+            # Processes that it has started, such as an emulator's readers, end with it.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
             _answer({"ended": pid, "status": os.waitstatus_to_exitcode(status)})
@@ -153,7 +153,7 @@ def _become(request: dict[str, Any]) -> None:
 
 
 def _answer(value: dict[str, Any]) -> None:
-    # Past Python's buffer: a child would inherit what is in it.
+    # Unbuffered: a child would inherit the content of Python's buffer.
     os.write(1, json.dumps(value).encode() + b"\n")
 
 
@@ -166,7 +166,7 @@ def main() -> int:
 
         import_changed([Mutation(**edit) for edit in json.loads(edits)])
     forkserver = _ForkServer()
-    # A collection in a child would write to, and so copy, every page that holds an object.
+    # A garbage collection in a child would write to, and so copy, every page that holds an object.
     gc.freeze()
     _answer({"ready": os.getpid()})
     forkserver.run()

@@ -1,4 +1,4 @@
-"""Attempts that stand still at a crash point until they are let go: jobs are then known to be at their steps."""
+"""Hold attempts at a crash point until they are released, so that jobs are at known steps."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ _LOOK_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Holds:
-    """At which point each job's attempts stand, before its effect, as long as ``folder`` has no file ``go``."""
+    """The crash point before which each job's attempts are held, as long as ``folder`` has no file ``go``."""
 
     places: Mapping[UUID, CrashPoint]
     folder: Path
 
     def as_variables(self) -> dict[str, str]:
-        """Return the variable that carries it to a worker."""
+        """Return the environment variable that passes it to a worker."""
         places = {str(job_id): point.value for job_id, point in self.places.items()}
         return {VARIABLE: json.dumps({"places": places, "folder": str(self.folder)})}
 
     def held(self) -> bool:
-        """Tell whether every job has come to its place."""
+        """Return whether every job has reached its point."""
         return all((self.folder / str(job_id)).exists() for job_id in self.places)
 
     def let_go(self) -> None:
-        """Let all of them go on."""
+        """Release all attempts."""
         (self.folder / "go").touch()
 
 
 class Holder:
-    """Holds what its ``Holds`` says; to be given to ``crash_points.armed``."""
+    """Holds the attempts of a ``Holds``; passed to ``crash_points.armed``."""
 
     def __init__(self, holds: Holds) -> None:
         self._holds = holds
 
     def __call__(self, point: CrashPoint, phase: Phase) -> None:
-        """Stand still where this is the place of the attempt's job; the server hears of it meanwhile."""
+        """Wait if this is the point of the attempt's job, sending heartbeats."""
         if phase is not Phase.BEFORE or not activity.in_activity():
             return
         job_id = activity.info().workflow_id or ""
@@ -58,14 +58,14 @@ class Holder:
         over = time.monotonic() + limit.total_seconds() if limit else float("inf")
         while not (self._holds.folder / "go").exists():
             if time.monotonic() > over:
-                # The server has given it up: the next attempt stands here by now, and needs the thread.
+                # The server has timed it out: the next attempt waits here by now, and needs the thread.
                 raise ApplicationError("held for too long", type="held")
             activity.heartbeat()
             time.sleep(_LOOK_SECONDS)
 
 
 def holder_of(variables: Mapping[str, str]) -> Holder | None:
-    """Return the holder that a worker's variables ask for, if they ask for one."""
+    """Return the holder of a worker's environment variables, None without one."""
     text = variables.get(VARIABLE)
     if not text:
         return None

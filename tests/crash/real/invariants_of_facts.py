@@ -1,7 +1,7 @@
-"""What must hold of the facts that real processes leave, besides that they are those of a run without faults.
+"""The invariants of the facts that real processes leave, besides the comparison with a run without faults.
 
-What can also be seen on live data is judged by the product's own rules, ``photo_worker.integrity``. Numbers are
-those of the invariants in docs/explanation/crash-safety.md.
+Invariants of live data are checked by the product's own rules, ``photo_worker.integrity``. Numbers are those of
+docs/explanation/crash-safety.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.crash.violation import POLICIES, Violation
 
 
 async def broken_rules(ports: InspectionPorts) -> list[Violation]:
-    """Return what the product's own check finds in a deployment at rest. Notices are no findings."""
+    """Return the findings of the product's own check in a deployment at rest, without notices."""
     means = InspectionConfig(now=lambda: datetime.now(UTC), grace=timedelta(0), parallel=2)
     async with open_scanner(ports, means) as scanner:
         report = await scanner.scan_all()
@@ -41,7 +41,7 @@ async def broken_rules(ports: InspectionPorts) -> list[Violation]:
 
 
 def wrong_charges(facts: Facts) -> Iterator[Violation]:
-    """Each document is charged at most once, and each that was read exactly once."""
+    """Yield documents that were charged twice, or were read without exactly one charge."""
     read = {_read_by(facts, row) for row in facts.rows if row.status == "succeeded"}
     for document, number in facts.charges.items():
         if number > 1:
@@ -51,13 +51,13 @@ def wrong_charges(facts: Facts) -> Iterator[Violation]:
 
 
 def _read_by(facts: Facts, row: JobRecord) -> str:
-    """Return what OCR read of a job: the copy of its photo where it has one."""
+    """Return the object that OCR read for a job: the copy of its photo if there is one."""
     copy = converted_key(row.s3_raw_bucket, row.s3_raw_key, row.content_sha256)
     return f"s3://{row.s3_raw_bucket}/{copy if copy in facts.objects else row.s3_raw_key}"
 
 
 def too_many_attempts(facts: Facts) -> Iterator[Violation]:
-    """No activity ended more often with an unexpected error than its policy says."""
+    """Yield activities with more unexpected errors than their policy allows."""
     for job_id, course in facts.courses.items():
         names: dict[int, str] = {}
         ends: Counter[str] = Counter()
@@ -76,7 +76,7 @@ def too_many_attempts(facts: Facts) -> Iterator[Violation]:
 
 
 def leaks(facts: Facts, words: Iterable[str], variables: Mapping[str, str]) -> Iterator[Violation]:
-    """Neither a document's words nor a password stand in logs or histories."""
+    """Yield documents' words and passwords found in logs or histories."""
     password = unquote(urlsplit(variables["DATABASE_URL"]).password or "")
     for secret in [password, *words] if password else words:
         if secret in facts.logs:
@@ -91,7 +91,7 @@ def _hidden(secret: str, password: str) -> str:
 
 
 async def unreplayable(histories: Iterable[WorkflowHistory]) -> list[Violation]:
-    """Replay histories with today's code; return those that it cannot follow."""
+    """Replay histories with the current code; return those that do not replay."""
     replayer = Replayer(workflows=workflow_types(), data_converter=data_converter)
     found = []
     for history in histories:

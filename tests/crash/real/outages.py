@@ -1,7 +1,7 @@
-"""A service that is away, silent, slow, throttling, read-only, or refuses one worker's credentials, for a while.
+"""Outages for one worker: a service is away, silent, slow, throttling, read-only, or refuses its credentials.
 
-Where the stack's service cannot do it to one worker alone, a proxy does it in its place: S3 and Textract of the native
-stack take any key and have one caller's limits for all.
+If the stack's service cannot do that to one worker alone, a proxy does: S3 and Textract of the native stack accept any
+key and have one limit for all callers.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tests.support.proxy import Proxy, proxy_to
 POSTGRES, S3, TEXTRACT, TEMPORAL = "postgres", "s3", "textract", "temporal"
 AWAY, SILENT, SLOW, THROTTLING, READ_ONLY, REFUSED = "away", "silent", "slow", "throttling", "read-only", "refused"
 
-# The credentials are known and lack a permission: at Postgres for all that writes, at Textract for Start. S3 without
-# s3:PutObject is one that only reads.
+# Valid credentials without a permission: at Postgres to write, at Textract to call Start. S3 without s3:PutObject is
+# read-only.
 FORBIDDEN = "forbidden"
 
 _ADDRESSES = {
@@ -38,18 +38,18 @@ _WRITES = frozenset({"PUT", "POST", "DELETE"})
 
 @dataclass(frozen=True)
 class Outage:
-    """What is wrong with which service."""
+    """A service and the kind of its outage."""
 
     service: str
     kind: str
 
     @property
     def name(self) -> str:
-        """The outage in a word."""
+        """The name of the outage, for ``--real-cell``."""
         return f"{self.service}-{self.kind}"
 
 
-# Textract has nothing to write, and the development server of Temporal neither credentials nor a limit of calls.
+# Textract stores nothing, and Temporal's development server has neither credentials nor a rate limit.
 OUTAGES = (
     *(Outage(POSTGRES, kind) for kind in (AWAY, SILENT, SLOW, THROTTLING, READ_ONLY, REFUSED)),
     *(Outage(S3, kind) for kind in (AWAY, SILENT, SLOW, THROTTLING, READ_ONLY, REFUSED)),
@@ -59,9 +59,9 @@ OUTAGES = (
 
 
 class Reach:
-    """How a worker reaches one service, and what can go wrong with that. ``variables`` are the worker's for it.
+    """The way of a worker to one service, with its outages. ``variables`` are the worker's environment for it.
 
-    ``late`` is by how many seconds a slow service's answers are late. Its methods wait: they belong in a thread.
+    ``late`` is the delay of a slow service's responses in seconds. Its methods block: call them in a thread.
     """
 
     def __init__(self, service: str, proxy: Proxy, role: Role | None, variables: dict[str, str], late: float) -> None:
@@ -73,11 +73,11 @@ class Reach:
 
     @property
     def secrets(self) -> list[str]:
-        """What may stand in no log."""
+        """Texts that must not be in any log."""
         return [self._role.password] if self._role else []
 
     def begin(self, kind: str) -> None:
-        """Let the service be as ``kind`` says from now on, for this worker alone."""
+        """Begin an outage of this kind for this worker alone."""
         if kind == AWAY:
             self._proxy.down()
         elif kind == SILENT:
@@ -91,9 +91,9 @@ class Reach:
             self._proxy.answer(_ANSWERS[self._service, kind], naming=naming)
 
     def end(self, kind: str) -> None:
-        """Let it be as before. Connections that were swallowed stay so; those of Temporal's library are cut.
+        """End the outage. Swallowed connections stay so, except that those of Temporal's library are closed.
 
-        It notices a dead connection by itself after 45 s, and nothing of the product's is in that.
+        The library detects a dead connection after 45 s, which is independent of the product.
         """
         if kind == SILENT and self._service == TEMPORAL:
             self._proxy.down()
@@ -108,7 +108,7 @@ class Reach:
 
 @asynccontextmanager
 async def reach_of(variables: dict[str, str], service: str, late: float) -> AsyncIterator[Reach]:
-    """Stand between a worker with these variables and a service while the block runs."""
+    """Yield a ``Reach`` between a worker with these variables and a service while the block runs."""
     address = variables[_ADDRESSES[service]]
     parts = urlsplit(address if "//" in address else f"//{address}")
     assert parts.hostname
@@ -125,7 +125,7 @@ async def reach_of(variables: dict[str, str], service: str, late: float) -> Asyn
 
 
 class Role:
-    """A role of one worker's own at Postgres, with all that the owner of the tables may do; ``forbidden``, it reads."""
+    """A Postgres role for one worker with all rights of the tables' owner; if ``forbidden``, it may only read."""
 
     def __init__(self, admin: str) -> None:
         self.name = f"pw_{secrets.token_hex(6)}"
@@ -134,18 +134,18 @@ class Role:
         self._owner = ""
 
     def begin(self, kind: str) -> None:
-        """Set what goes wrong, and end the role's connections, so that it is met at once."""
+        """Change the role, and close its connections, so that the outage takes effect at once."""
         self._run(_ROLES[kind][0])
         self.cut()
 
     def end(self, kind: str) -> None:
-        """Take it back. Connections that were made meanwhile stay as they are, but for those that cannot write."""
+        """Undo the change. Connections that were opened meanwhile stay, except those that cannot write."""
         self._run(_ROLES[kind][1])
         if kind == READ_ONLY:
             self.cut()
 
     def cut(self) -> None:
-        """End the role's connections."""
+        """Close the role's connections."""
         with psycopg.connect(self._admin, autocommit=True) as connection:
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [self.name])
 
@@ -173,11 +173,11 @@ class Role:
 
 
 def role_in(admin: str) -> Role:
-    """Return a role that is there while a block runs; ``admin`` is the owner's connection string."""
+    """Yield a role that exists while the block runs; ``admin`` is the owner's connection string."""
     return Role(admin)
 
 
-# By kind: what is done to a role, and the way back. A server that has failed over is read-only to all, here to one.
+# By kind: the statement that changes a role, and the one that undoes it. A failover makes all roles read-only.
 _ROLES = {
     THROTTLING: ("ALTER ROLE {} CONNECTION LIMIT 0", "ALTER ROLE {} CONNECTION LIMIT -1"),
     READ_ONLY: (
@@ -209,7 +209,7 @@ def _textract_error(code: str) -> Callable[[str], bytes | None]:
 
 
 def _http(status: str, content_type: str, body: bytes) -> bytes:
-    # Whoever is throttled waits for as long as it is told.
+    # A throttled client waits as long as it is told to.
     head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\nRetry-After: 1\r\n"
     return f"{head}Connection: close\r\n\r\n".encode() + body
 

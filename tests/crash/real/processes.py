@@ -1,4 +1,4 @@
-"""Worker and command processes as a test holds them: made by the nursery, ended whatever happens."""
+"""Worker and command processes for tests: forked by the fork server, and ended in any case."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tests.crash.real.forkserver import EDITS_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# What a child needs of this process's environment; all else it is given.
+# Variables that a child inherits from this process; all others are passed explicitly.
 _PASSED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV")
-# Imports of a second on a machine that is busy with other things.
+# Imports take a second, and longer on a busy machine.
 _START_SECONDS = 60.0
 
 
 @dataclass
 class Child:
-    """One process of the nursery; ``status`` is its exit code, negative for a signal."""
+    """One process of the fork server; ``status`` is its exit code, negative for a signal."""
 
     forkserver: Nursery = field(repr=False)
     pid: int
@@ -41,27 +41,27 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it is not known to have ended; a stopped process lives."""
+        """Whether its end has not been reported; a stopped process is alive."""
         return self.status is None
 
     def signal(self, number: int) -> None:
-        """Send a signal; one that has ended gets none."""
+        """Send a signal unless the process has ended."""
         self.forkserver.send({"signal": number, "pid": self.pid})
 
     async def end(self, seconds: float = 30.0) -> int:
-        """Wait until it has ended; return its status."""
+        """Wait until the process has ended; return its status."""
         async with asyncio.timeout(seconds):
             await self.ended.wait()
         assert self.status is not None
         return self.status
 
     async def kill(self) -> None:
-        """End it at once, and wait until it is gone."""
+        """Kill the process and wait until it has ended."""
         self.signal(signal.SIGKILL)
         await self.end()
 
     async def drain(self, seconds: float = 30.0) -> int:
-        """Let it finish what it does, and end."""
+        """Send SIGTERM, so that the process finishes its work and ends; return its status."""
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
         return await self.end(seconds)
@@ -73,12 +73,12 @@ class Child:
         return False
 
     def output(self) -> str:
-        """Return all that it wrote."""
+        """Return everything in its log."""
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
 
 class Nursery:
-    """The test's end of ``nursery``'s pipes. To be used from the loop that opened it."""
+    """The test's end of the fork server's pipes. Use it in the event loop that opened it."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -88,12 +88,12 @@ class Nursery:
         self._task: asyncio.Task[None] | None = None
 
     async def spawn(self, main: str, variables: Mapping[str, str], log: Path, *arguments: str) -> Child:
-        """Start a ``worker`` or a ``command``; its words go to ``log``."""
+        """Start a ``worker`` or a ``command`` whose output goes to ``log``."""
         kept = {name: os.environ[name] for name in _PASSED if name in os.environ}
         return await self._spawn({"main": main, "arguments": arguments, "variables": {**kept, **variables}}, log)
 
     async def program(self, plan: ServicePlan) -> Child:
-        """Start a service of the stack, as its supervisor would."""
+        """Start a service of the stack like its supervisor."""
         request = {"main": "program", "arguments": plan.argv, "variables": plan.env, "cwd": plan.cwd, "user": plan.user}
         return await self._spawn(request, Path(plan.log))
 
@@ -106,12 +106,12 @@ class Nursery:
             return await future
 
     def send(self, request: dict[str, Any]) -> None:
-        """Write a request; the pipe is wide enough for the few there are."""
+        """Write a request; the pipe's buffer is large enough for the few requests."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
 
     async def ready(self) -> None:
-        """Wait until everything is imported, and listen from then on."""
+        """Wait until the server has imported everything, then start reading its responses."""
         async with asyncio.timeout(_START_SECONDS):
             line = await self._line()
         if "ready" not in line:
@@ -119,7 +119,7 @@ class Nursery:
         self._task = asyncio.create_task(self._listen())
 
     async def close(self) -> None:
-        """End every child, and the nursery."""
+        """End every child and the fork server."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -154,7 +154,7 @@ class Nursery:
 
 @asynccontextmanager
 async def open_nursery(edits: Sequence[Mutation] = ()) -> AsyncIterator[Nursery]:
-    """Return a nursery that ends with the block, children and all; ``edits`` make its product another one."""
+    """Yield a fork server that ends with its children after the block; ``edits`` change its product."""
     changed = {EDITS_VARIABLE: json.dumps([asdict(edit) for edit in edits])} if edits else {}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -164,7 +164,7 @@ async def open_nursery(edits: Sequence[Mutation] = ()) -> AsyncIterator[Nursery]
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
         env={**os.environ, **changed},
-        # A terminal's Ctrl-C is for the test, which ends the nursery.
+        # A Ctrl-C at the terminal is for the test, which ends the fork server.
         start_new_session=True,
     )
     forkserver = Nursery(process)
@@ -176,7 +176,7 @@ async def open_nursery(edits: Sequence[Mutation] = ()) -> AsyncIterator[Nursery]
 
 
 def variables_for(stack: Mapping[str, str], **own: str) -> dict[str, str]:
-    """Return a child's variables: the stack's, its own, and no profile of anybody's."""
+    """Return a child's environment: the stack's variables, its own, and no profile of the user."""
     return {
         **stack,
         "AWS_CONFIG_FILE": os.devnull,

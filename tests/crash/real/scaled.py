@@ -1,7 +1,7 @@
-"""Production's policies with shorter waits, for processes that are there to be killed.
+"""Production's policies with shorter waits, for processes that tests kill.
 
-Nothing in the product reads these: a child's main puts them in place of the constants before its worker starts.
-Limits on attempts stay as they are, so that a job may fail no sooner than in production.
+The product does not read these: a child's main replaces the constants by them before its worker starts. Limits on
+attempts stay the same, so that a job may not fail sooner than in production.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ POLICIES = ("VERIFY", "OCR", "PERSIST", "RECORD_FAILURE")
 
 @dataclass(frozen=True)
 class Scale:
-    """Bounds in seconds on what the policies say; a policy that says less keeps its own."""
+    """Upper bounds of the policies in seconds; a policy with a lower value keeps it."""
 
     heartbeat: float = 2.0
     start_to_close: float = 3.0
     initial_interval: float = 0.2
     maximum_interval: float = 1.0
     sticky: float = 1.0
-    """After which a dead worker's workflow task is given to another."""
+    """The time after which a dead worker's workflow task is given to another worker."""
     look: float = 1.0
-    """Bounds the waits between two looks at a service that is away, and between two attempts of what fails often."""
+    """Bounds the waits between two checks of a service that is away, and between attempts of a held-back activity."""
     answer: float | None = None
-    """How long an answer of Postgres, S3 or Textract is waited for; the product's own times without."""
+    """The timeout for a response of Postgres, S3 or Textract; None keeps the product's timeouts."""
 
     def as_variables(self) -> dict[str, str]:
-        """Return the variable that carries it to a child."""
+        """Return the environment variable that passes it to a child."""
         return {VARIABLE: json.dumps(asdict(self))}
 
     def of(self, policy: ActivityPolicy) -> ActivityPolicy:
         """Return the policy within these bounds.
 
-        A policy with a heartbeat keeps three times the time for an attempt: the heartbeat tells of a death.
+        A policy with a heartbeat keeps three times the bound for an attempt: the heartbeat detects a death.
         """
         beats = policy.heartbeat_timeout is not None
         return replace(
@@ -69,7 +69,7 @@ def scaled(scale: Scale) -> dict[str, ActivityPolicy]:
 
 
 def counted(scale: Scale) -> CountedPolicies:
-    """Return the policies under which every attempt counts, within the bounds."""
+    """Return the policies of counted attempts, within the bounds."""
     own = policies.COUNTED
     return CountedPolicies(
         verify=scale.of(own.verify),
@@ -80,9 +80,9 @@ def counted(scale: Scale) -> CountedPolicies:
 
 
 def longest_count_seconds(scale: Scale) -> float:
-    """Return the longest that a step with counted attempts lasts: all of them, each as long as it may, and the waits.
+    """Return the longest time of an activity with counted attempts: all of them at their limits, and the waits.
 
-    An outage that is longer ends every job that it meets, unless attempts that meet it are not counted.
+    A longer outage fails every job that it meets, unless attempts that meet it are not counted.
     """
     own = counted(scale)
     found = 0.0
@@ -94,7 +94,7 @@ def longest_count_seconds(scale: Scale) -> float:
 
 
 def install(variables: dict[str, str]) -> None:
-    """Scale the policies of this process down, where its variables ask for it."""
+    """Scale down the policies of this process if its environment variables ask for it."""
     text = variables.get(VARIABLE)
     if not text:
         return
@@ -110,7 +110,7 @@ def install(variables: dict[str, str]) -> None:
     shorter = functools.partial(
         photo_worker.worker.Worker,  # type: ignore[attr-defined]
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=scale.sticky),
-        # The sandbox imports the product's modules anew, constants and all; this one it shall take from here.
+        # The sandbox imports the product's modules again with their constants; it must reuse this one.
         workflow_runner=SandboxedWorkflowRunner(
             SandboxRestrictions.default.with_passthrough_modules(policies.__name__)
         ),
@@ -119,7 +119,7 @@ def install(variables: dict[str, str]) -> None:
 
 
 def _answer_within(seconds: float) -> None:
-    """Give every call of a service so long; a connection and a statement a little less, as in the product."""
+    """Set the timeout of every call of a service; that of connections and statements is lower, as in the product."""
     sooner = max(round(seconds * 2 / 3), 1)
     _default(s3_boto.make_client, connect_timeout=sooner, read_timeout=seconds)
     _default(
@@ -133,7 +133,7 @@ def _answer_within(seconds: float) -> None:
 
 
 def _default(function: Any, **seconds: float) -> None:
-    """Change what a function takes where its caller says nothing; all of these are there already."""
+    """Change existing defaults of a function's parameters."""
     known = function.__kwdefaults__
     if not known.keys() >= seconds.keys():
         raise TypeError(f"{function.__name__} has no such defaults: {seconds}")

@@ -1,4 +1,4 @@
-"""The backing services of a stack as something to kill: each can die by SIGKILL and be started again alone."""
+"""Kill single services of a stack with SIGKILL and restart them alone."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _PATIENCE_SECONDS = 60.0
 class Services:
     """Restarts services of a running stack.
 
-    ``Stack.up`` would start all of them again. Here the others go on, which is what a crash looks like; a service
-    that was restarted is a child of the nursery and ends with it.
+    ``Stack.up`` would restart all of them. Here the others continue, as in a crash; a restarted service is a child of
+    the fork server and ends with it.
     """
 
     def __init__(self, stack: Stack, forkserver: Nursery) -> None:
@@ -38,7 +38,7 @@ class Services:
         self._restarted: dict[str, Child] = {}
 
     async def restart(self, name: str) -> float:
-        """Kill a service, start it again on its data, and return after how many seconds it answered."""
+        """Kill a service, restart it on its data, and return the seconds until it responded."""
         service = self._services[name]
         began = time.monotonic()
         await self._kill(name)
@@ -46,7 +46,7 @@ class Services:
         return time.monotonic() - began
 
     async def close(self) -> None:
-        """End what was restarted; the supervisor ends the rest."""
+        """End the restarted services; the supervisor ends the others."""
         await asyncio.gather(*(child.kill() for child in self._restarted.values() if child.alive))
 
     async def _kill(self, name: str) -> None:
@@ -62,7 +62,7 @@ class Services:
             raise RuntimeError(f"{name} does not run")
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGKILL)
-        # Its parent, the supervisor, notes its end; what is left of its group the supervisor ends.
+        # Its parent, the supervisor, reaps it and ends the rest of its group.
         await asyncio.to_thread(psutil.wait_procs, [process], _PATIENCE_SECONDS)
 
     async def _start(self, service: Service, began: float) -> None:
@@ -70,7 +70,7 @@ class Services:
         child = await self._forkserver.program(plan)
         while not await asyncio.to_thread(service.is_alive, self._record):
             if not child.alive:
-                # Postgres' processes outlive their first one for a moment, and keep the data.
+                # Postgres' child processes outlive their parent for a moment, and hold the data.
                 child = await self._forkserver.program(plan)
             if time.monotonic() - began > _PATIENCE_SECONDS:
                 raise TimeoutError(f"{service.name} does not answer after it was killed: {child.output()[-2000:]}")

@@ -1,4 +1,4 @@
-"""Postgres is cut off in the middle of each write, and behind its COMMIT, before anybody hears of it."""
+"""The connection to Postgres is closed during each write, and after its COMMIT before the reply."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WAITS_FOR_A_ROW = """
 
 @dataclass(frozen=True)
 class Write:
-    """One write of a row: the ``nth`` that sets this status."""
+    """One write of a row: the ``nth`` one that sets this status."""
 
     pipeline: str
     name: str
@@ -60,7 +60,7 @@ async def test_a_write_is_cut_off_in_and_behind_it(environment: Environment, cho
 
 
 def name_of(write: Write, how: str) -> str:
-    """Return the cell in a word."""
+    """Return the name of the cell, for ``--real-cell``."""
     return f"{write.pipeline}-{write.name}-{how.replace(' ', '-')}"
 
 
@@ -95,7 +95,7 @@ async def judged(environment: Environment, write: Write, how: str, faultless: ce
 
 
 async def run(environment: Environment, write: Write, how: str) -> cells.Ending:
-    """Let one write of one job be cut off, and the job come to its end."""
+    """Cut off one write of one job, and run the job to its end."""
     job_id = uuid4()
     name = name_of(write, how)
     async with environment.world(name) as world:
@@ -125,10 +125,10 @@ async def run(environment: Environment, write: Write, how: str) -> cells.Ending:
 
 
 async def cut_inside(world: World, cutter: Cutter, job_id: UUID) -> None:
-    """Hold the job's row, so that the statement waits for it in the server, and cut it off there.
+    """Lock the job's row, so that the statement waits for it in the server, and close its connection there.
 
-    The server does not look at its client while it waits: it writes the row when it gets it, although nobody is there
-    any more. That late write is the point.
+    The server does not check its client while it waits: it writes the row when it gets the lock, although the client is
+    gone. The test is about that late write.
     """
     async with asyncio.timeout(_PATIENCE_SECONDS):
         await cutter.held.wait()
@@ -138,14 +138,14 @@ async def cut_inside(world: World, cutter: Cutter, job_id: UUID) -> None:
             async with await psycopg.AsyncConnection.connect(
                 world.variables["DATABASE_URL"], autocommit=True
             ) as inspector:
-                while not await waiting(inspector):  # noqa: ASYNC110 - the server tells nobody
+                while not await waiting(inspector):  # noqa: ASYNC110 - the server sends no event
                     await asyncio.sleep(0.02)
             cutter.cut.set()
             await cutter.done.wait()
 
 
 async def waiting(inspector: psycopg.AsyncConnection) -> int:
-    """Return how many of the product's statements wait for a row."""
+    """Return the number of the product's statements that wait for a lock."""
     found = await (await inspector.execute(_WAITS_FOR_A_ROW)).fetchone()
     assert found
     return int(found[0])

@@ -1,4 +1,4 @@
-"""Side by side: workers that are set up wrongly and a right one, two deployments, two releases."""
+"""Misconfigured workers next to a valid one, two deployments on one bucket, two releases on one queue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(240)]
 
 _PATIENCE_SECONDS = 90.0
 
-# The release before jobs had a lifetime.
+# The previous release, before jobs had a lifetime.
 BEFORE = [
     Mutation("photo_worker/workflows/image.py", "        if workflow.patched(LIFETIME):\n", "        if False:\n")
 ]
@@ -91,7 +91,7 @@ async def test_another_deployment_touches_nothing_of_the_bucket_s_own(environmen
             command = await second.command(*common, *arguments, S3_BUCKET=world.bucket)
             status = await command.end(_PATIENCE_SECONDS)
             said = command.output()
-            # What is not there to be erased is nothing to be refused.
+            # An erasure of a job that does not exist is not refused.
             assert status in {0, 1}, said
             assert BucketBoundElsewhere.code in said or "bound_elsewhere" in said or arguments[0] == "erase", said
             assert await asyncio.to_thread(objects_of, world.store, world.bucket) == before, f"{arguments}: {said}"
@@ -104,7 +104,7 @@ async def test_another_deployment_touches_nothing_of_the_bucket_s_own(environmen
 
 
 async def test_a_deploy_that_is_half_done_and_rolled_back_costs_no_job(environment: Environment) -> None:
-    """Jobs at every step go from the new release to the old one and back. What it cannot go on with, it leaves."""
+    """Jobs at every step go from the new release to the old one and back; the old one leaves what it cannot run."""
     faultless = await run(environment, None)
     assert ends_of(faultless) == ENDS
     async with open_nursery(BEFORE) as before, environment.world("rolled-back", SCALE, MAX_ACTIVITIES="12") as world:
@@ -113,7 +113,7 @@ async def test_a_deploy_that_is_half_done_and_rolled_back_costs_no_job(environme
         holder = world.children[-1]
         old = await worker_of(before, world)
         await holder.kill()
-        # Begun under the old release, while jobs of the new one are in flight.
+        # Begun under the old release, while jobs of the new one are in progress.
         await world.submit(await asyncio.to_thread(new[-1].file, holds.folder), new[-1].id)
         await until(lambda: cannot_go_on(world, new), old)
         rows = await asyncio.to_thread(lambda: list(world.repository.all()))
@@ -154,7 +154,7 @@ async def worker_of(forkserver: Nursery, world: World, **variables: str) -> Chil
 
 
 async def held(world: World, work: list[Job], forkserver: Nursery | None = None) -> Holds:
-    """Let a worker bring each job but the last to its place; it is the world's last child."""
+    """Start a worker that runs each job except the last to its place; it is the world's last child."""
     folder = world.folder / f"{world.name}-{work[0].id}"
     await asyncio.to_thread(folder.mkdir)
     holds = Holds({job.id: point for job, (_, point) in zip(work, PLACES, strict=False)}, folder)
@@ -176,7 +176,7 @@ async def all_ended(world: World, work: list[Job]) -> None:
 
 
 async def takers(world: World, work: list[Job]) -> set[int]:
-    """Return the processes that have taken a step of a job, or looked after its workflow."""
+    """Return the pids of the processes that have run an activity or a workflow task of these jobs."""
     found: set[int] = set()
     for job in work:
         history = await world.environment.history(str(job.id))
@@ -190,12 +190,12 @@ async def takers(world: World, work: list[Job]) -> set[int]:
 
 
 def _process(identity: str) -> int:
-    """Return the process's number, with which Temporal's library names a worker."""
+    """Return the pid in a worker's identity, as Temporal's library forms it."""
     return int(identity.partition("@")[0])
 
 
 async def cannot_go_on(world: World, work: list[Job]) -> bool:
-    """Tell whether a worker has said of some job that its code does not go with the job's history."""
+    """Return whether a workflow task of some job has failed because the code does not match its history."""
     for job in work:
         history = await world.environment.history(str(job.id))
         failed = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
@@ -214,7 +214,7 @@ async def says(child: Child, text: str) -> None:
 async def until(look: Callable[[], Awaitable[bool]], child: Child) -> None:
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            while not await look():  # noqa: ASYNC110 - processes and servers tell nobody
+            while not await look():  # noqa: ASYNC110 - processes and servers send no event
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise TimeoutError(f"nothing happened: {child.output()[-2000:]}") from None

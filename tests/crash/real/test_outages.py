@@ -1,6 +1,7 @@
-"""A service is away, silent, slow, throttling, read-only or refuses the worker for longer than any count of attempts.
+"""Outages of each service that last longer than all counted attempts.
 
-Jobs at every step meet it, and one comes meanwhile. When it has ended each of them ends as without it.
+A service is away, silent, slow, throttling, read-only or refuses the worker. Jobs at every step meet the outage, and
+one is submitted during it. After it each of them ends as without it.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ from tests.crash.real.scaled import Scale, longest_count_seconds
 
 pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(300)]
 
-# Each attempt is short, so that an outage which outlasts all of them is bearable.
+# Each attempt is short, so that an outage that outlasts all of them is short too.
 SCALE = Scale(start_to_close=1.0, answer=3.0)
 LENGTH_SECONDS = longest_count_seconds(SCALE) + 2.0
-# Answers that come when nobody waits for them any more.
+# The delay of responses that come after the caller's timeout.
 _LATE_SECONDS = 3.5
 _PATIENCE_SECONDS = 90.0
-# Workers that start at the same time; what they have begun to wait for, they wait for together.
+# The number of workers that start at the same time; they then wait concurrently.
 _START_AT_ONCE = 3
 
-# Where the jobs stand when the service goes: before each call that an outage can meet.
+# The jobs' crash points at the begin of the outage: before each call that it can affect.
 PLACES = (
     ("photo", CrashPoint.JOB_CLAIMED),
     ("photo", CrashPoint.TEXTRACT_STARTED),
@@ -70,7 +71,7 @@ class Job:
 
 
 def jobs() -> list[Job]:
-    """Return a cell's jobs in the order of their ids, by which they are compared: one a place, and one for later."""
+    """Return a cell's jobs ordered by their ids, for comparison: one per place, and one that is submitted later."""
     pipelines = [pipeline for pipeline, _ in PLACES] + ["photo"]
     ids = sorted((uuid4() for _ in pipelines), key=str)
     return [Job(job_id, number, pipeline) for number, (job_id, pipeline) in enumerate(zip(ids, pipelines, strict=True))]
@@ -126,15 +127,15 @@ async def judged(environment: Environment, outage: Outage, faultless: Ending, ga
 
 
 def problem_of(ending: Ending, faultless: Ending) -> str:
-    """Return what is wrong with a cell's ending; nothing where it is that of a run without faults."""
+    """Return what is wrong with a cell's ending; empty if it equals that of a run without faults."""
     problem = "; ".join(map(str, ending.violations)) or cells.difference(ending, faultless)
     return problem or ("" if ending.reached else "no attempt met the outage, so that nothing is known of it")
 
 
 async def run(environment: Environment, outage: Outage | None, gate: asyncio.Semaphore | None = None) -> Ending:
-    """Let jobs at every step meet an outage, and come to their end when it is over; None runs them undisturbed.
+    """Run jobs into an outage at every step, and to their end after it; None runs them without an outage.
 
-    ``gate`` lets through whose worker may start.
+    ``gate`` limits the workers that start at the same time.
     """
     began = time.monotonic()
     work = jobs()
@@ -157,7 +158,7 @@ async def run(environment: Environment, outage: Outage | None, gate: asyncio.Sem
             holds.let_go()
         await world.submit(await asyncio.to_thread(work[-1].file, folder), work[-1].id)
         if outage is not None and reach is not None:
-            # That it lasts so long is what is tried.
+            # The duration is what is tested.
             await asyncio.sleep(LENGTH_SECONDS)
             await asyncio.to_thread(reach.end, outage.kind)
         for job in work:
@@ -166,22 +167,22 @@ async def run(environment: Environment, outage: Outage | None, gate: asyncio.Sem
         ending = await cells.ending_of(
             world, *(job.id for job in work), words=[*(job.text for job in work), *(reach.secrets if reach else [])]
         )
-    # Jobs that wait until the worker takes work again need no second attempt.
+    # Jobs that wait until the worker takes work again may need no second attempt.
     met = any(attempt > 1 for course in ending.facts.courses.values() for attempt in course.attempts.values())
     return replace(ending, reached=met or outage is None, seconds=time.monotonic() - began)
 
 
 async def all_held(holds: Holds, worker: Child) -> None:
-    """Wait until every job stands at its place."""
+    """Wait until every job is held at its place."""
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            while not holds.held():  # noqa: ASYNC110 - files tell nobody
+            while not holds.held():  # noqa: ASYNC110 - files send no event
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise TimeoutError(f"the jobs did not come to their places: {worker.output()[-2000:]}") from None
 
 
-# As it was when every attempt counted, and a worker took work whatever it met.
+# The product as it was when every attempt counted, and workers took work during outages.
 COUNTING = (
     Mutation("photo_worker/workflows/image.py", "        if workflow.patched(LIFETIME):\n", "        if False:\n"),
     Mutation(
@@ -193,7 +194,7 @@ COUNTING = (
 
 
 async def test_where_attempts_are_counted_no_job_outlasts_these(environment: Environment) -> None:
-    """So long is an outage here; otherwise the cells above would be green without what they are there for."""
+    """Shows that the outages are long enough: otherwise the cells above would be green for nothing."""
     async with open_nursery(COUNTING) as forkserver:
         before = replace(environment, forkserver=forkserver)
         faultless = await run(before, None)

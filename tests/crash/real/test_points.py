@@ -1,6 +1,6 @@
-"""Worker and command processes die and stop at every crash point; what is left is as if nothing had happened.
+"""Worker and command processes die and stop at every crash point; the outcome is as without that.
 
-Cells mostly wait, for a heartbeat that does not come, so that many run at once, each in a world of its own.
+Cells mostly wait for a heartbeat timeout, so that many run at once, each in its own world.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ALL_WORKER_POINTS = [*cells.WORKER_POINTS, *cells.CONVERT_POINTS, *cells.FAILURE
 
 
 def cases(points: Sequence[str], mode: str | None = None) -> list[Case]:
-    """Return the cases at these points, of one mode where one is named."""
+    """Return the cases at these points, of one mode if it is given."""
     return [case for point in points for case in cells.cases_of(point) if mode in {None, case.mode}]
 
 
@@ -84,7 +84,7 @@ async def test_submitting_is_killed_or_stopped_and_asked_for_again(
 
 
 async def all_end_as_without(environment: Environment, wanted: Sequence[Case], chosen: str | None) -> None:
-    """Run cells at once and hold each to its pipeline's run without faults."""
+    """Run cells concurrently and compare each with its pipeline's run without faults."""
     if chosen is not None:
         wanted = [case for case in wanted if case.name == chosen]
         if not wanted:
@@ -136,7 +136,7 @@ async def judged(environment: Environment, case: Case, faultless: Ending) -> str
 
 
 def source_of(point: str) -> str:
-    """Return the line of the product where a crash point stands; nothing for what a server tells."""
+    """Return file and line of a crash point in the product; empty for a point that the server reports."""
     if point not in list(CrashPoint):
         return ""
     root = Path(inspect.getfile(photo_worker)).parent

@@ -1,4 +1,4 @@
-"""A worker process that dies, stops or fails where it is told to: the product's own but for that.
+"""The product's worker process, which can die, stop or fail at a given crash point.
 
 ``python -m tests.crash.real.worker`` runs one by hand, with the variables of ``arming``, ``holding`` and ``scaled``.
 """
@@ -23,7 +23,7 @@ from tests.crash.real import scaled
 from tests.crash.real.arming import tripwire_of
 from tests.crash.real.holding import holder_of
 
-# Exit code of a worker whose services are away when it starts: whoever runs it starts it again (EX_TEMPFAIL).
+# Exit code of a worker whose services are away when it starts: its caller restarts it (EX_TEMPFAIL).
 AWAY = 75
 
 

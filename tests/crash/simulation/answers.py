@@ -1,6 +1,6 @@
-"""What a port says when its service does not do what it is asked, made by the product's adapters of the real answers.
+"""The errors of a port whose service fails, which the product's adapters make of real responses.
 
-So a service that is away, silent, throttling or read-only looks to the activities as it does outside of the simulation.
+So the activities see an outage in the simulation as they do in production.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from photo_worker.storage import pg_connection, pg_errors, postgres, s3_boto, s3
 
 Answer: TypeAlias = Callable[[], Exception]
 
-# Longer than what is waited for by itself, and than any policy's longest wait.
+# Longer than any wait within a call, and than any policy's maximum interval.
 LONG_RETRY_AFTER = "600"
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The errors of one port. Those that its service cannot give are None.
+    """The errors of one port; None for those that its service cannot return.
 
-    A call that is not answered ends after ``limit`` seconds. ``writes`` are the methods that a service which is
-    read-only refuses.
+    A call without a response ends after ``limit`` seconds. ``writes`` are the methods that a read-only service
+    refuses.
     """
 
     away: Answer
@@ -37,13 +37,13 @@ class Answers:
     limit: float
     refused: Answer | None = None
     forbidden: Answer | None = None
-    """This worker's credentials are known and lack a permission."""
+    """This worker's credentials are valid and lack a permission."""
     throttled: Answer | None = None
     throttled_long: Answer | None = None
-    """Throttled, with a time to wait that is longer than all counted attempts."""
+    """Throttled with a retry delay that is longer than all counted attempts."""
     read_only: Answer | None = None
     broken: Answer | None = None
-    """The service answers, and something inside of it is damaged."""
+    """The service responds, and reports damaged data."""
     writes: frozenset[str] = frozenset()
 
 
@@ -79,7 +79,7 @@ STORE = Answers(
     forbidden=lambda: _store(_refusal("GetObject", "AccessDenied", 403)),
     throttled=lambda: _store(_refusal("PutObject", "SlowDown", 503)),
     throttled_long=lambda: _store(_refusal("PutObject", "SlowDown", 503, LONG_RETRY_AFTER)),
-    # A bucket's policy that forbids writing; a server whose disk is read-only answers InternalError, as if away.
+    # A bucket policy that forbids writes; a server with a read-only disk returns InternalError, as if away.
     read_only=lambda: _store(_refusal("PutObject", "AccessDenied", 403)),
     writes=frozenset({"put", "put_new", "replace", "delete", "ensure_bucket"}),
 )
@@ -91,7 +91,7 @@ ROWS = Answers(
     refused=lambda: _rows(psycopg.OperationalError('FATAL:  password authentication failed for user "worker"')),
     forbidden=lambda: _rows(psycopg.errors.InsufficientPrivilege("permission denied for table recipes")),
     broken=lambda: _rows(psycopg.errors.DataCorrupted("invalid page in block 0 of relation base/1/2")),
-    # What a standby says, or a server that is about to fill its disk.
+    # The error of a standby, or of a server whose disk is almost full.
     read_only=lambda: _rows(psycopg.errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction")),
     writes=frozenset({"queue", "start", "succeed", "fail", "mark_erased", "delete", "make_deployment_id"}),
 )
@@ -112,7 +112,7 @@ TEXTRACT = Answers(
 TEMPORAL = Answers(
     away=lambda: _temporal(RPCStatusCode.UNAVAILABLE),
     silent=lambda: _temporal(RPCStatusCode.DEADLINE_EXCEEDED),
-    # The SDK's own client asks again for so long (its default retry options), and then gives up.
+    # The SDK's own client retries for this time (its default retry options), and then gives up.
     limit=10.0,
     throttled=lambda: _temporal(RPCStatusCode.RESOURCE_EXHAUSTED),
 )

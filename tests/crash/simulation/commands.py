@@ -1,4 +1,4 @@
-"""What users do in a simulated deployment: commands that are given again when they died or were told to try again."""
+"""Users of a simulated deployment: their commands are repeated if the process died or a retry was advised."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from photo_worker.temporal_errors import TemporalUnavailable
 from tests.crash.simulation.gate import Inline, Process, Strand, current, run_async
 from tests.crash.simulation.world import BUCKET, SimulatedOrchestrator, World
 
-# Of a service that comes back, nobody asks more often.
+# The most tries of a command; no more are needed after a service has recovered.
 _MOST_TRIES = 8
 
 
 class Tools:
-    """What a command of one process works with: the product's own services over ports behind the gate."""
+    """The product's own services for a command of one process, over ports behind the gate."""
 
     def __init__(self, world: World) -> None:
         store, rows, orchestrator = world.ports()
@@ -36,7 +36,7 @@ class Tools:
         self.erasure = Erasure(self.store, self.rows, orchestrator, BUCKET)
 
     async def repair(self) -> None:
-        """Check the whole deployment and mend what is safe, as ``photo-worker check --repair`` does."""
+        """Check the whole deployment and repair findings, as ``photo-worker check --repair`` does."""
         ports = InspectionPorts(self.store, self.rows, self.orchestrator, BUCKET)
         means = InspectionConfig(now=self._now, wait=self._wait, grace=timedelta(0), parallel=1)
         scanner = Scanner(JobInspector(ports, means, Inline(1)))
@@ -47,7 +47,7 @@ class Tools:
 
         await Repairer(scanner, erase=erase).repair(report, say=lambda step: None)
         if any(finding.repair for finding in report.findings):
-            # The command says what is left, and ends with 1.
+            # The command reports the remaining findings and exits with 1.
             raise TemporalUnavailable(target="memory", reason="something could not be mended yet")
 
     def _now(self) -> datetime:
@@ -62,56 +62,56 @@ Work: TypeAlias = Callable[[Tools], Awaitable[object]]
 
 @dataclass
 class Command:
-    """Something that a user wants done, in as many processes as it takes."""
+    """A user's command, in as many processes as it takes."""
 
     name: str
     work: Work
     done: bool = False
     refused: str | None = None
-    """The code of an error that trying again does not mend."""
+    """The code of an error that a retry does not resolve."""
     tries: int = 0
     most: int = _MOST_TRIES
     strands: list[Strand] = field(default_factory=list)
 
     @property
     def ended(self) -> bool:
-        """Tell whether the user has an answer."""
+        """Return whether the command has succeeded or was refused."""
         return self.done or self.refused is not None
 
     @property
     def in_hand(self) -> bool:
-        """Tell whether a process works at it that does not stand still."""
+        """Return whether a process that is not paused works on it."""
         return any(not strand.done and not strand.process.paused for strand in self.strands)
 
 
 class Console:
-    """Gives commands, and gives them again."""
+    """Gives commands, and repeats them."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.commands: list[Command] = []
 
     def give(self, name: str, work: Work) -> Command:
-        """Begin a command."""
+        """Start a command."""
         command = Command(name, work)
         self.commands.append(command)
         self._begin(command)
         return command
 
     def submit(self, job_id: UUID, source: Source) -> Command:
-        """Begin to submit a photo."""
+        """Start to submit a photo."""
         return self.give(f"submit {job_id}", lambda tools: tools.service.submit(source, job_id=job_id))
 
     def erase(self, job_id: UUID) -> Command:
-        """Begin to erase a job."""
+        """Start to erase a job."""
         return self.give(f"erase {job_id}", lambda tools: tools.erasure.erase(job_id))
 
     def cancel(self, job_id: UUID) -> Command:
-        """Ask a job to stop."""
+        """Start to cancel a job."""
         return self.give(f"cancel {job_id}", lambda tools: tools.orchestrator.cancel(job_id))
 
     def repair(self) -> Command:
-        """Begin a check that mends."""
+        """Start a check with repairs."""
         return self.give("check --repair", lambda tools: tools.repair())
 
     def _begin(self, command: Command) -> None:
@@ -123,7 +123,7 @@ class Console:
             try:
                 await command.work(tools)
             except PhotoWorkerError as error:
-                # What is wrong with a service or with permissions is mended, and the command given again.
+                # The operator fixes the service or the permissions, and the command is repeated.
                 if not error.retryable and not error.passes:
                     command.refused = command.refused or error.code
                 return
@@ -132,23 +132,23 @@ class Console:
         command.strands.append(self.world.spawn(process, process.name, lambda: run_async(attempt)))
 
     def reinspect(self) -> bool:
-        """Give the commands again that nobody works at any more; tell whether there were any."""
+        """Repeat the unfinished commands that no process works on; return whether there were any."""
         found = [one for one in self.commands if not one.ended and not one.in_hand and one.tries < one.most]
         if found:
-            # A user who was told that a service is away waits for it.
+            # A user waits for a service that was reported as unavailable.
             self.world.outlast()
         for command in found:
             self._begin(command)
         return bool(found)
 
     def settle(self) -> None:
-        """Let everything come to its end: commands given again, then paused processes going on."""
+        """Run everything to its end: repeat commands, then resume paused processes."""
         while True:
             self.world.run()
             if self.reinspect():
                 continue
             if not self.world.resume():
                 return
-            # What stood still may have held what a command was refused for.
+            # A paused process may have held the lock because of which a command was refused.
             for command in self.commands:
                 command.most = command.tries + _MOST_TRIES

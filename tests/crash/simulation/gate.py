@@ -1,7 +1,7 @@
-"""Port calls as the only moments at which anything happens: each waits for its turn, and can be made to go wrong.
+"""The gate: a scheduler and fault injector that controls every port call.
 
-Every piece of work runs in a thread of its own, of which one runs at a time: it stops in front of each port call until
-the scheduler lets it go on. So a seed decides the order, and a process can die or stand still between any two calls.
+Each strand of work has its own thread, and one runs at a time: it stops before each port call until the scheduler
+resumes it. So a seed decides the order, and a process can die or pause between any two calls.
 """
 
 from __future__ import annotations
@@ -30,62 +30,61 @@ _current: contextvars.ContextVar[Strand] = contextvars.ContextVar("strand")
 
 
 class Died(BaseException):
-    """The process of this work is gone. No handler of the product's catches it, as none runs after SIGKILL."""
+    """The process of this strand has died. No handler of the product catches it, as none runs after SIGKILL."""
 
 
 class Mode(StrEnum):
-    """What goes wrong at a port call."""
+    """The fault at a port call."""
 
     DIE = "die"
     PAUSE = "pause"
     RAISE = "raise"
-    """Before: the call never arrives. After: it was done, and its reply is lost."""
+    """Before: the call never arrives. After: it took effect, and its reply is lost."""
     DOUBLE = "double"
     AWAY = "away"
-    """The service answers no process any more, for longer than any step is tried by count."""
+    """The service responds to no process, for longer than all counted attempts of any activity."""
     SILENT = "silent"
-    """The service takes calls and never answers: each ends at its own limit. Before: it does nothing; after: it does
-    everything, and nobody hears of it."""
+    """The service accepts calls and never responds: each ends at its timeout. Before: the calls have no effect; after:
+    they take effect, and the replies are lost."""
     SLOW = "slow"
-    """Every call takes nearly as long as its own limit allows, and then takes effect and is answered. Unlike with a
-    pause its process goes on, heartbeats included, and late work comes while the next attempt is in the middle of its
-    own."""
+    """Every call takes nearly as long as its timeout, and then takes effect and returns. Unlike with a pause the
+    process continues, including heartbeats, and late work comes while the next attempt is in the middle of its own."""
     THROTTLE = "throttle"
-    """The service asks everybody to slow down and does not say for how long."""
+    """The service throttles all callers and does not say for how long."""
     THROTTLE_LONG = "throttle-long"
-    """The service asks everybody to slow down for longer than all counted attempts take."""
+    """The service throttles all callers for longer than all counted attempts."""
     READ_ONLY = "read-only"
-    """The service refuses what writes and answers what reads."""
+    """The service refuses writes and executes reads."""
     REFUSE = "refuse"
-    """From now on the service refuses this worker's credentials; another worker has the right ones."""
+    """From now on the service refuses this worker's credentials; another worker has valid ones."""
     REPLACE = "replace"
-    """The owner of the source object writes another one over it."""
+    """The owner of the source object overwrites it."""
     REPLACE_BACK = "replace-back"
-    """The owner replaces the source object and puts the first one back. Before: this call alone meets the other one;
+    """The owner overwrites the source object and restores the first one. Before: this call alone meets the other one;
     after: both are written before the next call."""
     INTRUDE = "intrude"
     """Another deployment whose settings name this one's bucket checks, repairs and erases."""
 
 
-# These begin at a call and are every process's, until ``OUTAGE`` is over.
+# These begin at a call and affect every process until ``OUTAGE`` is over.
 OUTAGES = frozenset({Mode.AWAY, Mode.SILENT, Mode.SLOW, Mode.THROTTLE, Mode.THROTTLE_LONG, Mode.READ_ONLY})
-# Of the world outside: nothing happens to the process.
+# Events outside of the deployment: the process is not affected.
 OUTSIDE = frozenset({Mode.REPLACE, Mode.REPLACE_BACK, Mode.INTRUDE})
 
-# The budgets by count were 15 to 56 s, and the longest attempt may take 10 minutes.
+# Counted attempts took 15 to 56 s, and the longest attempt may take 10 minutes.
 OUTAGE = timedelta(minutes=12)
-# A service that is asked again every few seconds has been asked more often than any count allows by then.
+# By then a client that retries every few seconds has made more attempts than any count allows.
 _OUTAGES = {Mode.THROTTLE: timedelta(minutes=4)}
 
-# A slow service answers so many seconds before the caller's own limit.
+# A slow service responds this many seconds before the caller's timeout.
 _JUST_IN_TIME_SECONDS = 1.0
 
-# As often as an attempt that waits sends a heartbeat.
+# The interval of the heartbeats of a waiting attempt.
 BEAT = timedelta(seconds=5)
 
 
 class Phase(StrEnum):
-    """On which side of the call's effect."""
+    """Before or after the effect of the call."""
 
     BEFORE = "before"
     AFTER = "after"
@@ -93,7 +92,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong at the call of this number."""
+    """A fault at the call with this number."""
 
     number: int
     phase: Phase
@@ -109,15 +108,15 @@ class Call:
     source: str
     process: str
     fallible: bool
-    """Whether the port can raise something of its own, so that the caller gets an answer."""
+    """Whether the port can raise an error of its own that reaches the caller."""
     repeatable: bool
     modes: frozenset[Mode] = frozenset()
-    """Which outages and refusals its service can answer with."""
+    """The outages and refusals that are possible at this call."""
 
 
 @dataclass(frozen=True)
 class Outage:
-    """What is wrong with a service, on which side of effects, and until when."""
+    """An outage of a service: mode, phase and end."""
 
     mode: Mode
     phase: Phase
@@ -132,7 +131,7 @@ class Process:
         self.alive = True
         self.paused = False
         self.refused: dict[str, Answer] = {}
-        """What the ports, or single methods of them such as ``rows.start``, say that refuse its credentials."""
+        """The errors of ports, or of single methods such as ``rows.start``, that refuse its credentials."""
         self.strands: list[Strand] = []
 
     def __repr__(self) -> str:
@@ -140,7 +139,7 @@ class Process:
 
 
 def _shut() -> threading.Lock:
-    """Return a lock that waits for a release; of two threads that take turns, it costs a third of a semaphore."""
+    """Return an acquired lock; for two threads that alternate, it costs a third of a semaphore."""
     lock = threading.Lock()
     lock.acquire()
     return lock
@@ -155,16 +154,16 @@ class Strand:
     go: threading.Lock = field(default_factory=_shut)
     stopped: threading.Lock = field(default_factory=_shut)
     until: datetime | None = None
-    """Where it waits for a time."""
+    """The time until which it sleeps."""
     done: bool = False
     error: BaseException | None = None
     at: str = ""
     beat: Callable[[], object] | None = None
-    """Sends the heartbeat of an attempt that waits."""
+    """Sends the heartbeat of a waiting attempt."""
     beaten: datetime | None = None
 
     def park(self) -> None:
-        """Let the scheduler decide when this goes on."""
+        """Block until the scheduler resumes this strand."""
         self.stopped.release()
         self.go.acquire()
 
@@ -175,23 +174,23 @@ class Gate:
     def __init__(self, faults: tuple[Fault, ...] = (), *, now: Callable[[], datetime]) -> None:
         self._now = now
         self.outages: dict[str, Outage] = {}
-        """What is wrong with the service behind each port."""
+        """The current outage by port."""
         self.on_refusal: Callable[[], object] = lambda: None
-        """Called where a worker is refused from now on."""
+        """Called when a refusal of a worker begins."""
         self.outside: dict[Mode, Callable[[], object]] = {}
-        """What happens outside of the deployment."""
+        """The events outside of the deployment by mode."""
         self.faults = {(fault.number, fault.phase): fault.mode for fault in faults}
         self.met: set[tuple[int, Phase]] = set()
         self.answered: set[int] = set()
-        """The calls that did not raise."""
+        """The numbers of the calls that did not raise."""
         self.calls: list[Call] = []
         self.quiet = False
-        """Whether calls pass without being counted: while a test looks at the end."""
+        """Whether calls are not counted, as while a test inspects the end state."""
 
     def call(
         self, name: str, effect: Callable[[], _T], *, answers: Answers | None = None, repeatable: bool = True
     ) -> _T:
-        """Do ``effect`` when it is its turn. ``answers`` are the errors of a port that can fail."""
+        """Run ``effect`` when the scheduler allows it. ``answers`` are the errors of a port that can fail."""
         if self.quiet:
             return effect()
         strand = _current.get()
@@ -221,11 +220,11 @@ class Gate:
             return effect()
         finally:
             if self.faults.get((number, Phase.BEFORE)) is Mode.REPLACE_BACK:
-                # This call alone has met the other object.
+                # Only this call meets the other object.
                 self.outside[Mode.REPLACE]()
 
     def _begin(self, strand: Strand, number: int, port: str, modes: frozenset[Mode], answers: Answers | None) -> None:
-        """Let a fault of a service begin that this call is the first to meet."""
+        """Begin an outage at this call."""
         for phase in Phase:
             mode = self.faults.get((number, phase))
             if mode not in modes:
@@ -246,7 +245,7 @@ class Gate:
         answers: Answers | None,
         effect: Callable[[], _T],
     ) -> _T:
-        """Do the effect as a service does that has this outage."""
+        """Run the effect as a service with this outage does."""
         if outage is None or answers is None or outage.mode not in modes or self._now() >= outage.until:
             return effect()
         match outage.mode:
@@ -260,7 +259,7 @@ class Gate:
                 raise _error_of(answers, mode)()
 
     def _silent(self, strand: Strand, phase: Phase, answers: Answers, effect: Callable[[], object]) -> None:
-        # What the service makes of the call is not heard of, be it an error.
+        # The caller does not learn the result of the call, even if it is an error.
         with suppress(Exception):
             if phase is Phase.AFTER:
                 effect()
@@ -285,7 +284,7 @@ class Gate:
             _alive(strand)
 
     def _happen(self, mode: Mode, phase: Phase) -> None:
-        """Let something happen outside; an object that is replaced before a call is put back behind it."""
+        """Run an event outside; an object that is replaced before a call is restored after it."""
         if mode is not Mode.REPLACE_BACK:
             self.outside[mode]()
             return
@@ -294,7 +293,7 @@ class Gate:
             self.outside[Mode.REPLACE]()
 
     def until(self, strand: Strand, when: datetime) -> None:
-        """Wait for a time; an attempt that sends heartbeats goes on doing so."""
+        """Sleep until a time; an attempt continues to send heartbeats."""
         while True:
             strand.until = when if strand.beat is None else min(when, self._now() + BEAT)
             strand.park()
@@ -308,7 +307,7 @@ class Gate:
 
 
 def _modes(answers: Answers | None, method: str, process: Process) -> frozenset[Mode]:
-    """Return which faults of its service mean something at a call."""
+    """Return the modes of a service's faults that are possible at a call."""
     if answers is None:
         return frozenset()
     found = {Mode.AWAY, Mode.SILENT, Mode.SLOW}
@@ -336,12 +335,12 @@ def _error_of(answers: Answers, mode: Mode) -> Answer:
 
 
 def current() -> Strand:
-    """Return the work that this thread does."""
+    """Return the strand of this thread."""
     return _current.get()
 
 
 class Inline(ThreadPoolExecutor):
-    """An event loop's executor that does the work at once, in the thread that asks for it.
+    """An executor for event loops that runs the work at once in the calling thread.
 
     So the product's own frame is on the stack of its port calls, and no thread of a pool outlives a process that died.
     """
@@ -356,7 +355,7 @@ class Inline(ThreadPoolExecutor):
 
 
 def run_async(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """Run what a client's command does, all of it in this thread."""
+    """Run a client's command completely in this thread."""
 
     async def inline() -> _T:
         asyncio.get_running_loop().set_default_executor(Inline(1))
@@ -371,7 +370,7 @@ def _alive(strand: Strand) -> None:
 
 
 def begin(strand: Strand, work: Callable[[], object]) -> threading.Thread:
-    """Start a thread that stands still until the scheduler lets it go."""
+    """Start a thread that waits until the scheduler resumes it."""
 
     def run() -> None:
         _current.set(strand)
@@ -394,7 +393,7 @@ def begin(strand: Strand, work: Callable[[], object]) -> threading.Thread:
 
 
 def _source() -> str:
-    """Return where the product makes the call: file and line of the nearest frame in the package."""
+    """Return the source of the call: file and line of the nearest frame in the package."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
@@ -405,7 +404,7 @@ def _source() -> str:
 
 
 class Gated:
-    """Any object, each of whose public methods is one port call."""
+    """A wrapper that makes each public method of an object one port call."""
 
     def __init__(
         self,
@@ -437,7 +436,7 @@ class Gated:
 
 
 class GatedStore(Gated):
-    """An object store; what it streams and lists is one call each, made when it is asked for."""
+    """An object store; streams and listings are one call each, made when they are requested."""
 
     def open(self, bucket: str, key: str, *, version_id: str = "") -> Any:
         return self._gate.call("store.open", lambda: self._opened(bucket, key, version_id), answers=self._answers)
@@ -447,7 +446,7 @@ class GatedStore(Gated):
         yield found
 
     def _opened(self, bucket: str, key: str, version_id: str) -> Any:
-        # The request is the call: what is there then is what is streamed.
+        # The request is the call: it streams the object of that time.
         with self._inner.open(bucket, key, version_id=version_id) as (info, chunks):
             return self._held((info, iter([*chunks])))
 
@@ -463,7 +462,7 @@ class GatedStore(Gated):
 
 
 class GatedRepository(Gated):
-    """A repository; the lock of ``sole_user`` is taken and let go in a call each."""
+    """A repository; acquiring and releasing the lock of ``sole_user`` are one call each."""
 
     def all(self, *, page: int = 1000) -> Iterator[Any]:
         return iter(self._gate.call("rows.all", lambda: [*self._inner.all(page=page)], answers=self._answers))
@@ -481,6 +480,6 @@ class GatedRepository(Gated):
             )
             yield entered[0]
         finally:
-            # A process that dies, or hears nothing more of its connection, has lost its lock.
+            # A process that dies, or whose connection is silent, has lost its lock.
             if entered:
                 manager.__exit__(None, None, None)

@@ -1,4 +1,4 @@
-"""Another deployment with a database of its own, whose settings name this deployment's bucket."""
+"""Another deployment with its own database, whose settings name this deployment's bucket."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _SHA256 = "9" * 64
 
 
 class Intruder:
-    """Checks, repairs and erases in ``world``'s bucket, by the product's own code, whenever it is told to.
+    """Checks, repairs and erases in ``world``'s bucket, by the product's own code, on request.
 
-    It has an own bucket too, with jobs whose rows name objects of this one: one under the id of a job here, as in a
-    database that was copied.
+    It also has its own bucket, with jobs whose rows name objects of this one: one with the id of a job here, as in a
+    copied database.
     """
 
     def __init__(self, world: World, job_id: UUID) -> None:
@@ -47,7 +47,7 @@ class Intruder:
         self.times = 0
 
     def intrude(self) -> None:
-        """Do all that a deployment might do here; what changes in the bucket is kept in ``broken``."""
+        """Do everything that a deployment might do here; changes in the bucket are added to ``broken``."""
         before = self._objects()
         failures: list[BaseException] = []
 
@@ -57,7 +57,7 @@ class Intruder:
             except BaseException as error:
                 failures.append(error)
 
-        # The strand that is being interrupted may have an event loop of its own.
+        # The interrupted strand may have a running event loop.
         thread = threading.Thread(target=run, name="intruder")
         thread.start()
         thread.join()
@@ -94,7 +94,7 @@ class Intruder:
     async def _check(self, rows: MemoryJobRepository) -> None:
         orchestrator = SimulatedOrchestrator(self._own)
         ports = InspectionPorts(self._world.store, rows, orchestrator, BUCKET)
-        # A check that waits for nothing and takes nothing for young is the one that deletes most.
+        # A check without waits and without a grace period deletes most.
         means = InspectionConfig(now=lambda: self._world.now, wait=_at_once, grace=timedelta(0), parallel=1)
         scanner = Scanner(JobInspector(ports, means, Inline(1)))
         report = await scanner.scan_all()
@@ -107,7 +107,7 @@ class Intruder:
             await Repairer(scanner, erase=erase).repair(report, say=lambda step: None)
 
     async def _erase_own(self) -> None:
-        """Erase jobs of the own bucket whose rows name every object of this one."""
+        """Erase jobs of its own bucket whose rows name every object of this one."""
         for key in self._objects():
             rows = MemoryJobRepository(now=lambda: self._world.now, patience_seconds=0)
             rows._deployment = self._own.rows.deployment_id()
@@ -115,10 +115,10 @@ class Intruder:
             for job_id in (_OTHER_JOB, self._job_id):
                 rows.queue(job_id, bucket=BUCKET, key=key)
                 rows.succeed(job_id, bucket=BUCKET, key=key, sha256=_SHA256, ocr=ocr)
-                # The marker is one of the keys: where it could be deleted, the next erasures are refused.
+                # The marker is one of the keys: if it could be deleted, the next erasures would be refused.
                 with suppress(BucketNotBound):
                     await self._erasure(rows, OWN_BUCKET).erase(job_id, with_source=True)
 
 
 async def _at_once(seconds: float) -> None:
-    """Wait for nothing."""
+    """Return at once instead of sleeping."""

@@ -1,4 +1,4 @@
-"""One workflow execution in one worker's memory: the SDK runs the workflow's code, activation by activation."""
+"""One workflow execution in one worker's cache: the SDK runs the workflow's code by activations."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowInstanceDetails
 
 from photo_worker.orchestration.converter import ContractPayloadConverter
 
-# Workflow tasks end within this (Temporal's default), or are given to another worker.
+# Workflow tasks end within this time (Temporal's default), or another worker gets them.
 TASK_TIMEOUT = timedelta(seconds=10)
 
 
 class TaskFailed(Exception):
-    """A workflow task that the SDK failed: the code has a defect, or differs from what it did before."""
+    """A workflow task that the SDK failed: the code has a defect, or diverges from the history."""
 
 
 class Replica:
-    """A workflow's code with its state. ``run_task`` is to be called with every task, first to last."""
+    """A workflow's code with its state. Call ``run_task`` with every task from the first on."""
 
     def __init__(self, kind: type, workflow_id: str, run_id: str, started: datetime, task_queue: str) -> None:
         definition = workflow._Definition.must_from_class(kind)
@@ -81,9 +81,9 @@ class Replica:
         self._waits_for_cancellation: dict[int, bool] = {}
         self._cancelled: set[int] = set()
         self.flags: set[int] = set()
-        """What the SDK has noted in the history of how it behaves, so that it behaves so in a replay."""
+        """The SDK's flags of its behaviour, which the history keeps for replays."""
         self.tasks = 0
-        """How many tasks it has run: what it knows of the execution."""
+        """The number of tasks that it has run."""
 
     def run_task(
         self,
@@ -94,10 +94,10 @@ class Replica:
         flags: Collection[int] = (),
         patches: Sequence[str] = (),
     ) -> list[WorkflowCommand]:
-        """Return the commands of one workflow task; ``flags`` and ``patches`` are those noted when it first ran.
+        """Return the commands of one workflow task; ``flags`` and ``patches`` are those recorded in its first run.
 
-        An activity that is not waited for when it is cancelled is cancelled within the task, as the SDK's core does it;
-        the code hears nothing more of it then, also where it ended while the task ran.
+        An activity that is cancelled without waiting is cancelled within the task, as by the SDK's core; the code gets
+        no later event of it, even if it ended while the task ran.
         """
         commands: list[WorkflowCommand] = []
         self.flags |= set(flags)
@@ -134,7 +134,7 @@ class Replica:
 
 
 def cancelled(seq: int) -> WorkflowActivationJob:
-    """Return the job that tells a workflow that an activity was cancelled."""
+    """Return the activation job of a cancelled activity."""
     failure = Failure(
         message="Activity cancelled",
         activity_failure_info=ActivityFailureInfo(),
@@ -145,13 +145,13 @@ def cancelled(seq: int) -> WorkflowActivationJob:
 
 
 def patches_in(commands: Sequence[WorkflowCommand]) -> list[WorkflowActivationJob]:
-    """Return what tells a replay which patches a task's history has markers of, as the SDK's core tells it."""
+    """Return the activation jobs for the patch markers in a task's history, as the SDK's core sends them."""
     marks = [command.set_patch_marker.patch_id for command in commands if command.HasField("set_patch_marker")]
     return [WorkflowActivationJob(notify_has_patch=NotifyHasPatch(patch_id=patch_id)) for patch_id in marks]
 
 
 def same(one: Sequence[WorkflowCommand], other: Sequence[WorkflowCommand]) -> bool:
-    """Tell whether two runs of a task issued the same commands."""
+    """Return whether two runs of a task issued the same commands."""
     return [_bytes(each) for each in one] == [_bytes(each) for each in other]
 
 

@@ -1,4 +1,4 @@
-"""Temporal's side: executions, tasks, attempts, timeouts and retries, on a clock that is told the time."""
+"""The simulated Temporal server: executions, tasks, attempts, timeouts and retries, in virtual time."""
 
 from __future__ import annotations
 
@@ -55,20 +55,20 @@ class Activity:
     about: ScheduleActivity
     due: datetime
     until: datetime | None = None
-    """When its whole time is over."""
+    """The end of its schedule-to-close timeout."""
     number: int = 1
     attempt: Attempt | None = None
     cancel_requested: bool = False
     last_failure: Failure | None = None
     details: tuple[Payload, ...] = ()
-    """What the last heartbeat said, for the next attempt."""
+    """The details of the last heartbeat, for the next attempt."""
 
     @property
     def retry(self) -> RetryPolicy:
         return self.about.retry_policy
 
     def deadline(self) -> tuple[datetime, TimeoutType.ValueType] | None:
-        """Return when the running attempt is given up, and by which timeout; without one, when the activity is."""
+        """Return when the attempt times out and by which timeout; without an attempt, when the activity does."""
         if self.attempt is None:
             return None if self.until is None else (self.until, SCHEDULE_TO_CLOSE)
         found = [] if self.until is None else [(self.until, SCHEDULE_TO_CLOSE)]
@@ -94,7 +94,7 @@ class DoneTask:
     at: datetime
     commands: tuple[WorkflowCommand, ...]
     flags: frozenset[int] = frozenset()
-    """What the SDK noted of its behaviour."""
+    """The SDK's flags of its behaviour in the task."""
 
 
 @dataclass
@@ -114,29 +114,29 @@ class Execution:
     attempts: list[tuple[str, int]] = field(default_factory=list)
     """Each activity that ended, with the number of its last attempt."""
     unexpected: Counter[str] = field(default_factory=Counter)
-    """How many attempts of each type of activity ended with an error for which no code stands."""
+    """The number of attempts with an unexpected error, by activity type."""
     done: list[DoneTask] = field(default_factory=list)
     waiting: list[WorkflowActivationJob] = field(default_factory=list)
     wanted: bool = False
-    """Whether a workflow task is due although there is nothing that the code must hear."""
+    """Whether a workflow task is due although there are no new jobs for the code."""
     reason: str = ""
-    """Why an operator terminated it."""
+    """The reason of a termination by an operator."""
     task: tuple[int, datetime, tuple[WorkflowActivationJob, ...]] | None = None
-    """The task that a worker has: token, until when, jobs."""
+    """The task that a worker runs: token, timeout, jobs."""
     not_before: datetime | None = None
-    """Until when a task waits that a worker's code could not run."""
+    """The earliest time of the next attempt of a failed workflow task."""
     failed_tasks: int = 0
     activities: dict[int, Activity] = field(default_factory=dict)
     timers: dict[int, datetime] = field(default_factory=dict)
-    """When each fires."""
+    """The time at which each timer fires, by number."""
 
 
 class Stale(Exception):
-    """What was reported is about something that nobody waits for any more."""
+    """The report is about a task, an attempt or an execution that has ended already."""
 
 
 class Service:
-    """Executions by workflow id. ``now`` tells the time; nothing happens but by calls."""
+    """Executions by workflow id. ``now`` returns the time; the state changes only by calls."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
@@ -152,7 +152,7 @@ class Service:
     # -- what clients do ------------------------------------------------------
 
     def start(self, workflow_id: str, kind: str, arguments: Sequence[Payload]) -> tuple[Execution, bool]:
-        """Start, or return the execution that has the id, running or closed; and whether it is new."""
+        """Start an execution, or return the one with this id, running or closed; and whether it is new."""
         known = self.executions.get(workflow_id)
         if known is not None:
             return known, False
@@ -170,7 +170,7 @@ class Service:
         return found, True
 
     def start_again(self, workflow_id: str) -> tuple[Execution, bool]:
-        """Start a workflow that ended without a result once more; return what runs, and whether it is new.
+        """Restart a workflow that ended without a result; return the running execution, and whether it is new.
 
         Raises ``KeyError``.
         """
@@ -181,7 +181,7 @@ class Service:
         return self.start(workflow_id, known.kind, known.arguments)
 
     def cancel(self, workflow_id: str) -> None:
-        """Ask a running workflow to stop, once. Raises ``KeyError`` and ``Stale``."""
+        """Request the cancellation of a running workflow once. Raises ``KeyError`` and ``Stale``."""
         found = self._running(workflow_id)
         if "WorkflowExecutionCancelRequested" not in found.events:
             found.events.append("WorkflowExecutionCancelRequested")
@@ -193,7 +193,7 @@ class Service:
         self._close(self._running(workflow_id), "terminated", "WorkflowExecutionTerminated")
 
     def delete(self, workflow_id: str) -> bool:
-        """Forget a workflow; tell whether there was one."""
+        """Delete a workflow; return whether there was one."""
         return self.executions.pop(workflow_id, None) is not None
 
     def _running(self, workflow_id: str) -> Execution:
@@ -205,7 +205,7 @@ class Service:
     # -- what workers do ------------------------------------------------------
 
     def tasks(self) -> list[Execution]:
-        """Return the executions whose workflow task can be given to a worker."""
+        """Return the executions with a workflow task for a worker."""
         return [
             found
             for found in self.executions.values()
@@ -216,7 +216,7 @@ class Service:
         ]
 
     def give_task(self, execution: Execution) -> int:
-        """Give a workflow task away; return its token."""
+        """Start a workflow task on a worker; return its token."""
         token = self._token()
         execution.wanted = False
         execution.task = (token, self._now() + TASK_TIMEOUT, tuple(execution.waiting))
@@ -226,20 +226,20 @@ class Service:
     def complete_task(
         self, execution: Execution, token: int, commands: Sequence[WorkflowCommand], flags: Collection[int] = ()
     ) -> None:
-        """Take a task's commands. Raises ``Stale`` where they do not count: they are of another time."""
+        """Apply a task's commands. Raises ``Stale`` if the task has timed out or the execution has closed."""
         if self.executions.get(execution.workflow_id) is not execution or execution.status != "running":
             raise Stale("the workflow is closed")
         if execution.task is None or execution.task[0] != token:
             raise Stale("the task was given to another worker")
-        # A workflow's time is that of its task's start, in a replay too.
+        # A workflow's time is the start of its task, in a replay too.
         jobs, at = execution.task[2], execution.task[1] - TASK_TIMEOUT
         closes = any(_closes(command) for command in commands)
         if closes and len(execution.waiting) > len(jobs):
-            # Something came in between: the server refuses to close, and the task runs again with all of it.
+            # New events arrived: the server refuses to close, and the task runs again with all events.
             execution.task = None
             execution.wanted = True
             execution.events.append("WorkflowTaskFailed")
-            # What the worker has run is no part of the history, so that it must forget it.
+            # The commands are not in the history, so that the worker must drop its state.
             raise Stale("something came in between")
         execution.task = None
         execution.waiting = execution.waiting[len(jobs) :]
@@ -247,13 +247,13 @@ class Service:
         execution.events.append("WorkflowTaskCompleted")
         for command in commands:
             self._obey(execution, command)
-        # What nobody has begun ends at once, in the history behind what the task asked for.
+        # An activity that has not started ends at once, in the history after the task's commands.
         for activity in list(execution.activities.values()):
             if activity.cancel_requested and activity.attempt is None:
                 self._end(execution, activity, "ActivityTaskCanceled", cancelled(activity.about.seq))
 
     def fail_task(self, execution: Execution, token: int) -> None:
-        """Take note that a worker's code could not run a task: another one gets it after a wait, and the job goes on.
+        """Record a failed workflow task: a worker gets it again after a wait, and the job continues.
 
         Raises ``Stale``.
         """
@@ -310,13 +310,13 @@ class Service:
         if activity is None:
             return
         execution.events.append("ActivityTaskCancelRequested")
-        # An attempt that runs may still report, also where the workflow has gone on without it.
+        # A running attempt may still report, even if the workflow has continued without it.
         activity.cancel_requested = True
         if activity.attempt is not None:
             activity.attempt.cancel_requested = True
 
     def activities(self) -> list[tuple[Execution, Activity]]:
-        """Return the activities whose next attempt can be given to a worker now."""
+        """Return the activities whose next attempt a worker can start now."""
         now = self._now()
         return [
             (execution, activity)
@@ -340,7 +340,7 @@ class Service:
         return activity
 
     def heartbeat(self, execution: Execution, seq: int, token: int, details: Sequence[Payload] = ()) -> bool:
-        """Take a sign of life; tell whether the attempt should stop. Raises ``Stale``."""
+        """Record a heartbeat; return whether the attempt is cancelled. Raises ``Stale``."""
         activity = self._find(execution, seq, token)
         assert activity.attempt is not None
         activity.attempt.beat = self._now()
@@ -348,13 +348,13 @@ class Service:
         return activity.cancel_requested
 
     def complete_activity(self, execution: Execution, seq: int, token: int, result: Payload | None) -> None:
-        """Take an attempt's result. Raises ``Stale``."""
+        """Record an attempt's result. Raises ``Stale``."""
         activity = self._find(execution, seq, token)
         resolution = ActivityResolution(completed=Success(result=result))
         self._end(execution, activity, "ActivityTaskCompleted", _resolved(seq, resolution))
 
     def fail_activity(self, execution: Execution, seq: int, token: int, failure: Failure) -> None:
-        """Take an attempt's failure: try again where the policy says so. Raises ``Stale``."""
+        """Record an attempt's failure, and retry if the policy says so. Raises ``Stale``."""
         activity = self._find(execution, seq, token)
         told = failure.application_failure_info
         execution.unexpected[activity.about.activity_type] += told.type == UNEXPECTED
@@ -369,7 +369,7 @@ class Service:
     def _failed(self, execution: Execution, activity: Activity, failure: Failure, *, final: bool, event: str) -> None:
         most = activity.retry.maximum_attempts
         due = self._now() + _wait(activity.retry, activity.number, failure)
-        # No time is left for another attempt, or the whole time is over.
+        # No time is left for another attempt, or the schedule-to-close timeout is over.
         late = not final and activity.until is not None and due >= activity.until
         if not final and not late and not activity.cancel_requested and (most == 0 or activity.number < most):
             activity.due = due
@@ -378,7 +378,7 @@ class Service:
             activity.last_failure = failure
             return
         if late and event == "ActivityTaskTimedOut":
-            # The server names the limit of the whole, whichever timeout ended the attempt.
+            # The server reports schedule-to-close, whichever timeout ended the attempt.
             failure = _whole_time_over(activity.last_failure)
         about = activity.about
         whole = Failure(
@@ -399,7 +399,7 @@ class Service:
             execution.attempts.append((activity.about.activity_type, activity.number))
             execution.events.append("ActivityTaskStarted")
         execution.events.append(event)
-        # The server begins a task for every end, also of what the code has not waited for.
+        # The server schedules a task for the end of every activity, even if the code did not wait for it.
         execution.wanted = True
         gone_on = activity.cancel_requested and activity.about.cancellation_type != WAITS
         if job is not None and not gone_on:
@@ -408,7 +408,7 @@ class Service:
     # -- time ---------------------------------------------------------------------
 
     def next_deadline(self) -> datetime | None:
-        """Return when something happens by itself."""
+        """Return the time of the next timeout, retry or timer."""
         now = self._now()
         found: list[datetime] = []
         for execution in self.executions.values():
@@ -426,7 +426,7 @@ class Service:
         return min(found, default=None)
 
     def expire(self) -> None:
-        """Give up tasks and attempts whose time is over."""
+        """Time out tasks and attempts that are over their limits, and fire timers."""
         now = self._now()
         for execution in list(self.executions.values()):
             if execution.task is not None and execution.task[1] <= now:
@@ -448,7 +448,7 @@ class Service:
 
 
 def _whole_time_over(last: Failure | None) -> Failure:
-    """Return how an activity fails whose whole time does not last; ``last`` is the failure of the attempt before."""
+    """Return the failure of an activity by schedule-to-close; ``last`` is that of the attempt before."""
     message = "Not enough time to schedule next retry before activity ScheduleToClose timeout, giving up retrying"
     info = TimeoutFailureInfo(timeout_type=SCHEDULE_TO_CLOSE)
     return Failure(message=message, cause=last, timeout_failure_info=info)
@@ -464,7 +464,7 @@ def _closes(command: WorkflowCommand) -> bool:
 
 
 def _wait(retry: RetryPolicy, attempt: int, failure: Failure) -> timedelta:
-    """Return the wait behind an attempt: what its failure asks for, or the policy's."""
+    """Return the wait after an attempt: the one that its failure asks for, or the policy's."""
     if failure.application_failure_info.HasField("next_retry_delay"):
         return failure.application_failure_info.next_retry_delay.ToTimedelta()
     return _backoff(retry, attempt)
@@ -472,6 +472,6 @@ def _wait(retry: RetryPolicy, attempt: int, failure: Failure) -> timedelta:
 
 def _backoff(retry: RetryPolicy, attempt: int) -> timedelta:
     longest = retry.maximum_interval.ToTimedelta().total_seconds() or _LONGEST_BACKOFF_SECONDS
-    # An activity may be tried for ever, and a float ends at 2 ** 1024.
+    # Attempts may be unlimited, and a float ends at 2 ** 1024.
     seconds = retry.initial_interval.ToTimedelta().total_seconds() * retry.backoff_coefficient ** min(attempt - 1, 64)
     return timedelta(seconds=min(seconds, longest))

@@ -16,7 +16,7 @@ from photo_worker.errors import PhotoWorkerError
 from photo_worker.ports import ObjectStore
 
 _READING = timedelta(seconds=2)
-# So long a token leads to its job (Amazon Textract API reference, StartDocumentTextDetection).
+# The validity of a token (Amazon Textract API reference, StartDocumentTextDetection).
 _KEPT = timedelta(days=7)
 MODEL = "1.0"
 
@@ -43,29 +43,29 @@ class MemoryTextract:
         self._tokens: dict[str, str] = {}
         self.meta = SimpleNamespace(endpoint_url="memory")
         self.failures: list[str] = []
-        """StatusMessages of the next jobs, which fail."""
+        """The StatusMessages of the next jobs, which fail."""
         self.throttled = 0
-        """How many of the next calls are refused."""
+        """The number of the next calls to throttle."""
 
     @property
     def started(self) -> int:
-        """How many jobs there are."""
+        """The number of jobs."""
         return len(self._jobs)
 
     @property
     def refused(self) -> Counter[str]:
-        """How often each document was refused for what it is itself."""
+        """The number of refusals of each document because of its content."""
         said = "The document has an unsupported format"
         return Counter(job.sha256 for job in self._jobs.values() if job.failure == said)
 
     @property
     def charges(self) -> Counter[str]:
-        """How often each document was charged: jobs that came to their end with blocks."""
+        """The number of charges of each document: jobs that ended with blocks."""
         now = self._now()
         return Counter(job.sha256 for job in self._jobs.values() if not job.failure and job.ready <= now)
 
     def start_document_text_detection(self, **request: Any) -> dict[str, Any]:
-        """Start a job, or return the one of the same token."""
+        """Start a job, or return the one with the same token."""
         self._throttle("StartDocumentTextDetection")
         where = request["DocumentLocation"]["S3Object"]
         version = where.get("Version", "")
@@ -89,7 +89,7 @@ class MemoryTextract:
         return {"JobId": job_id}
 
     def get_document_text_detection(self, **request: Any) -> dict[str, Any]:
-        """Tell how a job is, and its blocks part by part."""
+        """Return a job's status, and its blocks in parts."""
         self._throttle("GetDocumentTextDetection")
         job = self._jobs.get(request["JobId"])
         if job is None:
@@ -121,7 +121,7 @@ class MemoryTextract:
 
 
 def _place(token: str, job: _Job) -> int:
-    """Return where a page begins. Tokens are numbers here, which nobody but this service reads."""
+    """Return the offset of a part. Tokens are opaque to clients; here they are numbers."""
     if not token.isdigit() or int(token) >= len(job.blocks):
         raise _error("InvalidParameterException", "GetDocumentTextDetection")
     return int(token)
@@ -130,14 +130,14 @@ def _place(token: str, job: _Job) -> int:
 def _error(code: str, operation: str) -> ClientError:
     about: Any = {
         "Error": {"Code": code, "Message": code},
-        # Without it the wait is drawn by chance, and a seed would not decide the order.
+        # Without it the wait would be random, and the seed would not decide the order.
         "ResponseMetadata": {"HTTPStatusCode": 400, "HTTPHeaders": {"retry-after": "3"}},
     }
     return ClientError(about, operation)
 
 
 def blocks_of(body: bytes) -> list[dict[str, Any]]:
-    """Return blocks that depend on the document alone: a page with lines of one word, parts of its digest."""
+    """Return a page with lines of one word each, parts of the document's digest."""
     digest = hashlib.sha256(body).hexdigest()
     texts = [digest[at : at + 8] for at in range(0, 24, 8)]
     box = {"Width": 0.1, "Height": 0.1, "Left": 0.1, "Top": 0.1}

@@ -1,4 +1,4 @@
-"""Everything together: ports in memory behind the gate, the service, workers, clients, and the order of it all."""
+"""The simulated deployment: ports in memory behind the gate, Temporal, workers, clients, and their scheduling."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Stuck(Exception):
-    """Nothing can happen any more, and work is left."""
+    """No step is possible, and work is left."""
 
 
 class World:
-    """One deployment. ``seed`` decides who goes on first wherever more than one could.
+    """One deployment. ``seed`` decides which of several runnable processes continues.
 
-    ``versions`` tells whether its bucket keeps what is overwritten.
+    ``versions`` tells whether its bucket has versioning.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class World:
         self.store = MemoryObjectStore(now=lambda: self.now, versions=versions)
         self.store.ensure_bucket(BUCKET)
         self.rows = MemoryJobRepository(now=lambda: self.now, patience_seconds=0)
-        # As the first migration has left it; what is as old as the marker is no orphan.
+        # The state after the first migration; an object as old as the marker is no orphan.
         bind(self.store, self.rows, BUCKET)
         self.now += timedelta(seconds=1)
         self.textract = MemoryTextract(self.store, lambda: self.now)
@@ -92,7 +92,7 @@ class World:
         for _ in range(workers):
             self.add_worker()
         self.watch: Callable[[], Iterable[object]] | None = None
-        """Called after every step; what it returns is kept in ``violations``."""
+        """Called after every step; its results are collected in ``violations``."""
         self.violations: list[object] = []
 
     def seconds(self) -> float:
@@ -115,14 +115,14 @@ class World:
         return worker
 
     def spawn(self, process: Process, name: str, work: Callable[[], object]) -> Strand:
-        """Begin work in a process; it goes on when it is its turn."""
+        """Start a strand of work in a process; the scheduler decides when it runs."""
         strand = Strand(process, name)
         self.strands.append(strand)
         begin(strand, work)
         return strand
 
     def client(self, name: str, work: Callable[[JobService], Any]) -> Strand:
-        """Begin a client's command in a process of its own."""
+        """Start a client's command in a new process."""
         process = Process(name)
         store, rows, orchestrator = self.ports()
         service = JobService(store, rows, orchestrator, BUCKET)
@@ -131,9 +131,9 @@ class World:
     # -- the order of things --------------------------------------------------------
 
     def run(self, *, most: int = 20_000) -> None:
-        """Let everything happen that can happen, time included, until nothing is left but paused processes.
+        """Run all steps, advancing the time, until nothing is left but paused processes.
 
-        Where one of them holds what the others wait for, time would pass for ever: then an hour is enough.
+        If a paused process holds a lock that others wait for, time would advance for ever: an hour is enough then.
         """
         until = self.now + timedelta(hours=1)
         for _ in range(most):
@@ -142,7 +142,7 @@ class World:
         raise Stuck(f"{most} steps, and no end")
 
     def step(self) -> bool:
-        """Let one thing happen; tell whether there was one."""
+        """Run one step; return False if there was none."""
         self._bury()
         choices: list[Callable[[], None]] = [
             partial(self._go, strand)
@@ -181,7 +181,7 @@ class World:
                 raise strand.error
 
     def _bury(self) -> None:
-        """Unwind the threads of processes that died, and put new workers in their places."""
+        """Unwind the threads of dead processes, and replace dead workers."""
         for strand in [strand for strand in self.strands if not strand.process.alive]:
             self._go(strand)
         for worker in [worker for worker in self.workers if not worker.process.alive]:
@@ -191,17 +191,17 @@ class World:
             self.add_worker()
 
     def outlast(self) -> None:
-        """Let every service work again that is away, slow or refuses."""
+        """End all outages and refusals."""
         self.now = max([self.now, *(outage.until for outage in self.gate.outages.values())])
         self.service.expire()
 
     @property
     def paused(self) -> bool:
-        """Tell whether a process stands still in the middle of something."""
+        """Return whether a process is paused in the middle of work."""
         return any(strand.process.paused for strand in self.strands)
 
     def resume(self) -> bool:
-        """Let paused processes go on; tell whether there were any."""
+        """Resume paused processes; return whether there were any."""
         paused = {strand.process for strand in self.strands if strand.process.paused}
         for process in paused:
             process.paused = False
@@ -218,25 +218,25 @@ class World:
 
 
 class Owner:
-    """Who has an object that jobs are to read where it lies, and writes another one over it when they please."""
+    """The owner of an object that jobs read in place, who may overwrite it at any time."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.key = ""
         self.others: tuple[bytes, ...] = ()
-        """What the object is replaced by, in turn."""
+        """The contents that replace the object, in turn."""
         self.writings: Counter[str] = Counter()
-        """How often each content was written, by its hash."""
+        """The number of writes of each content, by its hash."""
 
     def write(self, key: str, body: bytes, content_type: str = "image/png") -> None:
-        """Write the object. The store tells writings apart by the second, where it keeps no versions."""
+        """Write the object. Without versioning, the store distinguishes writes by the second."""
         self._world.now += timedelta(seconds=1)
         self.key = key
         self.writings[hashlib.sha256(body).hexdigest()] += 1
         self._world.store.put(BUCKET, key, body, content_type=content_type)
 
     def replace(self) -> None:
-        """Write the next content over the object, if it is there."""
+        """Overwrite the object with the next content, if it exists."""
         if not self.key or not any(self._world.store.list(BUCKET, self.key)):
             return
         about = self._world.store.head(BUCKET, self.key)
@@ -269,7 +269,7 @@ class Worker:
         self._activities: Mapping[str, Callable[..., Any]] = {each.__name__: each for each in found}
 
     def run(self, release: type) -> None:
-        """Go on with the workflow's code of this release; a process has one, so that its memory is another's."""
+        """Switch to this release of the workflow's code; as in a new process, cached workflows are dropped."""
         if release is not self.release:
             self.release = release
             self._cache.clear()
@@ -294,7 +294,7 @@ class Worker:
             except TaskFailed:
                 if self.release is ImageProcessingWorkflow:
                     raise
-                # An earlier release meets what it does not know, and leaves the job to another worker.
+                # An earlier release cannot replay the history, and leaves the job to another worker.
                 with suppress(Stale):
                     world.gate.call(
                         "temporal.fail_workflow_task",
@@ -314,7 +314,7 @@ class Worker:
         world.spawn(self.process, f"task {execution.workflow_id}", work)
 
     def _replayed(self, execution: Execution, done: Sequence[DoneTask]) -> Replica:
-        """Return the workflow as its history has left it. Raises ``TaskFailed`` where this code does otherwise."""
+        """Return the workflow replayed from its history. Raises ``TaskFailed`` if this code diverges from it."""
         replica = asyncio.run(_replica(self.release, execution))
         for task in done:
             jobs_then = (*patches_in(task.commands), *task.jobs)
@@ -324,7 +324,7 @@ class Worker:
         return replica
 
     def take_activity(self, execution: Execution, activity: Activity) -> None:
-        """Run an attempt."""
+        """Run an attempt of an activity."""
         attempt = self._world.service.give_activity(activity)
         name = f"{activity.about.activity_type} {attempt.number}"
         self._world.spawn(self.process, name, lambda: self._attempt(execution, activity, attempt))
@@ -355,7 +355,7 @@ class Worker:
                 )
 
         def beat_while_waiting() -> None:
-            # A thread of the product's does this; it beats within ``beating`` alone.
+            # In the product a thread sends heartbeats, within ``beating`` alone.
             said = heartbeats._details.get(None)
             if said is not None:
                 with suppress(Stale):
@@ -394,7 +394,7 @@ class Worker:
 
 
 async def _replica(release: type, execution: Execution) -> Replica:
-    # The SDK takes the place of the running event loop while it makes an instance.
+    # The SDK replaces the running event loop while it creates an instance.
     return Replica(release, execution.workflow_id, execution.run_id, execution.started, QUEUE)
 
 
@@ -458,7 +458,7 @@ class SimulatedOrchestrator:
         return QueueState(QUEUE, 0, 0.0, True)
 
     async def result(self, job_id: UUID) -> ImageProcessingResult:
-        """Nobody waits in the simulation: what a job came to is read from its row."""
+        """Not supported: in the simulation, the outcome of a job is read from its row."""
         raise NotImplementedError
 
     async def has_worker(self) -> bool:
@@ -474,7 +474,7 @@ class SimulatedOrchestrator:
 
 
 def state_of(found: Execution | None) -> WorkflowState | None:
-    """Return what Temporal says of an execution."""
+    """Return the state of an execution as Temporal describes it; None without one."""
     if found is None:
         return None
     code = reason = None

@@ -1,4 +1,4 @@
-"""The worker processes of a soak: as many as were asked for, whoever is killed or paused."""
+"""The worker processes of a soak: a constant number, in spite of kills and pauses."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.crash.real.processes import Child
 from tests.crash.real.worker import AWAY
 
 _START_SECONDS = 60.0
-# Of what a worker that ended wrote, this many characters are told.
+# The number of characters of an ended worker's log that errors show.
 _TAIL = 1000
 
 
 class Fleet:
-    """Slots that hold one worker each; a slot whose worker is killed gets another at once."""
+    """Slots with one worker each; a killed worker is replaced at once."""
 
     def __init__(self, hire: Callable[[], Awaitable[Child]], size: int) -> None:
         self._hire = hire
@@ -28,9 +28,9 @@ class Fleet:
         self.unexpected: list[str] = []
 
     async def start(self) -> None:
-        """Fill every slot, and wait until each worker takes work: faults are for workers that do.
+        """Fill every slot, and wait until each worker takes work: faults begin after that.
 
-        Raises ``RuntimeError`` with a worker's last words where it ends instead.
+        Raises ``RuntimeError`` with the end of a worker's log if it ends instead.
         """
         for slot in range(len(self._slots)):
             child = self._slots[slot] = await self._hire()
@@ -42,7 +42,7 @@ class Fleet:
                     await asyncio.sleep(0.05)
 
     async def kill(self, slot: int) -> None:
-        """Kill a slot's worker, also a paused one, and put another in its place."""
+        """Kill a slot's worker, even a paused one, and start another in its place."""
         child = self._at(slot)
         self.kills += 1
         self._killed.add(child.pid)
@@ -50,7 +50,7 @@ class Fleet:
         self._slots[slot] = await self._hire()
 
     def pause(self, slot: int, seconds: float) -> None:
-        """Stop a slot's worker and let it go on after ``seconds``, unless it is killed before."""
+        """Pause a slot's worker with SIGSTOP and resume it after ``seconds``, unless it is killed before."""
         child = self._at(slot)
         self.pauses += 1
         child.signal(signal.SIGSTOP)
@@ -66,7 +66,7 @@ class Fleet:
     async def repair(self) -> None:
         """Replace workers that have ended by themselves.
 
-        One that starts while a service is away does so, and is started again by whoever runs it; no other should.
+        A worker that starts while a service is away ends, and its supervisor restarts it; no other worker should end.
         """
         for slot, child in enumerate(self._slots):
             if child is None or child.alive or child.pid in self._killed:
@@ -78,7 +78,7 @@ class Fleet:
             self._slots[slot] = await self._hire()
 
     async def drain(self, seconds: float) -> None:
-        """Let everybody go on and finish."""
+        """Resume all workers and let them finish."""
         await asyncio.gather(*self._resuming)
         await self.repair()
         await asyncio.gather(*(child.drain(seconds) for child in self._slots if child is not None))

@@ -1,4 +1,4 @@
-"""The outages of a soak: each begins, lasts for as long as it should on this machine, and ends."""
+"""Runs the outages of a soak: begin, wait for the scheduled duration in real time, end."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ _LOOK_SECONDS = 0.05
 
 
 class Switch(Protocol):
-    """What lets a service be gone for the workers. Its methods wait: they belong in a thread."""
+    """Switches a service's outage for the workers. Its methods block: call them in a thread."""
 
     def begin(self, kind: str) -> None:
-        """Let the service be as ``kind`` says from now on."""
+        """Begin an outage of this kind."""
 
     def end(self, kind: str) -> None:
-        """Let it be as before."""
+        """End the outage."""
 
 
 class Outages:
-    """Lets services be gone for the workers alone; one outage of a service at a time.
+    """Runs outages of services for the workers alone; one at a time for each service.
 
-    While Temporal is gone no attempt begins, so that none counts: an outage of another service lasts until it has
-    lasted for as long as it should in one piece beside that, however late the machine began with one of them.
+    While Temporal is away no attempt begins, so that none counts: an outage of another service lasts until it has
+    lasted for its duration without interruption by that, however late the machine began one of them.
     """
 
     def __init__(self, switches: Mapping[str, Switch]) -> None:
         self._switches = switches
         self._turns = {service: asyncio.Lock() for service in switches}
         self._temporal: list[tuple[float, float]] = []
-        """Begin and end of each of Temporal's; the end of one that lasts is infinite."""
+        """Begin and end of each outage of Temporal; infinite for the end of a running one."""
         self.by_kind: Counter[str] = Counter()
-        """Those of Temporal are counted apart."""
+        """The number of outages by kind, without those of Temporal."""
         self.of_temporal = 0
         self.shortest: float | None = None
-        """Seconds for which the workers were without a service and had Temporal, or without Temporal, at least."""
+        """The shortest time in seconds of a service's outage with Temporal present, or of Temporal's outage."""
 
     def total(self) -> int:
-        """Return how many have ended."""
+        """Return the number of outages that have ended."""
         return self.by_kind.total() + self.of_temporal
 
     async def let(self, fault: Fault) -> None:
-        """Let the fault's outage begin, last and end."""
+        """Run the fault's outage from begin to end."""
         async with self._turns[fault.service]:
             lasted = await (self._of_temporal(fault) if fault.service == TEMPORAL else self._of_another(fault))
             self.shortest = lasted if self.shortest is None else min(lasted, self.shortest)
 
     async def _of_temporal(self, fault: Fault) -> float:
         switch = self._switches[fault.service]
-        # What is under way, in either direction, may be without it already.
+        # Requests and responses in transit may be lost already.
         self._temporal.append((time.monotonic(), math.inf))
         await _in_spite_of_restarts(lambda: switch.begin(fault.kind))
         began = time.monotonic()
@@ -87,7 +87,7 @@ class Outages:
 
 
 def longest_beside(spans: Iterable[tuple[float, float]], began: float, ended: float) -> float:
-    """Return how long the longest piece from ``began`` to ``ended`` is in which none of the spans lies."""
+    """Return the length of the longest part of ``began`` to ``ended`` that no span covers."""
     longest, at = 0.0, began
     for first, last in sorted(spans):
         longest = max(longest, min(first, ended) - at)
@@ -96,7 +96,7 @@ def longest_beside(spans: Iterable[tuple[float, float]], began: float, ended: fl
 
 
 async def _in_spite_of_restarts(act: Callable[[], None]) -> None:
-    """Do what is done at a service that may be away for a moment, by our own doing."""
+    """Call ``act``, and retry while the soak itself restarts the service."""
     limit = time.monotonic() + _MOMENT_SECONDS
     while True:
         try:

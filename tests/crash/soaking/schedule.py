@@ -1,4 +1,4 @@
-"""What a soak does and when: all of it follows from the seed, before anything runs."""
+"""The schedule of a soak, which follows from the seed before anything runs."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from tests.crash.real.outages import (
 
 KILL, PAUSE, RESTART, THROTTLE, OUTAGE = "kill", "pause", "restart", "throttle", "outage"
 
-# How a service can be gone for the workers while it runs. That Textract refuses some calls is a fault of its own.
+# Kinds of outages for workers of a running service. Textract's refusal of some calls is a separate fault.
 KINDS = (AWAY, SILENT, SLOW, THROTTLING, READ_ONLY, REFUSED)
 _COUNTING = tuple(each for each in OUTAGES if each.service != TEMPORAL)
-# Two of a service do not overlap, so that this many are the most at once. They begin within this time of each other.
+# Outages of one service do not overlap, so that this is the maximum at once. They begin within this time.
 _AT_ONCE = 3
 _APART_SECONDS = 1.0
 
-# Of the fault phase's time, the share in which uploads come; the rest of it is for those under way.
+# The share of the fault phase in which uploads come; the rest is for those in progress.
 _UPLOADING = 0.85
-# Nothing is killed before there is work to lose.
+# The time before the first kill, so that there is work to lose.
 _QUIET_SECONDS = 1.0
 _PAUSED = 0.35
 
 _SAME_BYTES, _DAMAGED, _TWICE, _CANCELLED, _ERASED = 0.08, 0.04, 0.06, 0.04, 0.05
-# Of the erasures.
+# A share of the erasures.
 _RACING = 0.2
 
 
@@ -44,8 +44,8 @@ _RACING = 0.2
 class Order:
     """The soak's size. ``kills`` counts pauses too; each service is restarted ``restarts`` times.
 
-    ``outages`` is how often there is one of each kind, and one more of Temporal. ``throttle`` is the share of calls
-    that Textract refuses all the time.
+    ``outages`` is the number of outages of each kind, and of further ones of Temporal. ``throttle`` is the share of
+    calls that Textract always refuses.
     """
 
     uploads: int
@@ -60,11 +60,10 @@ class Order:
 
 @dataclass(frozen=True)
 class Upload:
-    """One accepted upload: a job of its own about document ``document``, at a second of the run.
+    """One accepted upload: a job for the document number ``document``, at a second of the run.
 
-    ``twice`` submits the job's id a second time at the same moment. ``cancel_after`` and ``erase_after`` are seconds
-    after the submission was accepted, None for a job that is left alone; where ``erase_races``, they are seconds after
-    it began.
+    ``twice`` submits the same job id a second time at the same moment. ``cancel_after`` and ``erase_after`` are seconds
+    after the submission was accepted, None for neither; with ``erase_races``, they are seconds after its start.
     """
 
     at: float
@@ -79,9 +78,9 @@ class Upload:
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: ``what`` happens to worker number ``worker``, or to the service named.
+    """One fault: ``what`` happens to worker number ``worker`` or to ``service``.
 
-    ``seconds`` is how long a pause or an outage lasts, ``kind`` what an outage is.
+    ``seconds`` is the duration of a pause or an outage, ``kind`` the kind of outage.
     """
 
     at: float
@@ -94,7 +93,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Everything that is decided beforehand. Which of two processes is faster is not."""
+    """All uploads and faults; the schedule does not decide which of two processes is faster."""
 
     order: Order
     uploads: tuple[Upload, ...]
@@ -119,7 +118,7 @@ def schedule_of(
 ) -> Schedule:
     """Draw uploads and faults from the order's seed.
 
-    ``outage_seconds`` is how long each outage lasts; ``only`` is the one kind of them that there is to be.
+    ``outage_seconds`` is the duration of each outage; ``only`` restricts outages to one kind.
     """
     return Schedule(
         order,
@@ -160,7 +159,7 @@ def _faults(
     order: Order, services: tuple[str, ...], heartbeat_seconds: float, chance: random.Random
 ) -> Iterator[Fault]:
     span = (_QUIET_SECONDS, order.seconds)
-    # At least two of each kind, where there are so many.
+    # At least two of each kind, if there are enough.
     pauses = min(max(round(order.kills * _PAUSED), 2), order.kills)
     for number in range(order.kills):
         yield Fault(
@@ -177,7 +176,7 @@ def _faults(
 
 
 def _outages(order: Order, seconds: float, only: str | None, chance: random.Random) -> Iterator[Fault]:
-    """Give each group of outages a part of the time, in which it begins and, where the part is long enough, ends."""
+    """Yield the outages: each group begins in its own part of the time, and ends in it if that is long enough."""
     groups = [group for _ in range(order.outages) for group in ([[_one_of(only, chance)]] if only else _groups(chance))]
     part = (order.seconds - _QUIET_SECONDS) / max(len(groups), 1)
     for number, group in enumerate(groups):
@@ -192,9 +191,9 @@ def _one_of(kind: str, chance: random.Random) -> Outage:
 
 
 def _groups(chance: random.Random) -> list[list[Outage]]:
-    """Return every kind once, in two groups of three services each, and one outage of Temporal alone.
+    """Return every kind once, in two groups of three services each, and an outage of Temporal alone.
 
-    While Temporal is gone no attempt begins, so that none would count. Of the services that throttle, Textract does.
+    While Temporal is away no attempt begins, so that none would be counted. The throttling service is Textract.
     """
     while True:
         kinds = chance.sample([kind for kind in KINDS if kind != THROTTLING], len(KINDS) - 1)

@@ -1,4 +1,4 @@
-"""The users of a soak: they submit, submit again where a service was away, cancel and erase."""
+"""The users of a soak: they submit, retry if a service was away, cancel and erase."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.crash.soaking.schedule import Upload
 
 _T = TypeVar("_T")
 
-# A user's patience with a service that is away; restarts take seconds.
+# How long a user retries while a service is away; restarts take seconds.
 _PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.3
 _AT_ONCE = 8
@@ -26,18 +26,18 @@ _AT_ONCE = 8
 
 @dataclass
 class Users:
-    """Everybody who uses the product during a soak, and what they were told."""
+    """All users of the product during a soak, and the results of their commands."""
 
     world: World
     damaged: frozenset[int]
-    """Documents that nobody can read."""
+    """The numbers of unreadable documents."""
     accepted: dict[UUID, Upload] = field(default_factory=dict)
     erased: set[UUID] = field(default_factory=set)
     cancelled: set[UUID] = field(default_factory=set)
     refused: set[UUID] = field(default_factory=set)
-    """Erased by somebody before their submission was accepted."""
+    """Jobs that were erased before their submission was accepted."""
     problems: list[str] = field(default_factory=list)
-    """What somebody was told who should have been served."""
+    """Unexpected errors of users' commands."""
     submissions: int = 0
     tried_again: int = 0
 
@@ -47,7 +47,7 @@ class Users:
         self._erasure = Erasure(world.store, world.repository, world.orchestrator, world.bucket)
 
     async def live(self, upload: Upload, began: float) -> None:
-        """Do all that the schedule has for one upload."""
+        """Do everything that the schedule has for one upload."""
         await asyncio.sleep(max(0.0, began + upload.at - time.monotonic()))
         path = await asyncio.to_thread(self._file, upload)
         accepted = asyncio.Event()
@@ -70,7 +70,7 @@ class Users:
         return path
 
     def body(self, document: int) -> bytes:
-        """Return a document's bytes; a damaged one is damaged for all who upload it."""
+        """Return a document's bytes; a damaged one is damaged in every upload."""
         text = documents.words_of(document)
         return documents.damaged(text) if document in self.damaged else documents.png_of(text)
 
@@ -94,7 +94,7 @@ class Users:
         try:
             await self._insist(lambda: self.world.orchestrator.cancel(upload.job_id))
         except JobMissing:
-            # Erased by now.
+            # It has been erased meanwhile.
             return
         self.cancelled.add(upload.job_id)
 
@@ -106,7 +106,7 @@ class Users:
         self.erased.add(upload.job_id)
 
     async def _insist(self, act: Callable[[], Awaitable[_T]]) -> _T:
-        """Do the same again where a service is away, as the message says."""
+        """Retry ``act`` while a service is away, as the error message says."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What must hold when a soak's faults have ended and nothing moves any more."""
+"""Checks the invariants after a soak, when its faults have ended and all jobs are final."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.crash.soaking.uploads import Users
 from tests.crash.violation import Violation
 from tests.support.resources import session_of
 
-# What documents.words_of makes.
+# The pattern of documents.words_of.
 _WORDS = re.compile(r"\b[a-z]{4,6} [0-9]{5}\b")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found, and the figures that go with it."""
+    """The violations and figures of a soak."""
 
     violations: tuple[Violation, ...]
     succeeded: int
@@ -42,13 +42,13 @@ class Verdict:
     failures: Mapping[str, int]
     """Failed jobs by their row's code."""
     least: int
-    """Uploads that nothing but a defect keeps from success."""
+    """The number of uploads that must succeed."""
 
 
 async def judge(world: World, users: Users, finals: Mapping[UUID, str], secrets: Sequence[str] = ()) -> Verdict:
-    """Look at everything. ``finals`` are the final statuses that were seen while the faults went on.
+    """Check everything. ``finals`` are the final statuses that were observed during the faults.
 
-    ``secrets`` may stand in no log, beside the database's password.
+    ``secrets``, like the database's password, must not be in any log.
     """
     left = [job_id for job_id in users.accepted if job_id not in users.erased]
     facts = await gather(world, left)
@@ -87,7 +87,7 @@ def _sound(users: Users) -> set[UUID]:
 
 
 def _too_few(users: Users, rows: Mapping[UUID, JobRecord]) -> Iterator[Violation]:
-    """At least these have succeeded, whatever reasons the others were given."""
+    """Yield a violation unless the sound uploads have succeeded, whatever errors the others have."""
     wanted = _sound(users)
     succeeded = sum(job_id in rows and rows[job_id].status == "succeeded" for job_id in wanted)
     if succeeded < len(wanted):
@@ -108,10 +108,9 @@ def _conservation(users: Users, rows: Mapping[UUID, JobRecord], facts: Facts) ->
 
 
 def _endings(users: Users, rows: Mapping[UUID, JobRecord]) -> Iterator[Violation]:
-    """Each job ends succeeded, or failed with the reason that its own upload or user gave it.
+    """Yield jobs that have neither succeeded nor failed for a reason of their own upload or user.
 
-    Whatever services and workers go through: nothing of it is a reason. So the jobs of a product that fails them all
-    are as many violations.
+    Faults of services and workers are no reason, so that a product in which every job fails has as many violations.
     """
     for job_id, row in rows.items():
         upload = users.accepted.get(job_id)
@@ -138,7 +137,7 @@ def _went_back(users: Users, rows: Mapping[UUID, JobRecord], finals: Mapping[UUI
 
 
 async def _texts(world: World, users: Users, rows: Mapping[UUID, JobRecord], facts: Facts) -> list[Violation]:
-    """Hold each stored answer to the one that its document gets alone, byte for byte."""
+    """Compare each stored response with that of its document alone, byte for byte."""
     succeeded = {job_id: users.accepted[job_id].document for job_id, row in rows.items() if row.status == "succeeded"}
     stack = world.environment.stack
     client = session_of(stack).client("textract", endpoint_url=stack["AWS_ENDPOINT_URL_TEXTRACT"])
@@ -158,7 +157,7 @@ async def _texts(world: World, users: Users, rows: Mapping[UUID, JobRecord], fac
 
 
 def _words(users: Users, facts: Facts) -> Iterator[Violation]:
-    """Look for documents' words in logs and histories, all at once."""
+    """Search logs and histories for documents' words, with one pattern for all."""
     known = {words_of(upload.document) for upload in users.accepted.values()}
     for found in known & set(_WORDS.findall(facts.logs)):
         yield Violation(12, f"a log holds a document's words, {found!r}")

@@ -1,4 +1,4 @@
-"""An engine's socket that answers what a test tells it to, and remembers what it was asked."""
+"""A fake engine's socket with prepared responses; it records the requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FakeEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Closing a socket does not wake who waits for a connection to it; shutting it down does.
+        # Closing a socket does not wake a thread in accept; shutting it down does.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
         self._listener.close()
@@ -44,7 +44,7 @@ class FakeEngine:
                 while reader.readline() not in {b"\r\n", b""}:
                     pass
                 url = urlsplit(target)
-                # The version of the API is asked for without one, and stands before all else.
+                # The request for the API's version has no version prefix; all others have one.
                 path = url.path if url.path == "/version" else "/" + url.path.split("/", 2)[2]
                 if path != url.path:
                     self.versions.add(url.path.split("/")[1])

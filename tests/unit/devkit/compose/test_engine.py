@@ -1,4 +1,4 @@
-"""The Docker engine's socket: which it is, what its answers mean, and what is said where there is none."""
+"""The Docker engine's socket: its path, the meaning of responses, and the errors if there is none."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_the_lines_of_a_log_are_taken_out_of_its_frames(tmp_path: Path) -> None:
         return struct.pack(">BxxxL", stream, len(payload)) + payload
 
     content = frame(1, b"one\ntw") + frame(1, b"o\n") + frame(2, b"\x1b[31mred\n") + frame(1, b"last")
-    # Cut anywhere, as a network does.
+    # Split at any position, as a network does.
     pieces = [content[start : start + 7] for start in range(0, len(content), 7)]
     chunked = b"".join(f"{len(piece):x}\r\n".encode() + piece + b"\r\n" for piece in pieces) + b"0\r\n\r\n"
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked

@@ -1,4 +1,4 @@
-"""Which Docker Compose is used, and what becomes of one run of it."""
+"""Finding Docker Compose, and the outcomes of one run of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from photo_worker.stack_errors import ComposeFailed, ComposeMissing
 
 @pytest.fixture(autouse=True)
 def no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test find the program that may be installed beside the interpreter."""
+    """Hide the program that may be installed with the interpreter."""
     monkeypatch.setattr(program, "_WHEEL", "a-package-that-there-is-not")
 
 
@@ -88,7 +88,7 @@ def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_ends_the_run_first(tmp_path: Path) -> None:
-    # A process of its own, which can be interrupted without the test being so.
+    # In a child process, which can be interrupted without interrupting the test.
     script(tmp_path / "compose", f"echo $$ > {tmp_path / 'pid'}; exec sleep 60")
     code = f"""
 from pathlib import Path

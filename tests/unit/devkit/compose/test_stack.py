@@ -1,4 +1,4 @@
-"""What a Compose stack is made of, and what keeps it from starting, without an engine."""
+"""The parts of a Compose stack, and what prevents its start, tested without an engine."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def container(paths: StackPaths, service: str, state: str = "running") -> dict[s
 
 
 def compose(tmp_path: Path, model: Mapping[str, object], otherwise: str = "exit 1") -> program.Compose:
-    """Return a Compose that prints this model as its configuration, and does something else for all else."""
+    """Return a fake Compose that prints this model for ``config`` and runs ``otherwise`` for other commands."""
     (tmp_path / "model.json").write_text(json.dumps({"services": model}))
     script = tmp_path / "compose"
     script.write_text(
@@ -194,7 +194,7 @@ USELESS = ["{", "[]", '{"format": 99, "kind": "compose"}', '{"format": 1, "kind"
 def test_a_reset_deletes_what_a_stopped_stack_stores_also_where_its_record_is_of_no_use(
     left: str, content: str, paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Taken for a native stack, it would leave the volumes as they are, and say that it was reset."""
+    """If it were taken for a native stack, the reset would report success and keep the volumes."""
     paths.record.write_text(content)
     answers: dict[str, tuple[int, object] | bytes] = {
         "GET /volumes": (200, {"Volumes": [{"Name": "v", "Labels": None}]}),
@@ -210,7 +210,7 @@ def test_a_reset_deletes_what_a_stopped_stack_stores_also_where_its_record_is_of
         raise ComposeMissing(reason="the test has none")
 
     monkeypatch.setattr(program, "find", find)
-    # It starts anew then, as far as it can here; the record is not in its way.
+    # It restarts afterwards, as far as possible here; the record does not prevent it.
     with engine(tmp_path, monkeypatch, answers) as fake:
         stack = local_stack("mine", home=paths.home)
         assert isinstance(stack, ComposeStack)
