@@ -122,7 +122,7 @@ def _running_stack() -> Iterator[dict[str, str]]:
         stack = Stack(Path(home), STACK, base_port=0)
         before = dict(os.environ)
         with ended_in_any_case() as ending:
-            ending.knows("stack", home)
+            ending.register("stack", home)
             try:
                 stack.up()
                 os.environ.update(stack.env())

@@ -39,7 +39,7 @@ class Ending:
         # Its start must not be part of a measured time.
         self._process.stdout.readline()
 
-    def knows(self, *what: str) -> None:
+    def register(self, *what: str) -> None:
         """Register stacks or processes to end, as ``stack FOLDER`` or ``process PID CREATED``."""
         assert self._process.stdin is not None
         self._process.stdin.write(" ".join(what) + "\n")

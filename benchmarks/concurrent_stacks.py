@@ -142,7 +142,7 @@ def _home() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="photo-worker-bench-") as name, ended_in_any_case() as ending:
         # Postgres, which root starts as another user, must be able to traverse it, or its data would be elsewhere.
         Path(name).chmod(0o711)
-        ending.knows("stack", name)
+        ending.register("stack", name)
         yield Path(name)
 
 

@@ -42,7 +42,7 @@ def started(*arguments: str) -> Iterator[tuple[psutil.Process, str, float]]:
         with log.open("wb") as output:
             command = [sys.executable, "-m", "photo_worker.devkit.textract", "--port", "0", *arguments]
             process = psutil.Popen(command, stdout=output, stderr=output, cwd=ROOT)
-        ending.knows("process", str(process.pid), str(process.create_time()))
+        ending.register("process", str(process.pid), str(process.create_time()))
         try:
             yield process, _address(process, log), began
         finally:

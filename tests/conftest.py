@@ -28,8 +28,8 @@ pytest_plugins = [
     "tests.support.xdist_scheduler",
     "tests.support.resources",
     "tests.support.harness",
-    "tests.support.shape_hook",
-    "tests.support.in_time",
+    "tests.support.response_schema_hook",
+    "tests.support.async_timeout",
 ]
 
 _HOME = "PHOTO_WORKER_TEST_HOME"

@@ -41,12 +41,12 @@ from tests.crash.real import services
 from tests.crash.real.environment import Environment, World, open_environment
 from tests.crash.real.facts import emulator
 from tests.crash.real.outages import REACHED, reach_of
-from tests.crash.real.processes import ROOT, open_nursery
+from tests.crash.real.processes import ROOT, open_forkserver
 from tests.crash.real.scaled import Scale, longest_count_seconds
 from tests.crash.real.services import Services
 from tests.crash.soaking.fleet import Fleet
 from tests.crash.soaking.outages import Outages
-from tests.crash.soaking.schedule import KINDS, Fault, Order, Schedule, schedule_of
+from tests.crash.soaking.schedule import KINDS, Fault, Schedule, SoakOptions, schedule_of
 from tests.crash.soaking.uploads import Users
 from tests.crash.soaking.verdict import Verdict, judge
 from tests.support.resources import create_database, database_named
@@ -201,7 +201,7 @@ def say(text: str) -> None:
 
 
 @asynccontextmanager
-async def open_place(order: Order) -> AsyncIterator[tuple[Environment, Services]]:
+async def open_place(order: SoakOptions) -> AsyncIterator[tuple[Environment, Services]]:
     """Start a stack that is deleted after the block in any case."""
     home = Path(tempfile.mkdtemp(prefix="photo-worker-soak-"))
     # Postgres, which root starts as another user, must be able to traverse it, or its data would be elsewhere.
@@ -215,7 +215,10 @@ async def open_place(order: Order) -> AsyncIterator[tuple[Environment, Services]
         await asyncio.to_thread(migrate.upgrade, database_named(variables["DATABASE_URL"], template))
         logs = home / "workers"
         logs.mkdir()
-        async with open_nursery() as forkserver, open_environment(variables, template, forkserver, logs) as environment:
+        async with (
+            open_forkserver() as forkserver,
+            open_environment(variables, template, forkserver, logs) as environment,
+        ):
             restarter = Services(stack, forkserver)
             try:
                 yield environment, restarter
@@ -226,7 +229,7 @@ async def open_place(order: Order) -> AsyncIterator[tuple[Environment, Services]
         shutil.rmtree(home, ignore_errors=True)
 
 
-async def soak(order: Order) -> tuple[Soak, Verdict]:
+async def soak(order: SoakOptions) -> tuple[Soak, Verdict]:
     """Run a soak and judge it."""
     async with open_place(order) as (environment, restarter):
         return await soak_in(environment, restarter, order)
@@ -235,7 +238,7 @@ async def soak(order: Order) -> tuple[Soak, Verdict]:
 async def soak_in(
     environment: Environment,
     restarter: Services | None,
-    order: Order,
+    order: SoakOptions,
     only: str | None = None,
     slots: int = 4,
     outage_seconds: float = OUTAGE_SECONDS,
@@ -262,7 +265,7 @@ async def soak_in(
         return running, await judge(world, running.users, running.finals, secret)
 
 
-def report_of(order: Order, running: Soak, verdict: Verdict, seconds: float) -> dict[str, Any]:
+def report_of(order: SoakOptions, running: Soak, verdict: Verdict, seconds: float) -> dict[str, Any]:
     """Return the run's counts as flat JSON data."""
     users, fleet = running.users, running.fleet
     return {
@@ -298,7 +301,7 @@ def report_of(order: Order, running: Soak, verdict: Verdict, seconds: float) -> 
     }
 
 
-def command_of(order: Order) -> str:
+def command_of(order: SoakOptions) -> str:
     """Return the command that repeats the same faults."""
     options = " ".join(f"--{name} {value:g}" for name, value in vars(order).items() if name != "seed")
     return f"python3 dev.py nox -s soak -- {options} --seed {order.seed}"
@@ -321,7 +324,7 @@ def summary_of(report: dict[str, Any]) -> str:
     )
 
 
-def order_of(arguments: list[str] | None) -> tuple[Order, argparse.Namespace]:
+def order_of(arguments: list[str] | None) -> tuple[SoakOptions, argparse.Namespace]:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash.soak", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--uploads", type=_positive, default=5000, help="accepted uploads (%(default)s)")
@@ -342,7 +345,7 @@ def order_of(arguments: list[str] | None) -> tuple[Order, argparse.Namespace]:
             "--throttle lies from 0 to below 1, --seconds is above 0, --kills, --restarts and --outages from 0"
         )
     names = ("uploads", "seconds", "seed", "kills", "restarts", "workers", "throttle", "outages")
-    return Order(**{name: getattr(chosen, name) for name in names}), chosen
+    return SoakOptions(**{name: getattr(chosen, name) for name in names}), chosen
 
 
 def _positive(text: str) -> int:
@@ -352,7 +355,7 @@ def _positive(text: str) -> int:
     return number
 
 
-async def _run(order: Order) -> dict[str, Any]:
+async def _run(order: SoakOptions) -> dict[str, Any]:
     began = time.monotonic()
     task = asyncio.current_task()
     assert task is not None

@@ -16,11 +16,11 @@ from tests.crash.mutants import Mutation
 from tests.crash.real import cells
 from tests.crash.real.conftest import site
 from tests.crash.real.environment import Environment
-from tests.crash.real.processes import open_nursery
+from tests.crash.real.processes import open_forkserver
 from tests.crash.real.services import NAMES
 from tests.crash.real.test_outages import COUNTING
 from tests.crash.soak import COUNTED_SECONDS, SCALE, report_of, soak_in
-from tests.crash.soaking.schedule import KINDS, OUTAGE, Order, schedule_of, sound
+from tests.crash.soaking.schedule import KINDS, OUTAGE, SoakOptions, schedule_of, sound
 
 __all__ = ["site"]
 
@@ -35,13 +35,13 @@ _LATE_SECONDS = 1.0
 LONG_OUTAGE_SECONDS = COUNTED_SECONDS + MET_SECONDS + policies.COUNTED.ocr.maximum_attempts * _LATE_SECONDS
 
 
-def order() -> Order:
+def order() -> SoakOptions:
     """Return a small soak with a new seed, which gives the jobs new ids on a shared stack."""
     seed = secrets.randbelow(10**9)
-    return Order(uploads=16, seconds=1.5, seed=seed, kills=0, restarts=0, workers=1, throttle=0.0, outages=0)
+    return SoakOptions(uploads=16, seconds=1.5, seed=seed, kills=0, restarts=0, workers=1, throttle=0.0, outages=0)
 
 
-def order_with_an_outage(kind: str) -> Order:
+def order_with_an_outage(kind: str) -> SoakOptions:
     """Return a small soak in which some sound uploads come when the outage has begun."""
     while True:
         chosen = replace(order(), seconds=3.0, outages=1)
@@ -81,14 +81,14 @@ async def small_soak(environment: Environment) -> dict[str, Any]:
 
 @pytest.mark.parametrize("code", MUTANTS)
 async def test_it_is_red_in_the_real_cells(environment: Environment, code: str) -> None:
-    async with open_nursery(MUTANTS[code]) as forkserver:
+    async with open_forkserver(MUTANTS[code]) as forkserver:
         ending = await cells.run_without_faults(replace(environment, forkserver=forkserver), "photo")
     assert f"[('failed', '{code}')] and not [('succeeded', None)]" in cells.wrong_end("photo", ending)
 
 
 @pytest.mark.parametrize("code", MUTANTS)
 async def test_it_is_red_in_the_soak(environment: Environment, code: str) -> None:
-    async with open_nursery(MUTANTS[code]) as forkserver:
+    async with open_forkserver(MUTANTS[code]) as forkserver:
         found = await small_soak(replace(environment, forkserver=forkserver))
     assert found["succeeded"] == 0
     assert found["least_share"] > 0.5
@@ -107,7 +107,7 @@ async def test_it_is_green_where_nothing_is_wrong(environment: Environment) -> N
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_product_that_counts_attempts_is_red_in_the_soak(environment: Environment, kind: str) -> None:
     """No job of it that meets the outage outlasts it."""
-    async with open_nursery(COUNTING) as forkserver:
+    async with open_forkserver(COUNTING) as forkserver:
         chosen = order_with_an_outage(kind)
         place = replace(environment, forkserver=forkserver)
         running, verdict = await soak_in(place, None, chosen, kind, _SLOTS, LONG_OUTAGE_SECONDS)

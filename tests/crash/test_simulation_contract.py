@@ -55,7 +55,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 
 VERIFY, OCR, PERSIST, RECORD = "verify_and_locate_asset", "ocr_textract", "persist_artifacts", "record_failure"
 SHA256 = "ab" * 32
-REASON = "as the course says"
+REASON = "as the scenario says"
 STEPS = {"VERIFY": VERIFY, "OCR": OCR, "PERSIST": PERSIST, "RECORD_FAILURE": RECORD}
 
 _AMPLE_SECONDS = 30.0
@@ -64,10 +64,10 @@ _PATIENCE_SECONDS = 200
 
 
 @dataclass
-class Acting:
+class ScriptedActivities:
     """Activities with the product's names and contracts, each call of which follows the scenario."""
 
-    course: Course
+    scenario: Scenario
     hang: Callable[[Callable[[], bool]], None]
     reached: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
@@ -105,19 +105,19 @@ class Acting:
         with self.lock:
             self.calls[name] += 1
             number = self.calls[name]
-        match self.course.calls.get((name, number), "end"):
+        match self.scenario.calls.get((name, number), "end"):
             case "be away":
                 raise StorageUnavailable(store="nowhere", reason=REASON)
             case "slow down":
                 throttled = StorageUnavailable(store="nowhere", reason=REASON)
-                throttled.retry_after_seconds = self.course.retry_after
+                throttled.retry_after_seconds = self.scenario.retry_after
                 raise throttled
             case "replace":
                 raise SourceReplaced(bucket="photos", key="raw/none.png")
             case "refuse":
                 raise ObjectMissing(bucket="photos", key="raw/none.png")
             case "break":
-                message = "a defect, as the course says"
+                message = "a defect, as the scenario says"
                 raise ValueError(message)
             case "hang":
                 self.reached.set()
@@ -132,7 +132,7 @@ class Acting:
 
 
 @dataclass(frozen=True)
-class Course:
+class Scenario:
     """The outcomes of attempts, and the request to Temporal while an attempt hangs or waits for its retry."""
 
     name: str
@@ -156,20 +156,20 @@ class Course:
     last_chance: float = _AMPLE_SECONDS
 
 
-COURSES = [
-    Course("success"),
-    Course("tried again", {(VERIFY, 1): "be away", (OCR, 1): "be away", (OCR, 2): "break", (PERSIST, 1): "be away"}),
-    Course("refused", {(VERIFY, 1): "refuse"}),
-    Course("refused at the second attempt", {(OCR, 1): "be away", (OCR, 2): "refuse"}),
-    Course("a defect to the end", {(OCR, number): "break" for number in (1, 2, 3)}),
-    Course("away to the end", {(PERSIST, number): "be away" for number in (1, 2, 3)}),
-    Course("the reason is written late", {(VERIFY, 1): "refuse", (RECORD, 1): "be away", (RECORD, 2): "break"}),
-    Course("no end in time, then one", {(OCR, 1): "hang"}, start_to_close=1.5),
-    Course("no end in time at all", {(OCR, 1): "hang", (OCR, 2): "hang"}, start_to_close=0.5, maximum_attempts=2),
-    Course("no sign of life, then an end", {(VERIFY, 1): "hang"}, heartbeat=1.5),
-    Course("no sign of life at all", {(OCR, 1): "hang", (OCR, 2): "hang"}, heartbeat=0.5, maximum_attempts=2),
-    Course("cancelled in an attempt", {(OCR, 1): "hang"}, asked="cancel"),
-    Course(
+SCENARIOS = [
+    Scenario("success"),
+    Scenario("tried again", {(VERIFY, 1): "be away", (OCR, 1): "be away", (OCR, 2): "break", (PERSIST, 1): "be away"}),
+    Scenario("refused", {(VERIFY, 1): "refuse"}),
+    Scenario("refused at the second attempt", {(OCR, 1): "be away", (OCR, 2): "refuse"}),
+    Scenario("a defect to the end", {(OCR, number): "break" for number in (1, 2, 3)}),
+    Scenario("away to the end", {(PERSIST, number): "be away" for number in (1, 2, 3)}),
+    Scenario("the reason is written late", {(VERIFY, 1): "refuse", (RECORD, 1): "be away", (RECORD, 2): "break"}),
+    Scenario("no end in time, then one", {(OCR, 1): "hang"}, start_to_close=1.5),
+    Scenario("no end in time at all", {(OCR, 1): "hang", (OCR, 2): "hang"}, start_to_close=0.5, maximum_attempts=2),
+    Scenario("no sign of life, then an end", {(VERIFY, 1): "hang"}, heartbeat=1.5),
+    Scenario("no sign of life at all", {(OCR, 1): "hang", (OCR, 2): "hang"}, heartbeat=0.5, maximum_attempts=2),
+    Scenario("cancelled in an attempt", {(OCR, 1): "hang"}, asked="cancel"),
+    Scenario(
         "cancelled between attempts",
         {(OCR, 1): "be away", (RECORD, 1): "hang"},
         asked="cancel",
@@ -177,15 +177,15 @@ COURSES = [
         between="attempts",
         initial_interval=20.0,
     ),
-    Course("cancelled too late", {(PERSIST, 1): "hang"}, asked="cancel", released=True),
-    Course("terminated", {(OCR, 1): "hang"}, asked="terminate"),
+    Scenario("cancelled too late", {(PERSIST, 1): "hang"}, asked="cancel", released=True),
+    Scenario("terminated", {(OCR, 1): "hang"}, asked="terminate"),
     # Unexpected errors: each ends its activity; they are counted for each step, separately from outages.
-    Course("a defect in every step", {(VERIFY, 1): "break", (OCR, 1): "break", (PERSIST, 1): "break"}),
-    Course(
+    Scenario("a defect in every step", {(VERIFY, 1): "break", (OCR, 1): "break", (PERSIST, 1): "break"}),
+    Scenario(
         "a defect between outages",
         {(OCR, 1): "be away", (OCR, 2): "be away", (OCR, 3): "break", (OCR, 4): "be away", (OCR, 5): "break"},
     ),
-    Course(
+    Scenario(
         "cancelled behind a defect",
         {(OCR, 1): "break"},
         asked="cancel",
@@ -193,25 +193,25 @@ COURSES = [
         initial_interval=_LONG_SECONDS,
     ),
     # The retry delay of a service, instead of the policy's.
-    Course("told to come later", {(OCR, 1): "slow down"}),
-    Course(
+    Scenario("told to come later", {(OCR, 1): "slow down"}),
+    Scenario(
         "cancelled when told to come later",
         {(OCR, 1): "slow down"},
         asked="cancel",
         between="attempts",
         retry_after=_LONG_SECONDS,
     ),
-    Course("told to come when it is over", {(OCR, 1): "slow down"}, retry_after=_LONG_SECONDS, lifetime=1),
+    Scenario("told to come when it is over", {(OCR, 1): "slow down"}, retry_after=_LONG_SECONDS, lifetime=1),
     # The job's lifetime, which limits an activity with all its attempts.
-    Course("over before another attempt", {(OCR, 1): "be away"}, lifetime=1, initial_interval=_LONG_SECONDS),
-    Course("over before another timeout", {(OCR, 1): "hang"}, lifetime=1, start_to_close=1.0, initial_interval=60.0),
-    Course("over in the first attempt", {(OCR, 1): "hang"}, lifetime=1, last_chance=2.5),
-    Course("over in the second attempt", {(OCR, 1): "be away", (OCR, 2): "hang"}, lifetime=1, last_chance=2.5),
+    Scenario("over before another attempt", {(OCR, 1): "be away"}, lifetime=1, initial_interval=_LONG_SECONDS),
+    Scenario("over before another timeout", {(OCR, 1): "hang"}, lifetime=1, start_to_close=1.0, initial_interval=60.0),
+    Scenario("over in the first attempt", {(OCR, 1): "hang"}, lifetime=1, last_chance=2.5),
+    Scenario("over in the second attempt", {(OCR, 1): "be away", (OCR, 2): "hang"}, lifetime=1, last_chance=2.5),
     # An object that is replaced while it is read: a second patch, and a timer before the next reading.
-    Course("replaced", {(OCR, 1): "replace"}),
-    Course("replaced twice", {(OCR, 1): "replace", (OCR, 2): "replace"}),
-    Course("replaced when it is over", {(OCR, 1): "replace", (OCR, 2): "replace"}, lifetime=4, reread_wait=5.0),
-    Course(
+    Scenario("replaced", {(OCR, 1): "replace"}),
+    Scenario("replaced twice", {(OCR, 1): "replace", (OCR, 2): "replace"}),
+    Scenario("replaced when it is over", {(OCR, 1): "replace", (OCR, 2): "replace"}, lifetime=4, reread_wait=5.0),
+    Scenario(
         "cancelled before it is read again",
         {(OCR, 1): "replace"},
         asked="cancel",
@@ -222,7 +222,7 @@ COURSES = [
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observed:
     """The observable result of one execution in Temporal."""
 
     status: str
@@ -250,37 +250,37 @@ async def client(stack_env: dict[str, str]) -> Client:
     return await connect(load_settings(read_environment(stack_env, None)), stack_env)
 
 
-@pytest.mark.parametrize("course", COURSES, ids=[course.name for course in COURSES])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario.name for scenario in SCENARIOS])
 async def test_the_simulation_goes_as_the_service_goes(
-    course: Course, client: Client, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compares all events of the history in order, all attempts, all failures, and the result of each start."""
     for name, step in STEPS.items():
-        monkeypatch.setattr(policies, name, scaled(getattr(policies, name), course, step))
-    monkeypatch.setattr(policies, "LAST_CHANCE", timedelta(seconds=course.last_chance))
-    monkeypatch.setattr(policies, "REREAD_FIRST_WAIT", timedelta(seconds=course.reread_wait))
-    monkeypatch.setattr(policies, "REREAD_LONGEST_WAIT", timedelta(seconds=max(course.reread_wait, 0.3)))
-    real = await played(client, course)
+        monkeypatch.setattr(policies, name, scaled(getattr(policies, name), scenario, step))
+    monkeypatch.setattr(policies, "LAST_CHANCE", timedelta(seconds=scenario.last_chance))
+    monkeypatch.setattr(policies, "REREAD_FIRST_WAIT", timedelta(seconds=scenario.reread_wait))
+    monkeypatch.setattr(policies, "REREAD_LONGEST_WAIT", timedelta(seconds=max(scenario.reread_wait, 0.3)))
+    real = await played(client, scenario)
     # In a separate thread: event loops cannot be nested.
-    assert await asyncio.to_thread(simulated, course) == real
+    assert await asyncio.to_thread(simulated, scenario) == real
 
 
-def scaled(policy: policies.ActivityPolicy, course: Course, step: str) -> policies.ActivityPolicy:
+def scaled(policy: policies.ActivityPolicy, scenario: Scenario, step: str) -> policies.ActivityPolicy:
     """Return a step's policy for a scenario. Only hanging steps have short timeouts: others may be slow when busy."""
-    hangs = step in {name for (name, _), what in course.calls.items() if what == "hang"}
+    hangs = step in {name for (name, _), what in scenario.calls.items() if what == "hang"}
     return replace(
         policy,
-        start_to_close_timeout=timedelta(seconds=course.start_to_close if hangs else _AMPLE_SECONDS),
-        heartbeat_timeout=timedelta(seconds=course.heartbeat) if hangs and course.heartbeat else None,
-        initial_interval=timedelta(seconds=course.initial_interval),
-        maximum_interval=timedelta(seconds=max(course.initial_interval, 0.2)),
-        maximum_attempts=policy.maximum_attempts and course.maximum_attempts,
+        start_to_close_timeout=timedelta(seconds=scenario.start_to_close if hangs else _AMPLE_SECONDS),
+        heartbeat_timeout=timedelta(seconds=scenario.heartbeat) if hangs and scenario.heartbeat else None,
+        initial_interval=timedelta(seconds=scenario.initial_interval),
+        maximum_interval=timedelta(seconds=max(scenario.initial_interval, 0.2)),
+        maximum_attempts=policy.maximum_attempts and scenario.maximum_attempts,
     )
 
 
-def request_of(job_id: UUID, course: Course) -> ImageProcessingInput:
+def request_of(job_id: UUID, scenario: Scenario) -> ImageProcessingInput:
     return ImageProcessingInput(
-        job_id=str(job_id), bucket="photos", key="raw/none.png", lifetime_seconds=course.lifetime
+        job_id=str(job_id), bucket="photos", key="raw/none.png", lifetime_seconds=scenario.lifetime
     )
 
 
@@ -294,12 +294,12 @@ def kind_of(failure: Failure) -> str:
 # -- the real service -------------------------------------------------------------------
 
 
-async def played(client: Client, course: Course) -> Seen:
+async def played(client: Client, scenario: Scenario) -> Observed:
     def hang(ended: Callable[[], bool]) -> None:
         while not ended():
             acting.over.wait(0.01)
 
-    acting = Acting(course, hang)
+    acting = ScriptedActivities(scenario, hang)
     queue, job_id = f"test-{token_hex(6)}", uuid4()
     orchestrator = TemporalOrchestrator(client, queue)
     handle = client.get_workflow_handle(str(job_id))
@@ -317,23 +317,23 @@ async def played(client: Client, course: Course) -> Seen:
             ),
         )
         try:
-            first = await orchestrator.start_image_processing(request_of(job_id, course))
-            second = await orchestrator.start_image_processing(request_of(job_id, course))
+            first = await orchestrator.start_image_processing(request_of(job_id, scenario))
+            second = await orchestrator.start_image_processing(request_of(job_id, scenario))
             # A lost task is retried after its timeout, which may happen on a busy machine.
             async with asyncio.timeout(_PATIENCE_SECONDS), running(worker):
                 try:
-                    wait = await ask(handle, course, acting)
+                    wait = await ask(handle, scenario, acting)
                     await ended(handle)
                 finally:
                     # A hanging thread would block the worker's shutdown and hide the cause.
                     acting.over.set()
         finally:
             acting.over.set()
-    third = await orchestrator.start_image_processing(request_of(job_id, course))
+    third = await orchestrator.start_image_processing(request_of(job_id, scenario))
     state = await orchestrator.state(job_id)
     assert state is not None
     history = await handle.fetch_history()
-    return Seen(
+    return Observed(
         state.status,
         tuple(name_of(event.event_type) for event in history.events),
         attempts_of(history),
@@ -352,17 +352,17 @@ async def played(client: Client, course: Course) -> Seen:
     )
 
 
-async def ask(handle: WorkflowHandle[Any, Any], course: Course, acting: Acting) -> float | None:
+async def ask(handle: WorkflowHandle[Any, Any], scenario: Scenario, acting: ScriptedActivities) -> float | None:
     """Send the scenario's request at its time; return the wait of a retry that was pending then, in seconds."""
-    if not course.asked:
+    if not scenario.asked:
         return None
     waits: list[float] = []
 
     async def reached() -> bool:
-        if not course.between:
+        if not scenario.between:
             return acting.reached.is_set()
         about = (await handle.describe()).raw_description
-        if course.between == "timer":
+        if scenario.between == "timer":
             events = (await handle.fetch_history()).events
             return "TimerStarted" in [name_of(event.event_type) for event in events]
         waits.extend(one.current_retry_interval.ToTimedelta().total_seconds() for one in about.pending_activities)
@@ -373,11 +373,11 @@ async def ask(handle: WorkflowHandle[Any, Any], course: Course, acting: Acting) 
         return has_obeyed([name_of(event.event_type) for event in events])
 
     await eventually(reached, seconds=_PATIENCE_SECONDS)
-    if course.asked == "terminate":
+    if scenario.asked == "terminate":
         await handle.terminate(reason=REASON)
         return None
     await handle.cancel()
-    if course.released:
+    if scenario.released:
         await eventually(obeyed, seconds=_PATIENCE_SECONDS)
         acting.released.set()
     # The server returns the difference of two rounded times.
@@ -447,43 +447,43 @@ def unexpected_in(history: WorkflowHistory) -> dict[str, int]:
 # -- the simulation ------------------------------------------------------------------------
 
 
-def simulated(course: Course) -> Seen:
+def simulated(scenario: Scenario) -> Observed:
     world = World(seed=0)
 
     def hang(ended: Callable[[], bool]) -> None:
         while not ended():
             world.gate.until(current(), world.now + timedelta(seconds=0.1))
 
-    acting = Acting(course, hang)
+    acting = ScriptedActivities(scenario, hang)
     world.workers[0]._activities = {each.__name__: each for each in acting.all()}
     job_id = uuid4()
     try:
-        starts = [start(world, job_id, course), start(world, job_id, course)]
+        starts = [start(world, job_id, scenario), start(world, job_id, scenario)]
         execution = world.service.executions[str(job_id)]
-        asked = bool(course.asked)
+        asked = bool(scenario.asked)
         wait: float | None = None
         for _ in count():
             if execution.status != "running":
                 break
-            if asked and waits(course, acting, execution):
+            if asked and waits(scenario, acting, execution):
                 asked = False
-                if course.between == "attempts":
+                if scenario.between == "attempts":
                     (pending,) = execution.activities.values()
                     wait = (pending.due - world.now).total_seconds()
-                if course.asked == "cancel":
+                if scenario.asked == "cancel":
                     world.service.cancel(str(job_id))
                 else:
                     world.service.terminate(str(job_id), REASON)
-            if course.released and has_obeyed(execution.events) and not execution.wanted:
+            if scenario.released and has_obeyed(execution.events) and not execution.wanted:
                 acting.released.set()
             assert world.step(), "nothing happens any more"
-        starts.append(start(world, job_id, course))
+        starts.append(start(world, job_id, scenario))
     finally:
         world.close()
     world.gate.quiet = True
     state = asyncio.run(SimulatedOrchestrator(world).state(job_id))
     assert state is not None
-    return Seen(
+    return Observed(
         execution.status,
         tuple(execution.events),
         tuple(execution.attempts),
@@ -519,16 +519,16 @@ def simulated_ends(execution: Execution) -> Iterator[tuple[str, bool]]:
                 yield kind_of(failure.cause), late
 
 
-def start(world: World, job_id: UUID, course: Course) -> bool:
+def start(world: World, job_id: UUID, scenario: Scenario) -> bool:
     world.gate.quiet = True
-    joined = asyncio.run(SimulatedOrchestrator(world).start_image_processing(request_of(job_id, course))).joined
+    joined = asyncio.run(SimulatedOrchestrator(world).start_image_processing(request_of(job_id, scenario))).joined
     world.gate.quiet = False
     return joined
 
 
-def waits(course: Course, acting: Acting, execution: Execution) -> bool:
-    if not course.between:
+def waits(scenario: Scenario, acting: ScriptedActivities, execution: Execution) -> bool:
+    if not scenario.between:
         return acting.reached.is_set()
-    if course.between == "timer":
+    if scenario.between == "timer":
         return bool(execution.timers)
     return any(found.number > 1 for found in execution.activities.values())

@@ -16,14 +16,14 @@ from tests.crash.real.outages import OUTAGES, TEMPORAL, TEXTRACT, THROTTLING
 from tests.crash.real.processes import ROOT
 from tests.crash.real.services import NAMES
 from tests.crash.soak import COUNTED_SECONDS, OUTAGE_SECONDS
-from tests.crash.soaking.schedule import KILL, KINDS, OUTAGE, PAUSE, RESTART, Order, schedule_of
+from tests.crash.soaking.schedule import KILL, KINDS, OUTAGE, PAUSE, RESTART, SoakOptions, schedule_of
 
 UPLOADS, DISTURBANCES = 300, 20
 
 # The schedule makes the others damaged, cancelled or erased.
 LEAST_SUCCEEDED = 0.75
 # Some of the uploads are erased before they are accepted.
-ORDER = Order(uploads=310, seconds=63.0, seed=48, kills=20, restarts=1, workers=3, throttle=0.3, outages=1)
+ORDER = SoakOptions(uploads=310, seconds=63.0, seed=48, kills=20, restarts=1, workers=3, throttle=0.3, outages=1)
 
 
 @pytest.mark.stack

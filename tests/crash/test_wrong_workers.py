@@ -19,8 +19,8 @@ from photo_worker.errors import BucketBoundElsewhere, SchemaMissing, WorkerBucke
 from tests.crash.invariants import Watch, outcome
 from tests.crash.pipelines import named
 from tests.crash.report import SAME, VIOLATED, Cell, record
-from tests.crash.simulation.answers import ROWS, STORE, TEXTRACT, Answer
 from tests.crash.simulation.commands import Console
+from tests.crash.simulation.port_errors import ROWS, STORE, TEXTRACT, Answer
 from tests.crash.simulation.world import World
 from tests.crash.test_enumeration import judge
 from tests.crash.violation import Violation

@@ -22,7 +22,7 @@ from mypy_boto3_s3 import S3Client
 
 from photo_worker.config import load_settings, read_environment
 from photo_worker.orchestration.connection import connect
-from tests.support.grpc_answers import refusing
+from tests.support.grpc_errors import refusing
 from tests.support.harness import FIXTURES, eventually
 
 pytestmark = pytest.mark.stack

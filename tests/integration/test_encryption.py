@@ -14,7 +14,7 @@ import pytest
 from photo_worker.integrity.binding import MARKER_KEY
 from tests.integration.test_commands import photo_worker
 from tests.support.harness import FIXTURES, eventually, open_harness
-from tests.support.s3_answers import Answer, Request, S3Answers, refusal, s3_answering
+from tests.support.s3_responses import Answer, Request, S3Answers, refusal, s3_answering
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

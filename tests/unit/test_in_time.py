@@ -46,7 +46,16 @@ timeout = 0.3
 def test_a_test_that_hangs_leaves_its_blocks(tmp_path: Path) -> None:
     (tmp_path / "test_hangs.py").write_text(HANGS, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text(SETTINGS, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-c", str(tmp_path / "pytest.ini"), "-p", "tests.support.in_time", "-ra"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-c",
+        str(tmp_path / "pytest.ini"),
+        "-p",
+        "tests.support.async_timeout",
+        "-ra",
+    ]
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider", str(tmp_path)],
         cwd=Path(__file__).resolve().parents[2],

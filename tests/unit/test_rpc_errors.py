@@ -14,7 +14,7 @@ from photo_worker.errors import PhotoWorkerError
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.rpc_errors import translate_bridge
 from photo_worker.orchestration.temporal import TemporalOrchestrator
-from tests.support.grpc_answers import refusing
+from tests.support.grpc_errors import refusing
 
 KINDS = {
     RPCStatusCode.UNAUTHENTICATED: ("temporal_unauthenticated", False),

@@ -381,10 +381,10 @@ class ComposeStack:
         return UpReport(self.status(), started=True, seconds=timeline.elapsed(), timeline=timeline)
 
     def _make_ready(self, engine: ContainerEngine, record: StackRecord, timeline: Timeline) -> None:
-        from photo_worker.devkit.compose.start import Readiness
+        from photo_worker.devkit.compose.start import ReadinessWait
 
         own = services(own_services(record))
-        Readiness(engine, self.project, record, own, timeline, _READY_SECONDS).wait()
+        ReadinessWait(engine, self.project, record, own, timeline, _READY_SECONDS).wait()
         chosen = external.make_ready(record, timeline)
         if chosen != record:
             chosen.save(self.paths)

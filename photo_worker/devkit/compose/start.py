@@ -21,7 +21,7 @@ _LOOK_SECONDS = 0.25
 _POLL_SECONDS = 0.05
 
 
-class Readiness:
+class ReadinessWait:
     """Waits for the services of one start, each in its own thread."""
 
     def __init__(

@@ -92,7 +92,7 @@ def limits_here(limits: ProxyLimits = ProxyLimits()) -> ProxyLimits:
     return limits
 
 
-class Silent(Exception):
+class FirstByteTimeout(Exception):
     """A client that has sent no request within ``first_byte_seconds``."""
 
 
@@ -187,7 +187,7 @@ async def _forward(
             return
         try:
             refusal = forth.result()
-        except Silent:
+        except FirstByteTimeout:
             return
         if refusal is not None:
             back.cancel()
@@ -250,7 +250,7 @@ async def _head(reader: asyncio.StreamReader, patience: float | None, head_secon
         async with asyncio.timeout(patience):
             first = await reader.read(1)
     except TimeoutError as error:
-        raise Silent from error
+        raise FirstByteTimeout from error
     if not first:
         return None
     try:

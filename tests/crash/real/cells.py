@@ -18,7 +18,7 @@ from photo_worker.errors import DatabaseUnavailable, UnreadableDocument
 from tests.crash.real import documents
 from tests.crash.real.arming import KILL, STOP, Arm
 from tests.crash.real.environment import Environment, World
-from tests.crash.real.facts import Facts, course_of, gather
+from tests.crash.real.facts import Facts, gather, workflow_facts_of
 from tests.crash.real.invariants_of_facts import broken_rules, leaks, too_many_attempts, unreplayable, wrong_charges
 from tests.crash.real.processes import Child
 from tests.crash.violation import Violation
@@ -83,7 +83,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Ending:
+class CellResult:
     """The outcome of a case; ``reached`` tells whether a process passed its point."""
 
     facts: Facts
@@ -123,7 +123,7 @@ def document_of(environment: Environment, pipeline: str) -> Path:
     return path
 
 
-async def run_without_faults(environment: Environment, pipeline: str) -> Ending:
+async def run_without_faults(environment: Environment, pipeline: str) -> CellResult:
     """Run a pipeline once without faults."""
     started = time.monotonic()
     async with environment.world(f"{pipeline}-faultless") as world:
@@ -134,21 +134,21 @@ async def run_without_faults(environment: Environment, pipeline: str) -> Ending:
         await worker.drain()
         if pipeline == "erase":
             await _ends(await world.command(*_command_of(world, pipeline, job_id)), 0)
-        return replace(await ending_of(world, job_id), seconds=time.monotonic() - started)
+        return replace(await cell_result_of(world, job_id), seconds=time.monotonic() - started)
 
 
-async def run(environment: Environment, case: Case) -> Ending:
+async def run(environment: Environment, case: Case) -> CellResult:
     """Run a case to its end in its own world. Raises ``TimeoutError`` if its job does not end."""
     started = time.monotonic()
     job_id = uuid4()
     async with environment.world(case.name) as world:
         steps = _command_case if case.pipeline in {"submit", "erase"} else _worker_case
         reached = await steps(world, case, job_id)
-        ending = await ending_of(world, job_id)
+        ending = await cell_result_of(world, job_id)
     return replace(ending, reached=reached, seconds=time.monotonic() - started)
 
 
-async def ending_of(world: World, *job_ids: UUID, words: Sequence[str] = (TEXT,)) -> Ending:
+async def cell_result_of(world: World, *job_ids: UUID, words: Sequence[str] = (TEXT,)) -> CellResult:
     """Check a world whose jobs have ended; ``words`` must not be in any log."""
     facts = await gather(world, list(job_ids))
     violations = (
@@ -158,10 +158,10 @@ async def ending_of(world: World, *job_ids: UUID, words: Sequence[str] = (TEXT,)
         *leaks(facts, words, world.variables),
         *await unreplayable(course.history for course in facts.courses.values()),
     )
-    return Ending(facts, violations, world.bucket)
+    return CellResult(facts, violations, world.bucket)
 
 
-def wrong_end(pipeline: str, ending: Ending) -> str:
+def wrong_end(pipeline: str, ending: CellResult) -> str:
     """Return what is wrong with a run without faults, the reference of others; empty if nothing is."""
     ends = [(row.status, row.error_code) for row in ending.facts.rows]
     expected = _ENDS.get(pipeline, _SUCCESS)
@@ -169,7 +169,7 @@ def wrong_end(pipeline: str, ending: Ending) -> str:
     return "; ".join([*map(str, ending.violations), *wrong])
 
 
-def difference(ending: Ending, faultless: Ending) -> str:
+def difference(ending: CellResult, faultless: CellResult) -> str:
     """Return how a run differs from that without faults; empty if it does not."""
     found, expected = ending.comparable(), faultless.comparable()
     parts = [
@@ -269,7 +269,7 @@ async def _is_acknowledged(world: World, answer: str, job_id: UUID) -> bool:
     if answer == WORKFLOW_TASK:
         return EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED in events
     completed = events.count(EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED)
-    return completed > ANSWERS[1:].index(answer) and answer in course_of(history).attempts
+    return completed > ANSWERS[1:].index(answer) and answer in workflow_facts_of(history).attempts
 
 
 async def _until(look: Callable[[], Awaitable[bool]], about: Callable[[], str] | None = None) -> None:

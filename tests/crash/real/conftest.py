@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.real.environment import Environment, open_environment
-from tests.crash.real.processes import open_nursery
+from tests.crash.real.processes import open_forkserver
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,7 +28,7 @@ def chosen_cell(request: pytest.FixtureRequest) -> str | None:
 async def site(stack_env: dict[str, str], template_database: str, tmp_path: Path) -> AsyncIterator[Environment]:
     """The environment of worlds on the shared stack, with a fork server."""
     async with (
-        open_nursery() as forkserver,
+        open_forkserver() as forkserver,
         open_environment(stack_env, template_database, forkserver, tmp_path) as made,
     ):
         yield made

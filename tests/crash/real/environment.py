@@ -36,7 +36,7 @@ from photo_worker.sources import Source
 from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 from tests.crash.real.arming import Arm
-from tests.crash.real.processes import Child, Nursery, variables_for
+from tests.crash.real.processes import Child, Forkserver, variables_for
 from tests.crash.real.scaled import Scale
 from tests.support.resources import create_database, database_named, drop_database, session_of
 
@@ -128,7 +128,7 @@ class Environment:
     template: str
     client: Client
     store: ObjectStore
-    forkserver: Nursery
+    forkserver: Forkserver
     folder: Path
 
     @asynccontextmanager
@@ -178,7 +178,7 @@ class Environment:
 
 @asynccontextmanager
 async def open_environment(
-    stack: dict[str, str], template: str, forkserver: Nursery, folder: Path
+    stack: dict[str, str], template: str, forkserver: Forkserver, folder: Path
 ) -> AsyncIterator[Environment]:
     """Connect to a stack and yield the environment of its worlds."""
     settings = load_settings(read_environment(stack, None))

@@ -30,7 +30,7 @@ _PLACE = re.compile(r"-[0-9a-f]{32}\.jpg")
 
 
 @dataclass(frozen=True)
-class Kept:
+class ObjectFacts:
     """The content and metadata of a stored object."""
 
     body: bytes = field(repr=False)
@@ -39,7 +39,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Course:
+class WorkflowFacts:
     """The content of a workflow's history: how it closed, and the highest attempt of each activity."""
 
     status: str
@@ -52,8 +52,8 @@ class Facts:
     """All facts of one world. ``charges`` are by the document's s3:// name, as the emulator keeps them."""
 
     rows: tuple[JobRecord, ...]
-    objects: Mapping[str, Kept]
-    courses: Mapping[str, Course]
+    objects: Mapping[str, ObjectFacts]
+    courses: Mapping[str, WorkflowFacts]
     charges: Mapping[str, int]
     logs: str = field(repr=False, default="")
 
@@ -98,18 +98,18 @@ async def gather(world: World, job_ids: list[UUID]) -> Facts:
             return await world.environment.history(str(job_id))
 
     histories = await asyncio.gather(*map(history_of, job_ids))
-    courses = {found.workflow_id: course_of(found) for found in histories if found is not None}
+    courses = {found.workflow_id: workflow_facts_of(found) for found in histories if found is not None}
     own = {document: number for document, number in charges.items() if document.startswith(f"s3://{world.bucket}/")}
     return Facts(rows, objects, courses, own, world.logs())
 
 
-def objects_of(store: ObjectStore, bucket: str) -> dict[str, Kept]:
+def objects_of(store: ObjectStore, bucket: str) -> dict[str, ObjectFacts]:
     """Return every object of a bucket by key."""
 
-    def look(key: str) -> Kept:
+    def look(key: str) -> ObjectFacts:
         info = store.head(bucket, key)
         body = store.get(bucket, key, limit_bytes=_OBJECT_LIMIT_BYTES)
-        return Kept(body, info.content_type, dict(info.metadata))
+        return ObjectFacts(body, info.content_type, dict(info.metadata))
 
     keys = [entry.key for entry in store.list(bucket, "")]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -146,7 +146,7 @@ _CLOSED = {
 }
 
 
-def course_of(history: WorkflowHistory) -> Course:
+def workflow_facts_of(history: WorkflowHistory) -> WorkflowFacts:
     """Read a history: its last event gives the status, the starts of activities the number of attempts."""
     names: dict[int, str] = {}
     attempts: Counter[str] = Counter()
@@ -157,4 +157,4 @@ def course_of(history: WorkflowHistory) -> Course:
             started = event.activity_task_started_event_attributes
             name = names[started.scheduled_event_id]
             attempts[name] = max(attempts[name], started.attempt)
-    return Course(_CLOSED.get(history.events[-1].event_type, "running"), dict(attempts), history)
+    return WorkflowFacts(_CLOSED.get(history.events[-1].event_type, "running"), dict(attempts), history)

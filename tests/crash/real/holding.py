@@ -35,7 +35,7 @@ class Holds:
         """Return whether every job has reached its point."""
         return all((self.folder / str(job_id)).exists() for job_id in self.places)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Release all attempts."""
         (self.folder / "go").touch()
 

@@ -33,7 +33,7 @@ _START_SECONDS = 60.0
 class Child:
     """One process of the fork server; ``status`` is its exit code, negative for a signal."""
 
-    forkserver: Nursery = field(repr=False)
+    forkserver: Forkserver = field(repr=False)
     pid: int
     log: Path
     ended: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
@@ -77,7 +77,7 @@ class Child:
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
 
-class Nursery:
+class Forkserver:
     """The test's end of the fork server's pipes. Use it in the event loop that opened it."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -153,7 +153,7 @@ class Nursery:
 
 
 @asynccontextmanager
-async def open_nursery(edits: Sequence[Mutation] = ()) -> AsyncIterator[Nursery]:
+async def open_forkserver(edits: Sequence[Mutation] = ()) -> AsyncIterator[Forkserver]:
     """Yield a fork server that ends with its children after the block; ``edits`` change its product."""
     changed = {EDITS_VARIABLE: json.dumps([asdict(edit) for edit in edits])} if edits else {}
     process = await asyncio.create_subprocess_exec(
@@ -167,7 +167,7 @@ async def open_nursery(edits: Sequence[Mutation] = ()) -> AsyncIterator[Nursery]
         # A Ctrl-C at the terminal is for the test, which ends the fork server.
         start_new_session=True,
     )
-    forkserver = Nursery(process)
+    forkserver = Forkserver(process)
     try:
         await forkserver.ready()
         yield forkserver

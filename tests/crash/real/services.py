@@ -13,7 +13,7 @@ from photo_worker.devkit.processes import ProcessId
 from photo_worker.devkit.services import SERVICES, Service
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
-from tests.crash.real.processes import Child, Nursery
+from tests.crash.real.processes import Child, Forkserver
 
 NAMES = tuple(service.name for service in SERVICES)
 
@@ -27,7 +27,7 @@ class Services:
     the fork server and ends with it.
     """
 
-    def __init__(self, stack: Stack, forkserver: Nursery) -> None:
+    def __init__(self, stack: Stack, forkserver: Forkserver) -> None:
         record = StackRecord.load(stack.paths)
         if record is None:
             raise RuntimeError(f"the stack {stack.name} does not run")

@@ -64,7 +64,7 @@ def name_of(write: Write, how: str) -> str:
     return f"{write.pipeline}-{write.name}-{how.replace(' ', '-')}"
 
 
-async def judged(environment: Environment, write: Write, how: str, faultless: cells.Ending) -> str:
+async def judged(environment: Environment, write: Write, how: str, faultless: cells.CellResult) -> str:
     """Run a cell and report it; return what is wrong with it."""
     name = name_of(write, how)
     command = f"python3 dev.py nox -s crash -- tests/crash/real/test_database.py --real-cell {name}"
@@ -94,7 +94,7 @@ async def judged(environment: Environment, write: Write, how: str, faultless: ce
     return f"{name}: {problem}\n  again: {command}" if problem else ""
 
 
-async def run(environment: Environment, write: Write, how: str) -> cells.Ending:
+async def run(environment: Environment, write: Write, how: str) -> cells.CellResult:
     """Cut off one write of one job, and run the job to its end."""
     job_id = uuid4()
     name = name_of(write, how)
@@ -121,7 +121,7 @@ async def run(environment: Environment, write: Write, how: str) -> cells.Ending:
                 await cutter.done.wait()
             await world.ended(job_id, _PATIENCE_SECONDS)
             await worker.drain()
-        return await cells.ending_of(world, job_id)
+        return await cells.cell_result_of(world, job_id)
 
 
 async def cut_inside(world: World, cutter: Cutter, job_id: UUID) -> None:

@@ -15,12 +15,12 @@ from temporalio.api.enums.v1 import EventType
 from photo_worker.errors import BucketBoundElsewhere, UnreadableDocument
 from tests.crash.mutants import Mutation
 from tests.crash.real import cells
-from tests.crash.real.cells import Ending
+from tests.crash.real.cells import CellResult
 from tests.crash.real.environment import Environment, World
 from tests.crash.real.facts import objects_of
 from tests.crash.real.holding import Holds
 from tests.crash.real.outages import POSTGRES, REFUSED, S3, reach_of
-from tests.crash.real.processes import Child, Nursery, open_nursery
+from tests.crash.real.processes import Child, Forkserver, open_forkserver
 from tests.crash.real.test_outages import ENDS, PLACES, SCALE, Job, all_held, ends_of, jobs, problem_of, run
 
 pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(240)]
@@ -65,8 +65,8 @@ async def test_wrong_workers_beside_a_right_one_take_nothing(environment: Enviro
             assert code in child.output(), child.output()[-1500:]
         assert await takers(world, work) == {right.pid}
         await right.drain()
-        ending = await cells.ending_of(world, *(job.id for job in work), words=[job.text for job in work])
-    assert not problem_of(Ending(ending.facts, ending.violations, ending.bucket), faultless)
+        ending = await cells.cell_result_of(world, *(job.id for job in work), words=[job.text for job in work])
+    assert not problem_of(CellResult(ending.facts, ending.violations, ending.bucket), faultless)
 
 
 async def test_another_deployment_touches_nothing_of_the_bucket_s_own(environment: Environment) -> None:
@@ -95,11 +95,11 @@ async def test_another_deployment_touches_nothing_of_the_bucket_s_own(environmen
             assert status in {0, 1}, said
             assert BucketBoundElsewhere.code in said or "bound_elsewhere" in said or arguments[0] == "erase", said
             assert await asyncio.to_thread(objects_of, world.store, world.bucket) == before, f"{arguments}: {said}"
-        holds.let_go()
+        holds.release()
         await world.submit(photo, work[-1].id)
         await all_ended(world, work)
         await worker.drain()
-        ending = await cells.ending_of(world, *(job.id for job in work), words=[job.text for job in work])
+        ending = await cells.cell_result_of(world, *(job.id for job in work), words=[job.text for job in work])
     assert not problem_of(ending, faultless)
 
 
@@ -107,7 +107,7 @@ async def test_a_deploy_that_is_half_done_and_rolled_back_costs_no_job(environme
     """Jobs at every step go from the new release to the old one and back; the old one leaves what it cannot run."""
     faultless = await run(environment, None)
     assert ends_of(faultless) == ENDS
-    async with open_nursery(BEFORE) as before, environment.world("rolled-back", SCALE, MAX_ACTIVITIES="12") as world:
+    async with open_forkserver(BEFORE) as before, environment.world("rolled-back", SCALE, MAX_ACTIVITIES="12") as world:
         new = jobs()
         holds = await held(world, new)
         holder = world.children[-1]
@@ -119,33 +119,33 @@ async def test_a_deploy_that_is_half_done_and_rolled_back_costs_no_job(environme
         rows = await asyncio.to_thread(lambda: list(world.repository.all()))
         reasons = {row.error_code for row in rows if row.status == "failed"}
         assert reasons <= {UnreadableDocument.code}, "the release before has failed a job that it cannot go on with"
-        holds.let_go()
+        holds.release()
         again = await world.worker()
         await all_ended(world, new)
         await old.drain()
         await again.drain()
-        ending = await cells.ending_of(world, *(job.id for job in new), words=[job.text for job in new])
+        ending = await cells.cell_result_of(world, *(job.id for job in new), words=[job.text for job in new])
     assert not problem_of(ending, faultless)
 
 
 async def test_jobs_of_the_release_before_go_on_under_the_new_one(environment: Environment) -> None:
     faultless = await run(environment, None)
     assert ends_of(faultless) == ENDS
-    async with open_nursery(BEFORE) as before, environment.world("deployed", SCALE, MAX_ACTIVITIES="12") as world:
+    async with open_forkserver(BEFORE) as before, environment.world("deployed", SCALE, MAX_ACTIVITIES="12") as world:
         work = jobs()
         holds = await held(world, work, before)
         old = world.children[-1]
         new = await world.worker()
         await old.kill()
-        holds.let_go()
+        holds.release()
         await world.submit(await asyncio.to_thread(work[-1].file, holds.folder), work[-1].id)
         await all_ended(world, work)
         await new.drain()
-        ending = await cells.ending_of(world, *(job.id for job in work), words=[job.text for job in work])
+        ending = await cells.cell_result_of(world, *(job.id for job in work), words=[job.text for job in work])
     assert not problem_of(ending, faultless)
 
 
-async def worker_of(forkserver: Nursery, world: World, **variables: str) -> Child:
+async def worker_of(forkserver: Forkserver, world: World, **variables: str) -> Child:
     """Start a worker of another release."""
     log = world.folder / f"{world.name}-{len(world.children)}.log"
     child = await forkserver.spawn("worker", {**world.variables, **variables}, log)
@@ -153,7 +153,7 @@ async def worker_of(forkserver: Nursery, world: World, **variables: str) -> Chil
     return child
 
 
-async def held(world: World, work: list[Job], forkserver: Nursery | None = None) -> Holds:
+async def held(world: World, work: list[Job], forkserver: Forkserver | None = None) -> Holds:
     """Start a worker that runs each job except the last to its place; it is the world's last child."""
     folder = world.folder / f"{world.name}-{work[0].id}"
     await asyncio.to_thread(folder.mkdir)

@@ -20,11 +20,11 @@ from photo_worker.errors import UnreadableDocument
 from tests.crash import report
 from tests.crash.mutants import Mutation
 from tests.crash.real import cells, documents
-from tests.crash.real.cells import Ending
+from tests.crash.real.cells import CellResult
 from tests.crash.real.environment import Environment
 from tests.crash.real.holding import Holds
 from tests.crash.real.outages import OUTAGES, TEMPORAL, Outage, reach_of
-from tests.crash.real.processes import Child, open_nursery
+from tests.crash.real.processes import Child, open_forkserver
 from tests.crash.real.scaled import Scale, longest_count_seconds
 
 pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(300)]
@@ -91,13 +91,13 @@ async def test_jobs_outlast_a_service_that_is_not_there_for_them(
     assert not any(problems), "\n\n".join(filter(None, problems))
 
 
-def ends_of(ending: Ending) -> tuple[tuple[str, str | None], ...]:
+def ends_of(ending: CellResult) -> tuple[tuple[str, str | None], ...]:
     """Return how the jobs ended, in the order of their ids."""
     rows = sorted(ending.facts.rows, key=lambda row: str(row.id))
     return tuple((row.status, row.error_code) for row in rows)
 
 
-async def judged(environment: Environment, outage: Outage, faultless: Ending, gate: asyncio.Semaphore) -> str:
+async def judged(environment: Environment, outage: Outage, faultless: CellResult, gate: asyncio.Semaphore) -> str:
     """Run a cell and report it; return what is wrong with it."""
     command = f"python3 dev.py nox -s crash -- tests/crash/real/test_outages.py --real-cell {outage.name}"
     seconds = 0.0
@@ -126,13 +126,13 @@ async def judged(environment: Environment, outage: Outage, faultless: Ending, ga
     return f"{outage.name}: {problem}\n  again: {command}" if problem else ""
 
 
-def problem_of(ending: Ending, faultless: Ending) -> str:
+def problem_of(ending: CellResult, faultless: CellResult) -> str:
     """Return what is wrong with a cell's ending; empty if it equals that of a run without faults."""
     problem = "; ".join(map(str, ending.violations)) or cells.difference(ending, faultless)
     return problem or ("" if ending.reached else "no attempt met the outage, so that nothing is known of it")
 
 
-async def run(environment: Environment, outage: Outage | None, gate: asyncio.Semaphore | None = None) -> Ending:
+async def run(environment: Environment, outage: Outage | None, gate: asyncio.Semaphore | None = None) -> CellResult:
     """Run jobs into an outage at every step, and to their end after it; None runs them without an outage.
 
     ``gate`` limits the workers that start at the same time.
@@ -155,7 +155,7 @@ async def run(environment: Environment, outage: Outage | None, gate: asyncio.Sem
             await all_held(holds, worker)
             if outage is not None and reach is not None:
                 await asyncio.to_thread(reach.begin, outage.kind)
-            holds.let_go()
+            holds.release()
         await world.submit(await asyncio.to_thread(work[-1].file, folder), work[-1].id)
         if outage is not None and reach is not None:
             # The duration is what is tested.
@@ -164,7 +164,7 @@ async def run(environment: Environment, outage: Outage | None, gate: asyncio.Sem
         for job in work:
             await world.ended(job.id, _PATIENCE_SECONDS)
         await worker.drain()
-        ending = await cells.ending_of(
+        ending = await cells.cell_result_of(
             world, *(job.id for job in work), words=[*(job.text for job in work), *(reach.secrets if reach else [])]
         )
     # Jobs that wait until the worker takes work again may need no second attempt.
@@ -195,7 +195,7 @@ COUNTING = (
 
 async def test_where_attempts_are_counted_no_job_outlasts_these(environment: Environment) -> None:
     """Shows that the outages are long enough: otherwise the cells above would be green for nothing."""
-    async with open_nursery(COUNTING) as forkserver:
+    async with open_forkserver(COUNTING) as forkserver:
         before = replace(environment, forkserver=forkserver)
         faultless = await run(before, None)
         assert not faultless.violations

@@ -17,7 +17,7 @@ from photo_worker.crash_points import CrashPoint
 from tests.crash import report
 from tests.crash.real import cells, test_database
 from tests.crash.real.arming import KILL, STOP
-from tests.crash.real.cells import Case, Ending
+from tests.crash.real.cells import Case, CellResult
 from tests.crash.real.environment import Environment
 from tests.crash.real.outages import OUTAGES
 
@@ -104,7 +104,7 @@ async def all_end_as_without(environment: Environment, wanted: Sequence[Case], c
     assert not problems, "\n\n".join(problems)
 
 
-async def judged(environment: Environment, case: Case, faultless: Ending) -> str:
+async def judged(environment: Environment, case: Case, faultless: CellResult) -> str:
     """Run a cell and report it; return what is wrong with it, and how to run it again."""
     command = f"python3 dev.py nox -s crash -- tests/crash/real/test_points.py --real-cell {case.name}"
     seconds = 0.0

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import photo_worker
-from tests.crash.simulation.answers import Answer, Answers
+from tests.crash.simulation.port_errors import Answer, PortErrors
 
 _T = TypeVar("_T")
 
@@ -188,7 +188,7 @@ class Gate:
         """Whether calls are not counted, as while a test inspects the end state."""
 
     def call(
-        self, name: str, effect: Callable[[], _T], *, answers: Answers | None = None, repeatable: bool = True
+        self, name: str, effect: Callable[[], _T], *, answers: PortErrors | None = None, repeatable: bool = True
     ) -> _T:
         """Run ``effect`` when the scheduler allows it. ``answers`` are the errors of a port that can fail."""
         if self.quiet:
@@ -223,7 +223,9 @@ class Gate:
                 # Only this call meets the other object.
                 self.outside[Mode.REPLACE]()
 
-    def _begin(self, strand: Strand, number: int, port: str, modes: frozenset[Mode], answers: Answers | None) -> None:
+    def _begin(
+        self, strand: Strand, number: int, port: str, modes: frozenset[Mode], answers: PortErrors | None
+    ) -> None:
         """Begin an outage at this call."""
         for phase in Phase:
             mode = self.faults.get((number, phase))
@@ -242,7 +244,7 @@ class Gate:
         strand: Strand,
         outage: Outage | None,
         modes: frozenset[Mode],
-        answers: Answers | None,
+        answers: PortErrors | None,
         effect: Callable[[], _T],
     ) -> _T:
         """Run the effect as a service with this outage does."""
@@ -258,14 +260,14 @@ class Gate:
             case mode:
                 raise _error_of(answers, mode)()
 
-    def _silent(self, strand: Strand, phase: Phase, answers: Answers, effect: Callable[[], object]) -> None:
+    def _silent(self, strand: Strand, phase: Phase, answers: PortErrors, effect: Callable[[], object]) -> None:
         # The caller does not learn the result of the call, even if it is an error.
         with suppress(Exception):
             if phase is Phase.AFTER:
                 effect()
         self.until(strand, self._now() + timedelta(seconds=answers.limit))
 
-    def _inject(self, strand: Strand, number: int, phase: Phase, answers: Answers | None) -> None:
+    def _inject(self, strand: Strand, number: int, phase: Phase, answers: PortErrors | None) -> None:
         mode = self.faults.get((number, phase))
         if mode is None or mode is Mode.DOUBLE or mode is Mode.REFUSE or mode in OUTAGES:
             return
@@ -306,7 +308,7 @@ class Gate:
                 return
 
 
-def _modes(answers: Answers | None, method: str, process: Process) -> frozenset[Mode]:
+def _modes(answers: PortErrors | None, method: str, process: Process) -> frozenset[Mode]:
     """Return the modes of a service's faults that are possible at a call."""
     if answers is None:
         return frozenset()
@@ -322,7 +324,7 @@ def _modes(answers: Answers | None, method: str, process: Process) -> frozenset[
     return frozenset(found)
 
 
-def _error_of(answers: Answers, mode: Mode) -> Answer:
+def _error_of(answers: PortErrors, mode: Mode) -> Answer:
     found = {
         Mode.AWAY: answers.away,
         Mode.THROTTLE: answers.throttled,
@@ -411,7 +413,7 @@ class Gated:
         gate: Gate,
         name: str,
         inner: object,
-        answers: Answers,
+        answers: PortErrors,
         unrepeatable: frozenset[str] = frozenset(),
     ) -> None:
         self._gate, self._name, self._unrepeatable = gate, name, unrepeatable

@@ -34,7 +34,6 @@ from photo_worker.orchestration.converter import ContractPayloadConverter
 from photo_worker.ports import JobHandle, QueueState, WorkflowState
 from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from photo_worker.workflows.image import ImageProcessingWorkflow
-from tests.crash.simulation.answers import ROWS, STORE, TEMPORAL, TEXTRACT
 from tests.crash.simulation.gate import (
     Fault,
     Gate,
@@ -48,6 +47,7 @@ from tests.crash.simulation.gate import (
     current,
     run_async,
 )
+from tests.crash.simulation.port_errors import ROWS, STORE, TEMPORAL, TEXTRACT
 from tests.crash.simulation.replica import Replica, TaskFailed, patches_in, same
 from tests.crash.simulation.service import Activity, Attempt, DoneTask, Execution, Service, Stale
 from tests.crash.simulation.textract import MemoryTextract

@@ -41,7 +41,7 @@ _RACING = 0.2
 
 
 @dataclass(frozen=True)
-class Order:
+class SoakOptions:
     """The soak's size. ``kills`` counts pauses too; each service is restarted ``restarts`` times.
 
     ``outages`` is the number of outages of each kind, and of further ones of Temporal. ``throttle`` is the share of
@@ -95,7 +95,7 @@ class Fault:
 class Schedule:
     """All uploads and faults; the schedule does not decide which of two processes is faster."""
 
-    order: Order
+    order: SoakOptions
     uploads: tuple[Upload, ...]
     faults: tuple[Fault, ...]
 
@@ -110,7 +110,7 @@ def sound(uploads: Iterable[Upload], damaged: Collection[int]) -> set[UUID]:
 
 
 def schedule_of(
-    order: Order,
+    order: SoakOptions,
     services: tuple[str, ...],
     heartbeat_seconds: float,
     outage_seconds: float = 0.0,
@@ -135,7 +135,7 @@ def schedule_of(
     )
 
 
-def _uploads(order: Order, chance: random.Random) -> Iterator[Upload]:
+def _uploads(order: SoakOptions, chance: random.Random) -> Iterator[Upload]:
     times = sorted(chance.uniform(0, order.seconds * _UPLOADING) for _ in range(order.uploads))
     documents = 0
     for at in times:
@@ -156,7 +156,7 @@ def _uploads(order: Order, chance: random.Random) -> Iterator[Upload]:
 
 
 def _faults(
-    order: Order, services: tuple[str, ...], heartbeat_seconds: float, chance: random.Random
+    order: SoakOptions, services: tuple[str, ...], heartbeat_seconds: float, chance: random.Random
 ) -> Iterator[Fault]:
     span = (_QUIET_SECONDS, order.seconds)
     # At least two of each kind, if there are enough.
@@ -175,7 +175,7 @@ def _faults(
             yield Fault(chance.uniform(*span), RESTART, service=service)
 
 
-def _outages(order: Order, seconds: float, only: str | None, chance: random.Random) -> Iterator[Fault]:
+def _outages(order: SoakOptions, seconds: float, only: str | None, chance: random.Random) -> Iterator[Fault]:
     """Yield the outages: each group begins in its own part of the time, and ends in it if that is long enough."""
     groups = [group for _ in range(order.outages) for group in ([[_one_of(only, chance)]] if only else _groups(chance))]
     part = (order.seconds - _QUIET_SECONDS) / max(len(groups), 1)

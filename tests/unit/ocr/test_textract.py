@@ -26,7 +26,7 @@ from photo_worker.errors import (
 from photo_worker.ocr import textract
 from photo_worker.ocr.textract import TextractApi, TextractBackend, make_client
 from photo_worker.ports import DocumentRef
-from tests.support.textract_answers import Reply, backend_at, refusal, textract_answering
+from tests.support.textract_responses import Reply, backend_at, refusal, textract_answering
 
 DOCUMENT = DocumentRef("photos", "Omas Karte.jpg", "image/jpeg", 1_000_000, "ab" * 32)
 PAGE = {"BlockType": "PAGE", "Id": "c0ffee00-0000-4000-8000-000000000000"}

@@ -34,7 +34,7 @@ from photo_worker.ocr.textract_jobs import (
     waits,
 )
 from photo_worker.ports import DocumentRef
-from tests.support.textract_answers import Reply, Served, backend_at, refusal, textract_answering
+from tests.support.textract_responses import Reply, Served, backend_at, refusal, textract_answering
 
 DOCUMENT = DocumentRef("photos", "Omas Karte.jpg", "image/jpeg", 1_000_000, "ab" * 32)
 VERSION = {"DetectDocumentTextModelVersion": "1.0"}

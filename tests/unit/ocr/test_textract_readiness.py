@@ -10,7 +10,7 @@ from photo_worker.errors import OcrThrottled, OcrUnavailable, PhotoWorkerError, 
 from photo_worker.ocr.textract import TextractApi
 from photo_worker.ports import DocumentRef
 from photo_worker.storage.memory import MemoryObjectStore
-from tests.support.textract_answers import Reply, backend_at, refusal, textract_answering
+from tests.support.textract_responses import Reply, backend_at, refusal, textract_answering
 
 # AWS's response to a role whose policy allows DetectDocumentText alone.
 NOT_PERMITTED = refusal(

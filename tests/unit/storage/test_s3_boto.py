@@ -31,7 +31,7 @@ from photo_worker.errors import (
     StorageUnavailable,
 )
 from photo_worker.storage.s3_boto import BotoObjectStore, make_client
-from tests.support.s3_answers import Answer, Request, S3Answers, refusal, s3_answering
+from tests.support.s3_responses import Answer, Request, S3Answers, refusal, s3_answering
 
 VERSIONS = """<?xml version='1.0'?><ListVersionsResult><Name>photos</Name><IsTruncated>{more}</IsTruncated>
 <NextKeyMarker>raw/pie</NextKeyMarker><NextVersionIdMarker>v2</NextVersionIdMarker>{entries}</ListVersionsResult>"""

@@ -25,7 +25,7 @@ LONG_RETRY_AFTER = "600"
 
 
 @dataclass(frozen=True)
-class Answers:
+class PortErrors:
     """The errors of one port; None for those that its service cannot return.
 
     A call without a response ends after ``limit`` seconds. ``writes`` are the methods that a read-only service
@@ -71,7 +71,7 @@ def _temporal(status: RPCStatusCode) -> PhotoWorkerError:
     return rpc_errors.translate(RPCError("simulated", status, b""), target="memory", namespace="simulated")
 
 
-STORE = Answers(
+STORE = PortErrors(
     away=lambda: _store(EndpointConnectionError(endpoint_url="memory")),
     silent=lambda: _store(ReadTimeoutError(endpoint_url="memory")),
     limit=s3_boto.CONNECT_TIMEOUT_SECONDS + s3_boto.READ_TIMEOUT_SECONDS,
@@ -84,7 +84,7 @@ STORE = Answers(
     writes=frozenset({"put", "put_new", "replace", "delete", "ensure_bucket"}),
 )
 
-ROWS = Answers(
+ROWS = PortErrors(
     away=lambda: _rows(psycopg.OperationalError("connection refused")),
     silent=lambda: _rows(pg_connection.ResponseTimeout("the server has not answered within 18 s")),
     limit=postgres.CALL_SECONDS,
@@ -99,7 +99,7 @@ ROWS = Answers(
 _START = "StartDocumentTextDetection"
 
 # The backend under test translates these itself.
-TEXTRACT = Answers(
+TEXTRACT = PortErrors(
     away=lambda: EndpointConnectionError(endpoint_url="memory"),
     silent=lambda: ReadTimeoutError(endpoint_url="memory"),
     limit=textract.CONNECT_TIMEOUT_SECONDS + textract.JOB_READ_TIMEOUT_SECONDS,
@@ -109,7 +109,7 @@ TEXTRACT = Answers(
     throttled_long=lambda: _refusal(_START, "ThrottlingException", 400, LONG_RETRY_AFTER),
 )
 
-TEMPORAL = Answers(
+TEMPORAL = PortErrors(
     away=lambda: _temporal(RPCStatusCode.UNAVAILABLE),
     silent=lambda: _temporal(RPCStatusCode.DEADLINE_EXCEEDED),
     # The SDK's own client retries for this time (its default retry options), and then gives up.
