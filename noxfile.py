@@ -121,7 +121,7 @@ def clients(session: nox.Session) -> None:
 # Tests of a native stack with SeaweedFS or MinIO; other sessions skip them if the programs are not installed.
 S3_STACK_TESTS = (
     "tests/integration/devkit/test_s3_servers.py",
-    "tests/integration/devkit/test_offline.py::test_a_photo_is_read_and_not_one_packet_wants_out[seaweedfs]",
+    "tests/integration/devkit/test_offline.py::test_demo_offline_sends_no_packet[seaweedfs]",
 )
 
 

@@ -87,25 +87,25 @@ class JobReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON shows it; keys are always present."""
-        recipe = self.record
+        record = self.record
         return {
-            "job_id": str(recipe.id),
-            "status": recipe.status,
+            "job_id": str(record.id),
+            "status": record.status,
             "error": None
-            if recipe.error_code is None
-            else {"code": recipe.error_code, "message": recipe.error_message},
-            "raw": f"s3://{recipe.s3_raw_bucket}/{recipe.s3_raw_key}",
-            "sha256": recipe.content_sha256 or None,
+            if record.error_code is None
+            else {"code": record.error_code, "message": record.error_message},
+            "raw": f"s3://{record.s3_raw_bucket}/{record.s3_raw_key}",
+            "sha256": record.content_sha256 or None,
             "converted": self.converted,
-            "ocr": _location(recipe.s3_bucket, recipe.s3_ocr_key),
-            "manifest": _location(recipe.s3_bucket, recipe.s3_manifest_key),
-            "ocr_engine": recipe.ocr_engine,
-            "ocr_version": recipe.ocr_version,
-            "page_count": recipe.page_count,
+            "ocr": _location(record.s3_bucket, record.s3_ocr_key),
+            "manifest": _location(record.s3_bucket, record.s3_manifest_key),
+            "ocr_engine": record.ocr_engine,
+            "ocr_version": record.ocr_version,
+            "page_count": record.page_count,
             "words": self.words,
             "mean_confidence": None if self.mean_confidence is None else round(self.mean_confidence, 2),
-            "created_at": recipe.created_at.isoformat(),
-            "updated_at": recipe.updated_at.isoformat(),
+            "created_at": record.created_at.isoformat(),
+            "updated_at": record.updated_at.isoformat(),
             "seconds": round(self.seconds, 3),
             "lines": list(self.lines),
         }
@@ -166,19 +166,19 @@ class JobService:
         if source.path is None:
             bucket, key = source.bucket, source.key
             request = _request(chosen, bucket, key, options)
-            recipe = await self._queue(chosen, bucket, key)
+            record = await self._queue(chosen, bucket, key)
         else:
             photo = await asyncio.to_thread(_read, source.path)
             bucket, key = self._bucket, photo.key
             request = _request(chosen, bucket, key, options)
             await self._store_raw(photo)
             try:
-                recipe = await self._queue(chosen, bucket, key, photo.sha256)
+                record = await self._queue(chosen, bucket, key, photo.sha256)
                 await self._keep_raw(chosen, photo)
             except (JobConflict, JobErased):
                 await asyncio.to_thread(self._withdraw, chosen, photo.key)
                 raise
-        if recipe.status in FINAL_STATUSES:
+        if record.status in FINAL_STATUSES:
             return Submission(source.label, chosen, joined=True)
         orchestrator = self._require_orchestrator()
         with crash_point(CrashPoint.WORKFLOW_STARTED):
@@ -274,8 +274,8 @@ class JobService:
         Raises ``JobWithoutWorkflow`` if the row is open and Temporal has no workflow, and ``JobMissing`` if there is no
         row either. A run that ended because the job was reset or restarted is not the job's end.
         """
-        recipe = await asyncio.to_thread(self._repository.get, job_id)
-        while recipe is None or recipe.status not in FINAL_STATUSES:
+        record = await asyncio.to_thread(self._repository.get, job_id)
+        while record is None or record.status not in FINAL_STATUSES:
             try:
                 await self._require_orchestrator().result(job_id)
             except JobMissing as error:
@@ -302,16 +302,16 @@ class JobService:
 
         Returns False if a service or a worker was at fault: the row stays open and the job can be restarted.
         """
-        recipe = self._repository.get(job_id)
-        if recipe is None or recipe.status in FINAL_STATUSES:
+        record = self._repository.get(job_id)
+        if record is None or record.status in FINAL_STATUSES:
             return True
         code = str(error.context.get("reason_code") or error.code)
         if not ends_job(code):
             return False
         self._repository.fail(
             job_id,
-            bucket=recipe.s3_raw_bucket,
-            key=recipe.s3_raw_key,
+            bucket=record.s3_raw_bucket,
+            key=record.s3_raw_key,
             code=code,
             message=str(error.context.get("reason") or error.message),
         )
@@ -321,13 +321,13 @@ class JobService:
         """Report a job's current state. Raises ``JobMissing``, or ``JobErased`` as soon as its erasure has begun."""
         if self._repository.is_erased(job_id):
             raise JobErased(job_id=job_id)
-        recipe = self._repository.get(job_id)
-        if recipe is None:
+        record = self._repository.get(job_id)
+        if record is None:
             raise JobMissing(job_id=job_id)
-        if recipe.status != "succeeded" or not recipe.s3_bucket or not recipe.s3_ocr_key:
-            return JobReport(recipe)
-        response = load_response(self._store, recipe.s3_bucket, recipe.s3_ocr_key)
-        return _with_text(recipe, response, self._converted(recipe.s3_bucket, recipe.s3_manifest_key))
+        if record.status != "succeeded" or not record.s3_bucket or not record.s3_ocr_key:
+            return JobReport(record)
+        response = load_response(self._store, record.s3_bucket, record.s3_ocr_key)
+        return _with_text(record, response, self._converted(record.s3_bucket, record.s3_manifest_key))
 
     def _converted(self, bucket: str, manifest_key: str | None) -> str | None:
         """Return the location of the copy that a manifest names; ``check`` reports a missing manifest."""
@@ -398,11 +398,11 @@ def _read(path: Path) -> _Photo:
     return _Photo(raw_key(sha256, path.suffix), sha256, guessed, body)
 
 
-def _with_text(recipe: JobRecord, response: dict[str, Any], converted: str | None) -> JobReport:
+def _with_text(record: JobRecord, response: dict[str, Any], converted: str | None) -> JobReport:
     blocks = response["Blocks"]
     confidences = [block["Confidence"] for block in blocks if block["BlockType"] == "WORD"]
     return JobReport(
-        record=recipe,
+        record=record,
         converted=converted,
         lines=[block["Text"] for block in blocks if block["BlockType"] == "LINE"],
         words=len(confidences),

@@ -47,7 +47,7 @@ MORE_TESTS = (
     "tests/integration/storage/test_contracts.py::TestBotoObjectStoreWithVersions",
 )
 # Tests of the containers themselves, including LocalStack's: run once.
-COMPOSE_TESTS = ("tests/compose/test_compose_commands.py::test_the_life_of_a_stack",)
+COMPOSE_TESTS = ("tests/compose/test_compose_commands.py::test_stack_commands_through_a_lifecycle_succeed",)
 MORE_COMPOSE_TESTS = ("tests/compose", "tests/containers")
 _PULL_SECONDS = 600.0
 # The registry responded, and has no such image or denies it.

@@ -16,7 +16,7 @@ NO_DOCUMENT = "Request has unsupported document format"
 INVALID = "Request has invalid parameters"
 
 
-def test_boto3_raises_the_classes_of_its_model(clients: Clients, stored: Store) -> None:
+def test_boto3_errors_are_modelled_classes(clients: Clients, stored: Store) -> None:
     seen = clients.ask("with_boto3.py", "errors", **stored("table.png", table_page()))
     expected = {
         "no such object": ("InvalidS3ObjectException", NO_OBJECT),
@@ -33,7 +33,7 @@ def test_boto3_raises_the_classes_of_its_model(clients: Clients, stored: Store) 
     assert "ListAdapters" in other["message"]
 
 
-def test_node_throws_the_classes_of_its_model(clients: Clients, bucket: str) -> None:
+def test_node_errors_are_modelled_classes(clients: Clients, bucket: str) -> None:
     seen = clients.ask("with_node.cjs", "errors", bucket=bucket)
     expected = {
         "no such object": ("InvalidS3ObjectException", NO_OBJECT),
@@ -47,7 +47,7 @@ def test_node_throws_the_classes_of_its_model(clients: Clients, bucket: str) -> 
     }
 
 
-def test_awscli_prints_the_code_and_the_message(clients: Clients, bucket: str) -> None:
+def test_awscli_errors_print_code_and_message(clients: Clients, bucket: str) -> None:
     document = json.dumps({"S3Object": {"Bucket": bucket, "Name": "missing.png"}})
     expected = {
         ("detect-document-text", "--document", document): ("InvalidS3ObjectException", "DetectDocumentText", NO_OBJECT),
@@ -68,7 +68,7 @@ def test_awscli_prints_the_code_and_the_message(clients: Clients, bucket: str) -
         assert f"An error occurred ({code}) when calling the {operation} operation: {message}" in done.stderr
 
 
-def test_textractor_raises_exceptions_of_its_own(clients: Clients, bucket: str, tmp_path: Path) -> None:
+def test_textractor_errors_are_its_own_classes(clients: Clients, bucket: str, tmp_path: Path) -> None:
     file = tmp_path / "lemon.pdf"
     file.write_bytes(b"lemon")
     seen = clients.ask("with_textractor.py", "errors", file=str(file), bucket=bucket, key="missing.pdf")

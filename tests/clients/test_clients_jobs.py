@@ -33,7 +33,7 @@ def long(stored: Store, long_document: bytes) -> dict[str, str]:
     return stored("long.pdf", long_document)
 
 
-def test_boto3_pages_through_a_job(clients: Clients, long: dict[str, str]) -> None:
+def test_boto3_job_is_paged(clients: Clients, long: dict[str, str]) -> None:
     seen = clients.ask("with_boto3.py", "job", results=300, **long)
     assert seen["jobs"][0] == seen["jobs"][1]
     assert (seen["status"], seen["pages"]) == ("SUCCEEDED", LONG_PAGES)
@@ -44,14 +44,14 @@ def test_boto3_pages_through_a_job(clients: Clients, long: dict[str, str]) -> No
     assert [page for page, _ in seen["lines"]] == [page + 1 for page in range(LONG_PAGES) for _ in range(LONG_LINES)]
 
 
-def test_node_pages_through_a_job(clients: Clients, long: dict[str, str]) -> None:
+def test_node_job_is_paged(clients: Clients, long: dict[str, str]) -> None:
     seen = clients.ask("with_node.cjs", "job", results=1500, **long)
     assert (seen["status"], seen["pages"]) == ("SUCCEEDED", LONG_PAGES)
     assert seen["sizes"] == [LARGEST_ANSWER, BLOCKS - LARGEST_ANSWER]
     assert numbers_in(seen["lines"]) == NUMBERS
 
 
-def test_the_caller_follows_tokens_and_finds_the_same_in_s3(clients: Clients, long: dict[str, str]) -> None:
+def test_textract_caller_job_pages_equal_output_in_s3(clients: Clients, long: dict[str, str]) -> None:
     seen = clients.ask("with_caller.py", "job", **long)
     assert (seen["pages"], seen["blocks"], seen["parts"]) == (LONG_PAGES, BLOCKS, 2)
     assert numbers_in(seen["lines"]) == NUMBERS
@@ -59,7 +59,9 @@ def test_the_caller_follows_tokens_and_finds_the_same_in_s3(clients: Clients, lo
     assert seen["same_in_output"]
 
 
-def test_the_caller_is_told_when_an_analysis_is_done(clients: Clients, stored: Store, channel: dict[str, str]) -> None:
+def test_textract_caller_analysis_job_notifies_when_done(
+    clients: Clients, stored: Store, channel: dict[str, str]
+) -> None:
     given = stored("a table.png", table_page())
     seen = clients.ask("with_caller.py", "told", **given, **channel)
     assert seen["status"] == "SUCCEEDED"
@@ -75,7 +77,7 @@ def test_the_caller_is_told_when_an_analysis_is_done(clients: Clients, stored: S
     }
 
 
-def test_textractor_waits_for_its_lazy_documents(
+def test_textractor_job_waits_for_lazy_document(
     clients: Clients, long: dict[str, str], long_document: bytes, tmp_path: Path
 ) -> None:
     file = tmp_path / "long.pdf"
@@ -86,7 +88,7 @@ def test_textractor_waits_for_its_lazy_documents(
     assert all(sorted(numbers_in(lines)) == NUMBERS for lines in seen["lines"])
 
 
-def test_awscli_starts_and_gets_a_job(clients: Clients, stored: Store) -> None:
+def test_awscli_job_is_started_and_paged(clients: Clients, stored: Store) -> None:
     where = stored("table.png", table_page())
     location = json.dumps({"S3Object": {"Bucket": where["bucket"], "Name": where["key"]}})
     started = clients.run(

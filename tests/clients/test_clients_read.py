@@ -44,7 +44,7 @@ def holds_the_form(lines: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("program", ["with_boto3.py", "with_node.cjs"])
-def test_an_sdk_reads_bytes_and_objects(clients: Clients, form: Path, stored: Store, program: str) -> None:
+def test_sdk_read_of_bytes_and_object_is_alike(clients: Clients, form: Path, stored: Store, program: str) -> None:
     seen = clients.ask(program, "read", file=str(form), **stored("a form+1.png", form.read_bytes()))
     assert holds_the_form(seen["lines"])
     assert seen["alike"]
@@ -54,7 +54,7 @@ def test_an_sdk_reads_bytes_and_objects(clients: Clients, form: Path, stored: St
     assert seen.get("content_type", "application/x-amz-json-1.1") == "application/x-amz-json-1.1"
 
 
-def test_awscli_reads_an_object(clients: Clients, form: Path, stored: Store) -> None:
+def test_awscli_read_of_object(clients: Clients, form: Path, stored: Store) -> None:
     where = stored("form.png", form.read_bytes())
     document = json.dumps({"S3Object": {"Bucket": where["bucket"], "Name": where["key"]}})
     done = clients.run("aws", "textract", "detect-document-text", "--document", document, "--output", "json")
@@ -69,7 +69,7 @@ def test_awscli_reads_an_object(clients: Clients, form: Path, stored: Store) -> 
     assert set(without_gaps(list(FORM.values())).split()) <= set(words.stdout.split())
 
 
-def test_the_caller_reads_a_path_bytes_and_an_object(clients: Clients, form: Path, stored: Store) -> None:
+def test_textract_caller_read_of_path_bytes_and_object_is_alike(clients: Clients, form: Path, stored: Store) -> None:
     seen = clients.ask("with_caller.py", "read", file=str(form), **stored("form.png", form.read_bytes()))
     assert holds_the_form(seen["lines"][0])
     assert seen["lines"][0] == seen["lines"][1] == seen["lines"][2]
@@ -78,7 +78,7 @@ def test_the_caller_reads_a_path_bytes_and_an_object(clients: Clients, form: Pat
     assert sorted(seen["back_again"]) == sorted(seen["lines"][0])
 
 
-def test_textractor_reads_a_path_a_picture_a_list_and_an_object(clients: Clients, form: Path, stored: Store) -> None:
+def test_textractor_read_of_path_image_list_and_object(clients: Clients, form: Path, stored: Store) -> None:
     given = stored("form.png", form.read_bytes())
     seen = clients.ask("with_textractor.py", "read", file=str(form), **given)
     assert seen["pages"] == [1, 1, 1, 1]
@@ -86,19 +86,19 @@ def test_textractor_reads_a_path_a_picture_a_list_and_an_object(clients: Clients
     assert holds_the_form([seen["text"]])
 
 
-def test_the_caller_and_both_versions_of_trp_find_the_table_in_rows(clients: Clients, table: Path) -> None:
+def test_textract_caller_and_trp_find_table_rows(clients: Clients, table: Path) -> None:
     seen = clients.ask("with_caller.py", "analyse", file=str(table))
     assert seen["tables"] == [ROWS]
     assert seen["trp2_tables"] == 1
 
 
-def test_the_caller_and_both_versions_of_trp_find_the_fields(clients: Clients, form: Path) -> None:
+def test_textract_caller_and_trp_find_form_fields(clients: Clients, form: Path) -> None:
     seen = clients.ask("with_caller.py", "analyse", file=str(form))
     assert fields_read(seen["fields"]) == FIELDS
     assert seen["trp2_fields"] == len(FORM)
 
 
-def test_textractor_finds_the_table_in_rows(clients: Clients, table: Path) -> None:
+def test_textractor_finds_table_rows(clients: Clients, table: Path) -> None:
     seen = clients.ask("with_textractor.py", "analyse", file=str(table))
     assert seen["shapes"] == [[len(TABLE), len(TABLE[0])]]
     (found,) = seen["tables"]
@@ -106,13 +106,13 @@ def test_textractor_finds_the_table_in_rows(clients: Clients, table: Path) -> No
     assert "LAYOUT_TABLE" in seen["layouts"]
 
 
-def test_textractor_finds_the_fields(clients: Clients, form: Path) -> None:
+def test_textractor_finds_form_fields(clients: Clients, form: Path) -> None:
     seen = clients.ask("with_textractor.py", "analyse", file=str(form))
     assert fields_read(seen["fields"]) == FIELDS
     assert holds_the_form([seen["text"]])
 
 
-def test_node_finds_the_cells_of_the_table(clients: Clients, table: Path) -> None:
+def test_node_finds_table_cells(clients: Clients, table: Path) -> None:
     seen = clients.ask("with_node.cjs", "analyse", file=str(table))
     assert seen["model"] == "1.0"
     (cells,) = seen["cells"]

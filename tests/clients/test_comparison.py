@@ -29,7 +29,7 @@ def documented() -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.timeout(300)
-def test_the_table_says_what_this_emulator_and_moto_do(clients: Clients, client_programs: Path) -> None:
+def test_comparison_table_matches_measured_emulators(clients: Clients, client_programs: Path) -> None:
     # In a separate process: the response check that is installed in the test process only fits our emulator.
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.compare_emulators", "--json"],

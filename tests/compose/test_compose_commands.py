@@ -88,7 +88,7 @@ def fail(env: dict[str, str], what: str) -> None:
         connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(what)))
 
 
-def test_the_life_of_a_stack(make_stack: MakeStack) -> None:
+def test_stack_commands_through_a_lifecycle_succeed(make_stack: MakeStack) -> None:
     require_engine("temporal", "postgres", "aws", "textract")
     # Durable like the commands' own options, so that they find no difference.
     stack = make_stack(durable=True)
@@ -154,9 +154,7 @@ def test_the_life_of_a_stack(make_stack: MakeStack) -> None:
     assert stack.tail("postgres", 5), "what it wrote is kept"
 
 
-def test_a_container_that_dies_is_seen_and_the_stack_starts_as_a_whole(
-    make_stack: MakeStack, stack_env: dict[str, str]
-) -> None:
+def test_status_when_container_dies_fails_and_up_restarts_all(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
     require_engine("temporal", "postgres")
     stack = make_stack(external=elsewhere(stack_env, "temporal", "postgres"))
     stack.up()
@@ -174,7 +172,7 @@ def test_a_container_that_dies_is_seen_and_the_stack_starts_as_a_whole(
     assert kept(env) == {"first"}
 
 
-def test_objects_and_a_snapshot_with_minio(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
+def test_minio_stack_down_up_and_snapshot_preserve_objects(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
     require_engine("postgres", "s3")
     stack = make_stack(s3="minio", external=elsewhere(stack_env, "postgres", "s3"))
     report = stack.up()
@@ -227,7 +225,7 @@ def test_objects_and_a_snapshot_with_minio(make_stack: MakeStack, stack_env: dic
     )
 
 
-def test_two_stacks_at_once(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
+def test_two_stacks_at_once_share_no_data_or_ports(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
     require_engine("postgres")
     external = elsewhere(stack_env, "postgres")
     one, other = make_stack(external=external), make_stack(external=external)
@@ -250,7 +248,7 @@ def test_two_stacks_at_once(make_stack: MakeStack, stack_env: dict[str, str]) ->
     assert kept(second) == set()
 
 
-def test_an_interrupt_leaves_nothing_running(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
+def test_up_interrupted_leaves_no_container(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
     require_engine("temporal", "postgres")
     stack = make_stack()
     external = [f"--external={name}={where}" for name, where in elsewhere(stack_env, "temporal", "postgres").items()]
@@ -276,7 +274,7 @@ def eventually(seen: Callable[[], bool], child: subprocess.Popen[bytes] | None =
         time.sleep(0.05)
 
 
-def test_a_service_that_fails_is_named_and_left_to_be_looked_at(
+def test_up_when_service_exits_names_it_and_keeps_container(
     make_stack: MakeStack, stack_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require_engine("temporal", "postgres")
@@ -293,7 +291,7 @@ def test_a_service_that_fails_is_named_and_left_to_be_looked_at(
     assert stack.up().status.running, "mended, it starts"
 
 
-def test_an_image_that_is_not_here(
+def test_up_offline_with_missing_image_fails(
     make_stack: MakeStack, stack_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require_engine("postgres")
@@ -304,7 +302,7 @@ def test_an_image_that_is_not_here(
     assert left_of(stack) == []
 
 
-def test_logs_are_followed_through_a_restart(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
+def test_logs_follow_continues_after_restart(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
     require_engine("postgres")
     stack = make_stack(external=elsewhere(stack_env, "postgres"))
     stack.up()
@@ -333,7 +331,7 @@ def test_logs_are_followed_through_a_restart(make_stack: MakeStack, stack_env: d
     assert not any(line in old for line in lines[:1]), "and none that was there before"
 
 
-def test_a_lost_record_locks_nothing(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
+def test_up_and_down_after_lost_record_find_containers(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
     require_engine("postgres")
     external = elsewhere(stack_env, "postgres")
     stack = make_stack(external=external)
@@ -351,7 +349,7 @@ def test_a_lost_record_locks_nothing(make_stack: MakeStack, stack_env: dict[str,
     assert containers(ContainerEngine(), stack.project) == {}
 
 
-def test_what_does_not_run_is_said(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
+def test_stopped_stack_wait_and_pause_are_refused(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
     require_engine("postgres")
     stack = make_stack(external=elsewhere(stack_env, "postgres"))
     with pytest.raises(StackNotReady, match="postgres is stopped"):

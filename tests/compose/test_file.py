@@ -62,7 +62,7 @@ def services(model: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_the_services_are_those_of_the_native_stack_and_what_containers_need_besides(
+def test_services_equal_native_stack_plus_container_services(
     services: dict[str, dict[str, Any]],
 ) -> None:
     native = {service.name for service in SERVICES}
@@ -73,7 +73,7 @@ def test_the_services_are_those_of_the_native_stack_and_what_containers_need_bes
     }
 
 
-def test_every_image_is_pinned_and_may_be_another(services: dict[str, dict[str, Any]]) -> None:
+def test_images_are_pinned_and_overridable(services: dict[str, dict[str, Any]]) -> None:
     for name, entry in services.items():
         repository, colon, tag = entry["image"].rpartition(":")
         assert colon, name
@@ -88,7 +88,7 @@ def test_every_image_is_pinned_and_may_be_another(services: dict[str, dict[str, 
     }
 
 
-def test_everything_is_published_on_loopback_alone_and_under_a_variable(services: dict[str, dict[str, Any]]) -> None:
+def test_ports_are_published_on_loopback_under_variables(services: dict[str, dict[str, Any]]) -> None:
     published = {name: entry.get("ports", []) for name, entry in services.items()}
     assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
     numbers = [port["published"] for ports in published.values() for port in ports]
@@ -96,7 +96,7 @@ def test_everything_is_published_on_loopback_alone_and_under_a_variable(services
     assert not any(entry.get("network_mode") or entry.get("privileged") for entry in services.values())
 
 
-def test_every_service_has_a_health_check_limits_and_an_init(services: dict[str, dict[str, Any]]) -> None:
+def test_services_have_health_check_limits_and_init(services: dict[str, dict[str, Any]]) -> None:
     for name, entry in services.items():
         assert entry["init"] is True, name
         assert int(entry["mem_limit"]) <= 2 * 1024**3, name
@@ -111,7 +111,7 @@ def test_every_service_has_a_health_check_limits_and_an_init(services: dict[str,
             assert entry["healthcheck"]["timeout"], name
 
 
-def test_each_one_shot_is_waited_for_by_a_service_that_is_always_there(services: dict[str, dict[str, Any]]) -> None:
+def test_one_shots_are_awaited_by_permanent_services(services: dict[str, dict[str, Any]]) -> None:
     """Otherwise `up --wait` takes an ended one-shot for a failed one."""
     for name in ONE_SHOTS:
         waiting = [
@@ -125,13 +125,13 @@ def test_each_one_shot_is_waited_for_by_a_service_that_is_always_there(services:
     assert whole | direct == set(services) - {"usable", "worker"}
 
 
-def test_what_the_dev_kit_starts_waits_for_nothing(services: dict[str, dict[str, Any]]) -> None:
+def test_devkit_services_have_no_depends_on(services: dict[str, dict[str, Any]]) -> None:
     """The dev kit starts all services at once or omits some, and does the work of the one-shots itself."""
     for name in ("temporal", "temporal-ui", "postgres", "aws", "s3", "textract"):
         assert "depends_on" not in services[name], name
 
 
-def test_what_is_stored_lies_in_volumes_of_the_project(model: dict[str, Any]) -> None:
+def test_stored_data_is_in_project_volumes(model: dict[str, Any]) -> None:
     mounted = {
         mount["source"]
         for entry in model["services"].values()
@@ -148,7 +148,7 @@ def test_what_is_stored_lies_in_volumes_of_the_project(model: dict[str, Any]) ->
     assert all(mount["read_only"] and Path(mount["source"]).is_file() for mount in binds)
 
 
-def test_every_variable_is_documented_with_its_default() -> None:
+def test_variables_are_documented_with_defaults() -> None:
     told = dict(DOCUMENTED.findall(TEXT))
     used: dict[str, set[str]] = {}
     for name, default in USED.findall(TEXT):
@@ -163,7 +163,7 @@ def test_every_variable_is_documented_with_its_default() -> None:
             assert told[name] == (defaults.pop() or "none"), name
 
 
-def test_the_dev_kit_sets_variables_that_there_are() -> None:
+def test_devkit_variables_exist_in_compose_file() -> None:
     record = StackRecord(name="dev", base_port=15_000, password="secret", kind="compose", s3="minio")
     known = {name for name, _ in USED.findall(TEXT)}
     given = variables(record)
@@ -171,7 +171,7 @@ def test_the_dev_kit_sets_variables_that_there_are() -> None:
     assert {name for name in known if name.startswith("PW_PORT_")} <= given.keys()
 
 
-def test_names_that_are_given_count_at_every_service_beside_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allowed_hosts_apply_to_every_guarded_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both variables count: the one that refusals name, and the one of the Compose file."""
     monkeypatch.setenv("PHOTO_WORKER_ALLOWED_HOSTS", "dev.box:8233, second.box")
     monkeypatch.setenv("PW_ALLOWED_HOSTS", "third.box")
@@ -222,7 +222,7 @@ def behind_proxy(monkeypatch: pytest.MonkeyPatch, exceptions: Mapping[str, str])
 
 @pytest.mark.parametrize("by_hand", [False, True])
 @pytest.mark.parametrize("spelling", [None, "NO_PROXY", "no_proxy"])
-def test_no_container_asks_dockers_proxy_for_another(
+def test_no_proxy_exempts_other_containers(
     spelling: str | None, by_hand: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Docker copies the proxies of ~/.docker/config.json to every container's environment."""
@@ -238,7 +238,7 @@ def test_no_container_asks_dockers_proxy_for_another(
 
 
 @pytest.mark.parametrize("spelling", ["NO_PROXY", "no_proxy"])
-def test_where_the_shell_asks_no_proxy_for_anything_no_container_does(
+def test_no_proxy_wildcard_of_shell_applies_to_containers(
     spelling: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name, entry in read_by_compose(monkeypatch, tmp_path, by_hand=False, **{spelling: "*"}).items():
@@ -250,7 +250,7 @@ def test_where_the_shell_asks_no_proxy_for_anything_no_container_does(
             assert "*" in entry["environment"][value].split(","), name
 
 
-def test_what_docker_itself_excepts_is_excepted_still(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_proxy_keeps_exceptions_of_docker_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A service's NO_PROXY replaces the one that Docker would set for its container."""
     (tmp_path / "config.json").write_text('{"proxies": {"default": {"noProxy": "corp.example,.intern"}}}')
     for name, entry in read_by_compose(monkeypatch, tmp_path, by_hand=False, no_proxy="own.example").items():
@@ -259,11 +259,11 @@ def test_what_docker_itself_excepts_is_excepted_still(monkeypatch: pytest.Monkey
             assert proxy_bypass(host), (name, host)
 
 
-def test_by_hand_the_same_is_asked_without_a_proxy() -> None:
+def test_no_proxy_default_equals_direct_hosts() -> None:
     assert f"${{PW_NO_PROXY:-{DIRECT}," in TEXT
 
 
-def test_the_stand_ins_have_the_names_of_the_images(services: dict[str, dict[str, Any]]) -> None:
+def test_stand_in_recipes_match_image_names(services: dict[str, dict[str, Any]]) -> None:
     names = image_names()
     assert names == {name: services[name]["image"] for name in names}
     assert set(names.values()) == {entry["image"] for entry in services.values()}
@@ -322,7 +322,7 @@ def localstack(broken: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("broken", ["", "s3", "sns", "sqs", "rules"])
-def test_localstack_is_healthy_when_each_of_its_services_works(
+def test_localstack_health_requires_every_service(
     usable: ModuleType, broken: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with localstack(broken) as address:

@@ -46,7 +46,7 @@ class Checks:
         return docker("exec", *given, self.ids[service], *command)
 
 
-def test_each_check_sees_its_service_broken(make_stack: MakeStack) -> None:
+def test_health_checks_with_broken_service_fail(make_stack: MakeStack) -> None:
     require_engine("temporal", "postgres", "aws", "s3", "textract")
     stack = make_stack(s3="minio")
     stack.up()
@@ -100,7 +100,7 @@ def by_hand() -> Iterator[ByHand]:
     assert code == 0, said
 
 
-def test_up_wait_by_hand_ends_well_only_when_all_of_it_is_usable(by_hand: ByHand) -> None:
+def test_compose_up_wait_by_hand_fails_unless_all_is_usable(by_hand: ByHand) -> None:
     code, said = by_hand.compose("up", "--detach", "--wait")
     assert code == 0, said
     database = f"postgresql://photo_worker:photo-worker@127.0.0.1:{by_hand.ports['postgres']}/photo_worker"

@@ -81,7 +81,7 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     ],
     ids=str,
 )
-def test_localstack_looks_at_the_rules_before_anything_else(
+def test_localstack_guard_checks_rules_before_service(
     gateway: SimpleNamespace, headers: dict[str, str], taken: bool
 ) -> None:
     first, *others = gateway.request_handlers
@@ -95,7 +95,7 @@ def test_localstack_looks_at_the_rules_before_anything_else(
         assert "photo-worker refuses this request" in json.loads(response.body)["message"]
 
 
-def test_localstack_does_nothing_for_a_person_who_follows_a_link(gateway: SimpleNamespace) -> None:
+def test_localstack_guard_refuses_action_of_followed_link(gateway: SimpleNamespace) -> None:
     chain, response = Chain(), Response()
     headers = {"Host": "127.0.0.1:4566", "Sec-Fetch-Site": "none"}
     request = SimpleNamespace(headers=headers.items(), query_string=b"Action=CreateQueue&QueueName=evil")
@@ -104,7 +104,7 @@ def test_localstack_does_nothing_for_a_person_who_follows_a_link(gateway: Simple
     assert response.status_code == 403
 
 
-def test_temporal_listens_for_programs_alone() -> None:
+def test_temporal_http_ports_are_unreachable_for_browsers() -> None:
     for option in ("ui-port", "metrics-port", "http-port"):
         found = re.search(rf"--{option}=(\d+)", TEXT)
         assert found is not None
@@ -119,7 +119,7 @@ def test_temporal_listens_for_programs_alone() -> None:
     assert re.findall(r":(\d+)\"$", temporal, re.M) == ["7233"]
 
 
-def test_no_secret_of_minio_is_known_to_everybody() -> None:
+def test_minio_secret_has_empty_default() -> None:
     assert "MINIO_ROOT_PASSWORD: ${PW_SECRET_KEY:-}\n" in TEXT
 
 
@@ -130,7 +130,7 @@ def services() -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_every_published_port_has_something_that_keeps_web_pages_out(services: dict[str, dict[str, Any]]) -> None:
+def test_published_ports_all_have_a_listed_guard(services: dict[str, dict[str, Any]]) -> None:
     published = set()
     for name, entry in services.items():
         # Other settings that would publish ports.
@@ -143,7 +143,7 @@ def test_every_published_port_has_something_that_keeps_web_pages_out(services: d
     assert published == set(PUBLISHED)
 
 
-def test_what_keeps_web_pages_out_is_where_it_is_said_to_be(services: dict[str, dict[str, Any]]) -> None:
+def test_published_port_guards_are_configured_as_listed(services: dict[str, dict[str, Any]]) -> None:
     for (name, port), how in PUBLISHED.items():
         entry = services[name]
         environment = entry.get("environment", {})
@@ -173,7 +173,7 @@ def test_what_keeps_web_pages_out_is_where_it_is_said_to_be(services: dict[str, 
                 raise AssertionError(other)
 
 
-def test_no_one_else_is_reached_from_outside(services: dict[str, dict[str, Any]]) -> None:
+def test_unpublished_services_are_the_expected_ones(services: dict[str, dict[str, Any]]) -> None:
     """A service without published ports cannot be reached by a page."""
     assert {name for name, entry in services.items() if not entry.get("ports")} == {
         "migrate",

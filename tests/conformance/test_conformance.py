@@ -29,9 +29,9 @@ def test_expectation(service: Service, expectation: Expectation) -> None:
         pytest.xfail(f"basis {expectation.basis}, the real service does otherwise: {error}")
 
 
-def test_no_two_rows_have_one_id() -> None:
+def test_expectation_ids_are_unique() -> None:
     assert [name for name, number in Counter(row.id for row in EXPECTATIONS).items() if number > 1] == []
 
 
-def test_only_what_needs_the_emulators_own_interface_is_kept_from_aws() -> None:
+def test_expectations_of_own_interface_are_emulator_only() -> None:
     assert all(row.emulator_only for row in EXPECTATIONS if row.basis == "E")

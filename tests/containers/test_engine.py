@@ -32,7 +32,7 @@ with open_engine() as engine:
 """
 
 
-def test_images_are_those_of_the_compose_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_of_reads_compose_file_and_override(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PW_POSTGRES_IMAGE", raising=False)
     text = COMPOSE_FILE.read_text("utf-8")
     for service in ("temporal", "postgres", "aws", "s3", "textract"):
@@ -44,18 +44,18 @@ def test_images_are_those_of_the_compose_file(monkeypatch: pytest.MonkeyPatch) -
         image_of("nosuch")
 
 
-def test_no_engine_is_a_reason_and_no_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_open_engine_without_engine_gives_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
     with pytest.raises(NoContainer, match="no Docker engine answers"), open_engine():
         pass
 
 
-def test_an_image_that_is_not_to_be_had_is_a_reason(docker_engine: Engine) -> None:
+def test_require_unavailable_image_gives_reason(docker_engine: Engine) -> None:
     with pytest.raises(NoContainer, match="cannot be pulled"):
         docker_engine.require("127.0.0.1:9/photo-worker/none:1")
 
 
-def test_ports_are_on_loopback_and_nothing_is_left(docker_engine: Engine, throwaway_postgres: str) -> None:
+def test_throwaway_container_publishes_on_loopback_only(docker_engine: Engine, throwaway_postgres: str) -> None:
     if not docker_engine.local:
         pytest.skip("the engine is not on this machine")
     (container,) = _own(docker_engine)
@@ -69,7 +69,7 @@ def _own(engine: Engine) -> list[Any]:
     return list(engine.client.containers.list(filters={"label": f"{OWNER}={owner}"}))
 
 
-def test_a_container_goes_with_its_block_also_when_that_fails(docker_engine: Engine) -> None:
+def test_running_when_block_fails_removes_container(docker_engine: Engine) -> None:
     sleeper = DockerContainer(image_of("postgres"), entrypoint=["sleep", "600"])
     seen = []
 
@@ -84,7 +84,7 @@ def test_a_container_goes_with_its_block_also_when_that_fails(docker_engine: Eng
     assert seen[0] not in _ids(docker_engine)
 
 
-def test_what_a_killed_run_has_left_goes_with_the_next(docker_engine: Engine) -> None:
+def test_sweep_removes_containers_of_killed_run(docker_engine: Engine) -> None:
     killed = subprocess.run(
         [sys.executable, "-c", _STARTS_AND_IS_KILLED],
         cwd=COMPOSE_FILE.parents[1],
@@ -106,7 +106,7 @@ def _ids(engine: Engine) -> set[str]:
     return {str(one.id) for one in engine.client.containers.list(all=True, ignore_removed=True)}
 
 
-def test_a_process_of_the_same_number_is_not_the_owner() -> None:
+def test_is_orphan_with_reused_pid_is_true() -> None:
     node, pid, created = engines._owner().split("/")
     assert not engines._is_orphan(f"{node}/{pid}/{created}")
     assert engines._is_orphan(f"{node}/{pid}/{float(created) - 60:.2f}")
@@ -122,7 +122,7 @@ def test_a_process_of_the_same_number_is_not_the_owner() -> None:
         ([], None),
     ],
 )
-def test_the_engines_own_address_is_told_from_a_neighbours(config: list[dict[str, str]], address: str | None) -> None:
+def test_bridge_address_is_gateway_or_first_address(config: list[dict[str, str]], address: str | None) -> None:
     # A container on the engine's network has another address of the same subnet.
     client: Any = SimpleNamespace(
         networks=SimpleNamespace(get=lambda name: SimpleNamespace(attrs={"IPAM": {"Config": config}}))
@@ -130,7 +130,7 @@ def test_the_engines_own_address_is_told_from_a_neighbours(config: list[dict[str
     assert engines._bridge_address(client) == address
 
 
-def test_settings_of_testcontainers_are_put_back(docker_engine: Engine) -> None:
+def test_open_engine_restores_testcontainers_settings(docker_engine: Engine) -> None:
     before = (testcontainers_config.ryuk_disabled, testcontainers_config.tc_host_override)
     with open_engine() as again:
         assert again.local == docker_engine.local

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "containers-in-tests.md").read_text("utf-8")
 
 
-def test_the_example_runs(docker_engine: Engine, tmp_path: Path) -> None:
+def test_page_example_runs(docker_engine: Engine, tmp_path: Path) -> None:
     (example,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     file = tmp_path / "test_example.py"
     file.write_text(example, "utf-8")
@@ -29,7 +29,7 @@ def test_the_example_runs(docker_engine: Engine, tmp_path: Path) -> None:
     assert re.search(r"^1 (passed|skipped)", done.stdout, re.MULTILINE), done.stdout
 
 
-def test_the_table_has_every_fixture_and_its_service() -> None:
+def test_page_table_lists_every_fixture_and_service() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \|.*\| `(\w+)` \|$", PAGE, re.MULTILINE))
     source = inspect.getsource(fixtures)
     given = set(re.findall(r'^@pytest\.fixture\(scope="module"\)\ndef (\w+)', source, re.MULTILINE))

@@ -28,7 +28,7 @@ pytest_plugins = ["tests.containers.fixtures"]
 
 
 class TestPostgres:
-    def test_the_migrations_run_and_a_job_goes_through_it(self, throwaway_postgres: str) -> None:
+    def test_postgres_runs_migrations_and_stores_job(self, throwaway_postgres: str) -> None:
         assert migrate.current(throwaway_postgres) is None
         migrate.upgrade(throwaway_postgres)
         assert migrate.current(throwaway_postgres) == migrate.head()
@@ -41,7 +41,7 @@ class TestPostgres:
         assert found is not None
         assert (found.status, found.error_code) == ("failed", "unreadable")
 
-    def test_a_wrong_password_is_refused(self, throwaway_postgres: str) -> None:
+    def test_postgres_wrong_password_is_refused(self, throwaway_postgres: str) -> None:
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
             psycopg.connect(throwaway_postgres, password="guessed")
 
@@ -70,7 +70,7 @@ class TestMinio(ObjectStoreContract):
 
 
 class TestLocalStack:
-    def test_an_event_goes_from_a_bucket_to_a_queue(self, localstack_session: Any) -> None:
+    def test_localstack_delivers_bucket_event_to_queue(self, localstack_session: Any) -> None:
         s3, sqs = localstack_session.client("s3"), localstack_session.client("sqs")
         bucket = new_bucket(s3)
         queue = sqs.create_queue(QueueName=f"pw-test-{uuid4().hex}")["QueueUrl"]
@@ -100,7 +100,7 @@ def _worker(client: Client, queue: str) -> Worker:
 
 
 class TestTemporal:
-    async def test_a_workflow_runs(self, throwaway_temporal: str) -> None:
+    async def test_temporal_runs_workflow(self, throwaway_temporal: str) -> None:
         client = await Client.connect(throwaway_temporal)
         queue = f"test-{uuid4().hex}"
         async with asyncio.timeout(60), _worker(client, queue):
@@ -108,7 +108,7 @@ class TestTemporal:
 
 
 class TestTextract:
-    def test_a_photo_is_read(self, throwaway_textract: str) -> None:
+    def test_textract_reads_photo(self, throwaway_textract: str) -> None:
         session = boto3.Session("local", "local", region_name=REGION)
         textract = session.client("textract", endpoint_url=throwaway_textract)
         photo = next(path for path in sorted((FIXTURES / "photos").iterdir()) if path.suffix == ".png")

@@ -67,18 +67,18 @@ class JobRepositoryContract:
     def job_id(self) -> UUID:
         return uuid4()
 
-    def test_a_job_that_was_never_written_is_not_there(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_get_unknown_job_returns_none(self, repository: JobRepository, job_id: UUID) -> None:
         assert repository.get(job_id) is None
 
-    def test_the_database_has_no_id_until_it_is_made(self, repository: JobRepository) -> None:
+    def test_deployment_id_is_none_until_made(self, repository: JobRepository) -> None:
         assert repository.deployment_id() is None
         made = repository.make_deployment_id()
         assert repository.make_deployment_id() == repository.deployment_id() == made
 
-    def test_all_who_make_the_id_at_once_get_the_same(self, repository: JobRepository) -> None:
+    def test_make_deployment_id_concurrently_returns_one_id(self, repository: JobRepository) -> None:
         assert len(set(in_parallel([repository.make_deployment_id] * 4))) == 1
 
-    def test_a_job_goes_from_queued_over_running_to_its_result(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_job_goes_from_queued_to_running_to_succeeded(self, repository: JobRepository, job_id: UUID) -> None:
         queued = repository.queue(job_id, bucket=BUCKET, key=KEY)
         assert (queued.id, queued.status, queued.content_sha256) == (job_id, "queued", "")
         assert (queued.s3_raw_bucket, queued.s3_raw_key) == (BUCKET, KEY)
@@ -107,41 +107,43 @@ class JobRepositoryContract:
         assert repository.get(job_id) == done
 
     @pytest.mark.parametrize("name", STEPS)
-    def test_every_write_can_be_a_jobs_first(self, repository: JobRepository, job_id: UUID, name: str) -> None:
+    def test_write_may_be_the_first_of_a_job(self, repository: JobRepository, job_id: UUID, name: str) -> None:
         row = step(repository, name, job_id)
         assert row.status == {"queue": "queued", "start": "running", "succeed": "succeeded", "fail": "failed"}[name]
         assert repository.get(job_id) == row
 
     @pytest.mark.parametrize("name", STEPS)
-    def test_a_repeated_write_changes_nothing(self, repository: JobRepository, job_id: UUID, name: str) -> None:
+    def test_write_repeated_changes_nothing(self, repository: JobRepository, job_id: UUID, name: str) -> None:
         first = step(repository, name, job_id)
         assert step(repository, name, job_id) == first
         assert step(repository, name, job_id) == first
         assert repository.get(job_id) == first
 
-    def test_a_failure_keeps_its_first_reason(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_fail_again_keeps_the_first_reason(self, repository: JobRepository, job_id: UUID) -> None:
         repository.fail(job_id, bucket=BUCKET, key=KEY, code="object_missing", message="There is no object.")
         row = repository.fail(job_id, bucket=BUCKET, key=KEY, code="job_cancelled", message="The job was cancelled.")
         assert (row.status, row.error_code, row.error_message) == ("failed", "object_missing", "There is no object.")
 
     @pytest.mark.parametrize("final", ["succeed", "fail"])
     @pytest.mark.parametrize("late", STEPS)
-    def test_a_final_status_never_changes(self, repository: JobRepository, job_id: UUID, final: str, late: str) -> None:
+    def test_write_after_final_status_keeps_it(
+        self, repository: JobRepository, job_id: UUID, final: str, late: str
+    ) -> None:
         before = step(repository, final, job_id)
         after = step(repository, late, job_id)
         assert replace(after, updated_at=before.updated_at, content_sha256=before.content_sha256) == before
         assert repository.get(job_id) == after
 
-    def test_a_result_after_a_failure_leaves_no_ocr_row(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_succeed_after_fail_stores_no_ocr_row(self, repository: JobRepository, job_id: UUID) -> None:
         step(repository, "fail", job_id)
         row = step(repository, "succeed", job_id)
         assert (row.status, row.s3_ocr_key, row.page_count) == ("failed", None, None)
 
-    def test_a_queue_call_does_not_put_a_running_job_back(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_queue_running_job_stays_running(self, repository: JobRepository, job_id: UUID) -> None:
         step(repository, "start", job_id)
         assert step(repository, "queue", job_id).status == "running"
 
-    def test_a_running_job_gives_its_hash_up_for_another(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_start_instead_of_replaces_the_hash(self, repository: JobRepository, job_id: UUID) -> None:
         one, other = "1" * 64, "2" * 64
         repository.start(job_id, bucket=BUCKET, key=KEY, sha256=one)
         row = repository.start(job_id, bucket=BUCKET, key=KEY, sha256=other, instead_of=one)
@@ -151,7 +153,7 @@ class JobRepositoryContract:
         assert again.content_sha256 == other
 
     @pytest.mark.parametrize("instead_of", ["", "1" * 64])
-    def test_who_comes_too_late_does_not_bring_an_old_hash_back(
+    def test_start_with_stale_instead_of_raises_job_conflict(
         self, repository: JobRepository, job_id: UUID, instead_of: str
     ) -> None:
         repository.start(job_id, bucket=BUCKET, key=KEY, sha256="2" * 64)
@@ -161,7 +163,7 @@ class JobRepositoryContract:
         assert row is not None
         assert row.content_sha256 == "2" * 64
 
-    def test_a_final_job_gives_no_hash_up(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_start_instead_of_after_fail_raises_job_conflict(self, repository: JobRepository, job_id: UUID) -> None:
         repository.start(job_id, bucket=BUCKET, key=KEY, sha256="1" * 64)
         repository.fail(job_id, bucket=BUCKET, key=KEY, code="c", message="m")
         with pytest.raises(JobConflict):
@@ -170,7 +172,7 @@ class JobRepositoryContract:
         assert row is not None
         assert row.content_sha256 == "1" * 64
 
-    def test_of_many_that_replace_one_hash_one_wins(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_start_instead_of_concurrently_one_wins(self, repository: JobRepository, job_id: UUID) -> None:
         repository.start(job_id, bucket=BUCKET, key=KEY, sha256="f" * 64)
 
         def move(number: int) -> str:
@@ -186,7 +188,7 @@ class JobRepositoryContract:
         assert row is not None
         assert won == [row.content_sha256]
 
-    def test_a_hash_once_known_stays(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_write_without_hash_keeps_the_known_hash(self, repository: JobRepository, job_id: UUID) -> None:
         step(repository, "start", job_id)
         assert step(repository, "start", job_id, sha256="").content_sha256 == SHA
         assert step(repository, "fail", job_id).content_sha256 == SHA
@@ -196,7 +198,7 @@ class JobRepositoryContract:
         [("elsewhere", KEY, SHA), (BUCKET, "raw/cake.jpg", SHA), (BUCKET, KEY, OTHER_SHA)],
     )
     @pytest.mark.parametrize("name", ["queue", "start", "succeed"])
-    def test_a_job_id_of_another_asset_is_refused(
+    def test_write_for_another_asset_raises_job_conflict(
         self, repository: JobRepository, job_id: UUID, name: str, bucket: str, key: str, sha256: str
     ) -> None:
         before = step(repository, "start", job_id)
@@ -213,7 +215,7 @@ class JobRepositoryContract:
         assert repository.get(job_id) == before
 
     @pytest.mark.parametrize(("bucket", "key"), [("elsewhere", KEY), (BUCKET, "raw/cake.jpg")])
-    def test_another_assets_job_cannot_be_failed(
+    def test_fail_for_another_asset_raises_job_conflict(
         self, repository: JobRepository, job_id: UUID, bucket: str, key: str
     ) -> None:
         before = step(repository, "start", job_id)
@@ -223,39 +225,39 @@ class JobRepositoryContract:
         with pytest.raises(JobConflict):
             repository.fail(job_id, bucket=bucket, key=key, code="object_missing", message="no")
 
-    def test_a_bucket_that_is_not_known_yet_is_filled_in(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_write_fills_in_an_unknown_bucket(self, repository: JobRepository, job_id: UUID) -> None:
         repository.start(job_id, bucket="", key=KEY, sha256=SHA)
         assert step(repository, "start", job_id).s3_raw_bucket == BUCKET
         row = repository.succeed(job_id, bucket="", key=KEY, sha256=SHA, ocr=OCR)
         assert (row.status, row.s3_raw_bucket) == ("succeeded", BUCKET)
 
-    def test_jobs_do_not_touch_each_other(self, repository: JobRepository) -> None:
+    def test_write_leaves_other_jobs_unchanged(self, repository: JobRepository) -> None:
         one, other = uuid4(), uuid4()
         step(repository, "start", one)
         step(repository, "fail", other)
         assert (step(repository, "queue", one).status, step(repository, "queue", other).status) == ("running", "failed")
 
     @pytest.mark.parametrize("key", ["写真/レシピ 1.jpg", "a'; DROP TABLE recipes; --", "100% %s %(id)s", "../x", ""])
-    def test_any_key_can_be_recorded(self, repository: JobRepository, job_id: UUID, key: str) -> None:
+    def test_fail_records_any_key(self, repository: JobRepository, job_id: UUID, key: str) -> None:
         repository.fail(job_id, bucket=BUCKET, key=key, code="key_invalid", message=f"bad {key}")
         row = repository.get(job_id)
         assert row is not None
         assert (row.s3_raw_key, row.error_message) == (key, f"bad {key}")
 
     @pytest.mark.parametrize("key", ["a\x00b", "a\ud800b"])
-    def test_what_cannot_be_stored_is_replaced_so_that_the_failure_is(
+    def test_fail_replaces_characters_that_cannot_be_stored(
         self, repository: JobRepository, job_id: UUID, key: str
     ) -> None:
         row = repository.fail(job_id, bucket=BUCKET, key=key, code="key_invalid", message=f"bad {key}")
         assert (row.status, row.s3_raw_key, row.error_message) == ("failed", "a\ufffdb", "bad a\ufffdb")
         assert repository.fail(job_id, bucket=BUCKET, key=key, code="key_invalid", message="again") == row
 
-    def test_sixteen_threads_with_one_job_id_make_one_row(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_start_concurrently_makes_one_row(self, repository: JobRepository, job_id: UUID) -> None:
         rows = in_parallel([lambda: step(repository, "start", job_id)] * 16)
         assert len({(row.id, row.created_at) for row in rows}) == 1
         assert {row.status for row in rows} == {"running"}
 
-    def test_of_parallel_assets_with_one_job_id_one_wins(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_queue_assets_with_one_id_concurrently_one_wins(self, repository: JobRepository, job_id: UUID) -> None:
         barrier = Barrier(16)
 
         def queue(number: int) -> str:
@@ -272,7 +274,7 @@ class JobRepositoryContract:
         assert sorted(set(answers)) == sorted({"refused", row.s3_raw_key})
         assert answers.count("refused") == 15
 
-    def test_a_result_and_a_failure_at_once_leave_one_whole_outcome(self, repository: JobRepository) -> None:
+    def test_succeed_and_fail_concurrently_leave_one_outcome(self, repository: JobRepository) -> None:
         for _ in range(8):
             job_id = uuid4()
             step(repository, "start", job_id)
@@ -284,7 +286,7 @@ class JobRepositoryContract:
             assert (row.status == "succeeded") == (row.s3_ocr_key is not None) == (row.error_code is None)
             assert all(one.s3_ocr_key == row.s3_ocr_key for one in rows if one.status == row.status)
 
-    def test_in_any_order_the_first_final_write_decides(self, repository: JobRepository) -> None:
+    def test_write_in_any_order_first_final_status_wins(self, repository: JobRepository) -> None:
         ends = {"succeed": "succeeded", "fail": "failed"}
         order = {"queued": 0, "running": 1, "succeeded": 2, "failed": 2}
 
@@ -299,7 +301,7 @@ class JobRepositoryContract:
 
         decides()
 
-    def test_all_rows_come_by_id_whatever_the_page(self, repository: JobRepository) -> None:
+    def test_all_with_any_page_size_is_ordered_by_id(self, repository: JobRepository) -> None:
         assert list(repository.all()) == []
         ids = [UUID(int=0), UUID(int=(1 << 128) - 1), *(uuid4() for _ in range(11))]
         for number, job_id in enumerate(ids):
@@ -308,7 +310,7 @@ class JobRepositoryContract:
         for page in (1, 2, 3, 13, 1000):
             assert list(repository.all(page=page)) == rows
 
-    def test_rows_that_come_and_go_do_not_disturb_a_listing(self, repository: JobRepository) -> None:
+    def test_all_while_rows_change_yields_the_remaining(self, repository: JobRepository) -> None:
         ids = sorted(uuid4() for _ in range(9))
         for job_id in ids[1:]:
             step(repository, "queue", job_id)
@@ -320,7 +322,7 @@ class JobRepositoryContract:
         seen += [row.id for row in listing]
         assert seen == [ids[1], ids[2], ids[3], *ids[5:]]
 
-    def test_the_hashes_that_a_job_gives_up_are_kept(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_earlier_hashes_keeps_replaced_hashes(self, repository: JobRepository, job_id: UUID) -> None:
         hashes = [character * 64 for character in "abc"]
         assert repository.earlier_hashes(job_id) == frozenset()
         for before, after in zip(["", *hashes], hashes, strict=False):
@@ -334,7 +336,7 @@ class JobRepositoryContract:
         assert repository.earlier_hashes(uuid4()) == frozenset()
 
     @pytest.mark.parametrize("order", [1, -1])
-    def test_a_deleted_jobs_hashes_go_to_one_other_of_its_object(
+    def test_delete_moves_hashes_to_one_job_of_the_object(
         self, repository: JobRepository, job_id: UUID, order: int
     ) -> None:
         others = [uuid4() for _ in range(3)]
@@ -354,7 +356,7 @@ class JobRepositoryContract:
             assert repository.delete(other)
         assert repository.earlier_hashes(others[2]) == frozenset()
 
-    def test_a_job_that_is_erased_too_takes_no_hashes_over(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_delete_moves_no_hashes_to_an_erased_job(self, repository: JobRepository, job_id: UUID) -> None:
         other = uuid4()
         repository.start(job_id, bucket=BUCKET, key=KEY, sha256=SHA)
         repository.start(other, bucket=BUCKET, key=KEY, sha256="")
@@ -363,7 +365,7 @@ class JobRepositoryContract:
         repository.delete(job_id)
         assert repository.earlier_hashes(other) == frozenset()
 
-    def test_a_deleted_job_leaves_no_rows(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_delete_removes_all_rows_of_the_job(self, repository: JobRepository, job_id: UUID) -> None:
         other = uuid4()
         assert repository.delete(job_id) is False
         step(repository, "succeed", job_id)
@@ -376,7 +378,7 @@ class JobRepositoryContract:
         assert step(repository, "start", job_id).s3_ocr_key is None
 
     @pytest.mark.parametrize("name", STEPS)
-    def test_an_erased_job_does_not_come_back(self, repository: JobRepository, job_id: UUID, name: str) -> None:
+    def test_write_after_erase_creates_no_row(self, repository: JobRepository, job_id: UUID, name: str) -> None:
         step(repository, "start", job_id)
         repository.mark_erased(job_id)
         repository.delete(job_id)
@@ -386,7 +388,7 @@ class JobRepositoryContract:
 
     @pytest.mark.parametrize("before", [None, *STEPS])
     @pytest.mark.parametrize("name", STEPS)
-    def test_an_erased_job_is_never_written_again(
+    def test_write_to_erased_job_raises_job_erased(
         self, repository: JobRepository, job_id: UUID, before: str | None, name: str
     ) -> None:
         if before is not None:
@@ -405,13 +407,13 @@ class JobRepositoryContract:
         assert repository.get(job_id) is None
         assert step(repository, name, uuid4()).id != job_id
 
-    def test_an_erased_job_says_so_to_another_asset_too(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_queue_erased_id_for_another_asset_raises_job_erased(self, repository: JobRepository, job_id: UUID) -> None:
         step(repository, "start", job_id)
         repository.mark_erased(job_id)
         with pytest.raises(JobErased):
             repository.queue(job_id, bucket="elsewhere", key="raw/cake.jpg")
 
-    def test_no_write_slips_through_beside_a_mark(self, repository: JobRepository) -> None:
+    def test_mark_erased_beside_writes_leaves_no_row(self, repository: JobRepository) -> None:
         """Rows written before the mark are deleted after it, and later writes are refused."""
 
         def write(job_id: UUID, name: str) -> JobRecord | None:
@@ -431,7 +433,7 @@ class JobRepositoryContract:
             assert repository.get(job_id) is None
 
     @pytest.mark.parametrize("bucket", [BUCKET, ""])
-    def test_another_jobs_row_about_an_object_is_seen(
+    def test_sole_user_sees_other_jobs_of_the_object(
         self, repository: JobRepository, job_id: UUID, bucket: str
     ) -> None:
         def sole(where: str = BUCKET, key: str = KEY) -> bool:
@@ -451,9 +453,7 @@ class JobRepositoryContract:
         repository.delete(other)
         assert sole()
 
-    def test_with_a_hash_only_jobs_with_these_bytes_or_none_yet_are_seen(
-        self, repository: JobRepository, job_id: UUID
-    ) -> None:
+    def test_sole_user_with_hash_ignores_jobs_of_other_bytes(self, repository: JobRepository, job_id: UUID) -> None:
         def sole(sha256: str) -> bool:
             with repository.sole_user(job_id, bucket=BUCKET, key=KEY, sha256=sha256) as answer:
                 return answer
@@ -466,9 +466,7 @@ class JobRepositoryContract:
         repository.mark_erased(other)
         assert (sole("a" * 64), sole("b" * 64), sole("")) == (True, True, True)
 
-    def test_jobs_that_are_erased_at_once_do_not_keep_their_object_for_each_other(
-        self, repository: JobRepository
-    ) -> None:
+    def test_sole_user_ignores_other_erased_jobs(self, repository: JobRepository) -> None:
         one, other = uuid4(), uuid4()
         for job_id in (one, other):
             step(repository, "start", job_id)
@@ -477,7 +475,7 @@ class JobRepositoryContract:
             with repository.sole_user(job_id, bucket=BUCKET, key=KEY) as sole:
                 assert sole
 
-    def test_who_queues_a_job_for_a_held_object_waits(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_queue_for_locked_object_waits(self, repository: JobRepository, job_id: UUID) -> None:
         with ThreadPoolExecutor(2) as pool:
             with repository.sole_user(job_id, bucket=BUCKET, key=KEY) as sole:
                 assert sole
@@ -490,9 +488,7 @@ class JobRepositoryContract:
         with repository.sole_user(job_id, bucket=BUCKET, key=KEY) as sole:
             assert not sole
 
-    def test_a_job_that_has_its_row_goes_on_beside_who_holds_its_object(
-        self, repository: JobRepository, job_id: UUID
-    ) -> None:
+    def test_write_existing_row_of_locked_object_does_not_wait(self, repository: JobRepository, job_id: UUID) -> None:
         other = uuid4()
         step(repository, "queue", other)
         with ThreadPoolExecutor(1) as pool, repository.sole_user(job_id, bucket=BUCKET, key=KEY) as sole:
@@ -500,12 +496,12 @@ class JobRepositoryContract:
             for name in ("queue", "start", "succeed"):
                 assert pool.submit(step, repository, name, other).result(timeout=10).id == other
 
-    def test_a_held_object_is_free_again_after_an_error(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_sole_user_releases_the_lock_after_an_error(self, repository: JobRepository, job_id: UUID) -> None:
         with pytest.raises(OSError, match="disk full"), repository.sole_user(job_id, bucket=BUCKET, key=KEY):
             raise OSError("disk full")
         assert step(repository, "queue", uuid4()).status == "queued"
 
-    def test_of_two_that_look_at_an_object_one_waits(self, repository: JobRepository, job_id: UUID) -> None:
+    def test_sole_user_concurrently_waits_for_the_other(self, repository: JobRepository, job_id: UUID) -> None:
         def look() -> bool:
             with repository.sole_user(uuid4(), bucket=BUCKET, key=KEY) as sole:
                 return sole
@@ -517,5 +513,5 @@ class JobRepositoryContract:
                     waiting.result(timeout=0.2)
             assert waiting.result(timeout=10) is True
 
-    def test_it_describes_itself(self, repository: JobRepository) -> None:
+    def test_describe_is_not_empty(self, repository: JobRepository) -> None:
         assert repository.describe()

@@ -65,7 +65,7 @@ class ObjectStoreContract:
         raise NotImplementedError
 
     @pytest.mark.parametrize("key", KEYS)
-    def test_an_object_comes_back_as_it_was_written(self, store: ObjectStore, bucket: str, key: str) -> None:
+    def test_put_then_read_returns_the_same_object(self, store: ObjectStore, bucket: str, key: str) -> None:
         body = f"recipe of {key}".encode()
         store.put(bucket, key, body, content_type="image/jpeg", metadata={"job": "1"})
         info = store.head(bucket, key)
@@ -76,20 +76,20 @@ class ObjectStoreContract:
             assert b"".join(pieces) == body
         assert store.get(bucket, key, limit_bytes=len(body)) == body
 
-    def test_keys_that_look_alike_are_different_objects(self, store: ObjectStore, bucket: str) -> None:
+    def test_put_similar_keys_are_different_objects(self, store: ObjectStore, bucket: str) -> None:
         alike = ["a b", "a+b", "a%20b", "a%2Bb", "A b", "é", "e\u0301"]
         for key in alike:
             store.put(bucket, key, key.encode(), content_type="text/plain")
         assert [store.get(bucket, key, limit_bytes=100).decode() for key in alike] == alike
 
-    def test_zero_bytes_are_an_object(self, store: ObjectStore, bucket: str) -> None:
+    def test_put_empty_body_is_an_object(self, store: ObjectStore, bucket: str) -> None:
         store.put(bucket, "empty", b"", content_type="image/png")
         assert store.head(bucket, "empty").size_bytes == 0
         with store.open(bucket, "empty") as (info, pieces):
             assert info.size_bytes == 0
             assert list(pieces) == []
 
-    def test_pieces_are_at_most_one_mebibyte(self, store: ObjectStore, bucket: str) -> None:
+    def test_open_yields_pieces_of_at_most_one_mebibyte(self, store: ObjectStore, bucket: str) -> None:
         body = hashlib.shake_256(b"pieces").digest(3 * MIB + 17)
         store.put(bucket, "big", body, content_type="image/png")
         with store.open(bucket, "big") as (info, pieces):
@@ -98,7 +98,7 @@ class ObjectStoreContract:
         assert max(map(len, parts)) <= MIB
         assert b"".join(parts) == body
 
-    def test_a_stream_left_early_does_not_harm_the_next_call(self, store: ObjectStore, bucket: str) -> None:
+    def test_open_left_early_does_not_disturb_the_next_call(self, store: ObjectStore, bucket: str) -> None:
         body = bytes(3 * MIB)
         store.put(bucket, "big", body, content_type="image/png")
         for _ in range(3):
@@ -106,12 +106,12 @@ class ObjectStoreContract:
                 next(iter(pieces))
         assert store.get(bucket, "big", limit_bytes=len(body)) == body
 
-    def test_an_error_of_the_reader_passes_unchanged(self, store: ObjectStore, bucket: str) -> None:
+    def test_open_readers_error_passes_unchanged(self, store: ObjectStore, bucket: str) -> None:
         store.put(bucket, "k", b"x", content_type="image/png")
         with pytest.raises(OSError, match="disk full"), store.open(bucket, "k"):
             raise OSError("disk full")
 
-    def test_a_second_write_replaces_the_first_whole(self, store: ObjectStore, bucket: str) -> None:
+    def test_put_again_replaces_body_type_and_metadata(self, store: ObjectStore, bucket: str) -> None:
         store.put(bucket, "k", b"a long first body", content_type="image/png", metadata={"first": "1"})
         before = store.head(bucket, "k").etag
         store.put(bucket, "k", b"second", content_type="image/jpeg")
@@ -119,13 +119,13 @@ class ObjectStoreContract:
         assert (after.size_bytes, after.content_type, dict(after.metadata)) == (6, "image/jpeg", {})
         assert after.etag != before
 
-    def test_the_same_bytes_have_the_same_etag(self, store: ObjectStore, bucket: str) -> None:
+    def test_head_same_bytes_have_the_same_etag(self, store: ObjectStore, bucket: str) -> None:
         store.put(bucket, "k", b"same", content_type="image/png")
         first = store.head(bucket, "k").etag
         store.put(bucket, "k", b"same", content_type="image/png")
         assert store.head(bucket, "k").etag == first
 
-    def test_what_is_written_over_an_object_is_another_revision(self, store: ObjectStore, bucket: str) -> None:
+    def test_head_overwritten_object_has_another_revision(self, store: ObjectStore, bucket: str) -> None:
         store.put(bucket, "k", b"first", content_type="image/png")
         first = store.head(bucket, "k").revision
         with store.open(bucket, "k") as (opened, _):
@@ -135,7 +135,7 @@ class ObjectStoreContract:
         assert store.head(bucket, "k").revision != first
         assert first
 
-    def test_a_replacement_is_written_only_over_what_was_looked_at(self, store: ObjectStore, bucket: str) -> None:
+    def test_replace_with_stale_etag_writes_nothing(self, store: ObjectStore, bucket: str) -> None:
         store.put(bucket, "k", b"first", content_type="image/png")
         etag = store.head(bucket, "k").etag
         assert store.replace(bucket, "k", b"second", etag=etag, content_type="image/jpeg", metadata={"job": "1"})
@@ -143,11 +143,11 @@ class ObjectStoreContract:
         assert store.get(bucket, "k", limit_bytes=10) == b"second"
         assert dict(store.head(bucket, "k").metadata) == {"job": "1"}
 
-    def test_what_is_not_there_cannot_be_replaced(self, store: ObjectStore, bucket: str) -> None:
+    def test_replace_missing_object_writes_nothing(self, store: ObjectStore, bucket: str) -> None:
         assert not store.replace(bucket, "missing", b"x", etag="0" * 32, content_type="image/png")
         assert list(store.list(bucket, "")) == []
 
-    def test_a_version_is_read_by_its_id_after_it_was_replaced(self, keeping: tuple[ObjectStore, str]) -> None:
+    def test_get_by_version_id_reads_a_replaced_version(self, keeping: tuple[ObjectStore, str]) -> None:
         store, bucket = keeping
         store.put(bucket, "k", b"first", content_type="image/png")
         first = store.head(bucket, "k")
@@ -165,7 +165,7 @@ class ObjectStoreContract:
             with pytest.raises(ObjectMissing):
                 look(bucket, "k", version_id=first.version_id)
 
-    def test_metadata_holds_any_text(self, store: ObjectStore, bucket: str) -> None:
+    def test_put_metadata_value_may_be_any_text(self, store: ObjectStore, bucket: str) -> None:
         @settings(max_examples=15, deadline=None)
         @given(value=st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
         def holds(value: str) -> None:
@@ -175,13 +175,13 @@ class ObjectStoreContract:
         holds()
 
     @pytest.mark.parametrize("name", ["Upper", "under_score", "", "a b", "é", "x:y", "a\r\nb"])
-    def test_metadata_names_that_would_change_are_refused(self, store: ObjectStore, bucket: str, name: str) -> None:
+    def test_put_unsafe_metadata_name_is_refused(self, store: ObjectStore, bucket: str, name: str) -> None:
         with pytest.raises(ValueError, match="metadata names"):
             store.put(bucket, "k", b"x", content_type="image/png", metadata={name: "1"})
         with pytest.raises(ValueError, match="metadata names"):
             store.put_new(bucket, "k", b"x", content_type="image/png", metadata={name: "1"})
 
-    def test_a_missing_object_and_a_missing_bucket_are_told_apart(self, store: ObjectStore, bucket: str) -> None:
+    def test_read_missing_object_and_bucket_raise_own_errors(self, store: ObjectStore, bucket: str) -> None:
         nowhere = f"pw-test-{uuid4().hex}"
         for where, kind in [(bucket, ObjectMissing), (nowhere, BucketMissing)]:
             with pytest.raises(kind):
@@ -193,15 +193,13 @@ class ObjectStoreContract:
         with pytest.raises(BucketMissing):
             store.put(nowhere, "k", b"x", content_type="image/png")
 
-    def test_keys_are_case_sensitive(self, store: ObjectStore, bucket: str) -> None:
+    def test_head_key_is_case_sensitive(self, store: ObjectStore, bucket: str) -> None:
         store.put(bucket, "Photo.JPG", b"x", content_type="image/jpeg")
         with pytest.raises(ObjectMissing):
             store.head(bucket, "photo.jpg")
 
     @pytest.mark.parametrize("key", ["", "../x", "a/../../b", "a/./b", "a\x00b", "a\nb", "x" * 1025])
-    def test_a_key_with_two_readings_is_refused_by_every_method(
-        self, store: ObjectStore, bucket: str, key: str
-    ) -> None:
+    def test_key_with_two_readings_is_refused_by_all_methods(self, store: ObjectStore, bucket: str, key: str) -> None:
         with pytest.raises(InvalidKey):
             store.head(bucket, key)
         with pytest.raises(InvalidKey), store.open(bucket, key):
@@ -215,24 +213,24 @@ class ObjectStoreContract:
         with pytest.raises(InvalidKey):
             store.delete(bucket, key)
 
-    def test_get_refuses_an_object_over_the_limit(self, store: ObjectStore, bucket: str) -> None:
+    def test_get_object_over_limit_is_refused(self, store: ObjectStore, bucket: str) -> None:
         store.put(bucket, "k", b"12345", content_type="image/png")
         assert store.get(bucket, "k", limit_bytes=5) == b"12345"
         with pytest.raises(DocumentTooLarge) as caught:
             store.get(bucket, "k", limit_bytes=4)
         assert caught.value.context == {"name": "k", "size_bytes": 5, "limit_bytes": 4}
 
-    def test_a_bucket_can_be_ensured_twice_and_keeps_its_objects(self, store: ObjectStore, bucket: str) -> None:
+    def test_ensure_bucket_twice_keeps_its_objects(self, store: ObjectStore, bucket: str) -> None:
         store.put(bucket, "k", b"x", content_type="image/png")
         store.ensure_bucket(bucket)
         assert store.get(bucket, "k", limit_bytes=1) == b"x"
 
     @pytest.mark.parametrize("name", ["", "a/b"])
-    def test_a_bucket_name_that_cannot_be_is_refused(self, store: ObjectStore, name: str) -> None:
+    def test_ensure_bucket_invalid_name_is_refused(self, store: ObjectStore, name: str) -> None:
         with pytest.raises(InvalidBucket):
             store.ensure_bucket(name)
 
-    def test_parallel_writers_of_one_key_leave_one_whole_body(self, store: ObjectStore, bucket: str) -> None:
+    def test_put_concurrently_leaves_one_whole_body(self, store: ObjectStore, bucket: str) -> None:
         bodies = [bytes([number]) * 200_000 for number in range(16)]
 
         def write(body: bytes) -> None:
@@ -243,14 +241,14 @@ class ObjectStoreContract:
         assert store.get(bucket, "k", limit_bytes=MIB) in bodies
 
     @pytest.mark.parametrize("key", KEYS)
-    def test_a_new_object_is_written_once(self, store: ObjectStore, bucket: str, key: str) -> None:
+    def test_put_new_twice_writes_once(self, store: ObjectStore, bucket: str, key: str) -> None:
         assert store.put_new(bucket, key, b"first", content_type="image/png", metadata={"writer": "1"}) is True
         assert store.put_new(bucket, key, b"second", content_type="image/jpeg") is False
         info = store.head(bucket, key)
         assert (info.content_type, dict(info.metadata)) == ("image/png", {"writer": "1"})
         assert store.get(bucket, key, limit_bytes=10) == b"first"
 
-    def test_of_twenty_writers_of_a_new_object_one_wins(self, store: ObjectStore, bucket: str) -> None:
+    def test_put_new_concurrently_one_writer_wins(self, store: ObjectStore, bucket: str) -> None:
         bodies = [bytes([number]) * 100_000 for number in range(20)]
         barrier = Barrier(len(bodies))
 
@@ -263,13 +261,13 @@ class ObjectStoreContract:
         assert won.count(True) == 1
         assert store.get(bucket, "k", limit_bytes=MIB) == bodies[won.index(True)]
 
-    def test_a_deleted_object_can_be_new_again(self, store: ObjectStore, bucket: str) -> None:
+    def test_put_new_after_delete_writes(self, store: ObjectStore, bucket: str) -> None:
         store.put(bucket, "k", b"first", content_type="image/png")
         assert store.delete(bucket, "k") == 1
         assert store.put_new(bucket, "k", b"second", content_type="image/png") is True
         assert store.get(bucket, "k", limit_bytes=10) == b"second"
 
-    def test_a_listing_tells_keys_sizes_and_times_in_order(self, store: ObjectStore, bucket: str) -> None:
+    def test_list_returns_keys_sizes_and_times_in_order(self, store: ObjectStore, bucket: str) -> None:
         assert list(store.list(bucket, "")) == []
         for number, key in enumerate(KEYS):
             store.put(bucket, key, bytes(number), content_type="image/png")
@@ -291,29 +289,27 @@ class ObjectStoreContract:
             ("no such", []),
         ],
     )
-    def test_a_prefix_is_taken_to_the_letter(
+    def test_list_prefix_is_matched_literally(
         self, store: ObjectStore, bucket: str, prefix: str, found: list[str]
     ) -> None:
         for key in ["artifacts/1/a", "artifacts/1/b/c", "artifacts/10/a", "artifact", "фото/1+1 %.jpg", "фото/1 1.jpg"]:
             store.put(bucket, key, b"x", content_type="image/png")
         assert [entry.key for entry in store.list(bucket, prefix)] == found
 
-    def test_a_listing_goes_on_behind_its_first_page(self, store: ObjectStore, bucket: str) -> None:
+    def test_list_continues_after_the_first_page(self, store: ObjectStore, bucket: str) -> None:
         keys = [f"many/{number:02} é+&.json" for number in range(3 * PAGE)]
         for key in keys:
             store.put(bucket, key, b"", content_type="application/json")
         assert [entry.key for entry in store.list(bucket, "many/")] == keys
 
-    def test_objects_deleted_while_they_are_listed_do_not_disturb_the_listing(
-        self, store: ObjectStore, bucket: str
-    ) -> None:
+    def test_list_while_deleting_yields_all_keys(self, store: ObjectStore, bucket: str) -> None:
         keys = [f"k/{number}" for number in range(9)]
         for key in keys:
             store.put(bucket, key, b"x", content_type="image/png")
         assert [store.delete(bucket, entry.key) for entry in store.list(bucket, "k/")] == [1] * 9
         assert list(store.list(bucket, "k/")) == []
 
-    def test_what_is_behind_a_delete_marker_is_listed_apart(self, keeping: tuple[ObjectStore, str]) -> None:
+    def test_list_hidden_yields_what_delete_markers_hide(self, keeping: tuple[ObjectStore, str]) -> None:
         store, bucket = keeping
         hidden = [f"a/{number:02}" for number in range(0, 20, 2)]
         for key in [*(f"a/{number:02}" for number in range(20)), "b/00"]:
@@ -337,12 +333,12 @@ class ObjectStoreContract:
         assert list(store.list_hidden(bucket, "a/")) == []
         assert [entry.key for entry in store.list_hidden(bucket, "")] == ["b/00"]
 
-    def test_a_missing_bucket_is_told_when_what_is_hidden_is_listed(self, store: ObjectStore) -> None:
+    def test_list_hidden_missing_bucket_raises(self, store: ObjectStore) -> None:
         with pytest.raises(BucketMissing):
             list(store.list_hidden(f"pw-none-{uuid4().hex}", ""))
 
     @pytest.mark.parametrize("key", KEYS)
-    def test_a_deleted_object_is_gone_and_its_neighbours_stay(self, store: ObjectStore, bucket: str, key: str) -> None:
+    def test_delete_removes_only_the_given_key(self, store: ObjectStore, bucket: str, key: str) -> None:
         neighbours = [key + "x", "0" + key]
         for one in (key, *neighbours):
             store.put(bucket, one, b"x", content_type="image/png")
@@ -352,7 +348,7 @@ class ObjectStoreContract:
         assert store.delete(bucket, key) == 0
         assert sorted(entry.key for entry in store.list(bucket, "")) == sorted(neighbours)
 
-    def test_a_missing_bucket_is_told_when_listing_and_deleting(self, store: ObjectStore) -> None:
+    def test_list_delete_and_put_new_missing_bucket_raise(self, store: ObjectStore) -> None:
         nowhere = f"pw-test-{uuid4().hex}"
         with pytest.raises(BucketMissing):
             list(store.list(nowhere, ""))
@@ -361,5 +357,5 @@ class ObjectStoreContract:
         with pytest.raises(BucketMissing):
             store.put_new(nowhere, "k", b"x", content_type="image/png")
 
-    def test_it_describes_itself(self, store: ObjectStore) -> None:
+    def test_describe_is_not_empty(self, store: ObjectStore) -> None:
         assert store.describe()

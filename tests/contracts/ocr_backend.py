@@ -95,11 +95,11 @@ class OcrBackendContract:
     def place(self) -> Place:
         raise NotImplementedError
 
-    def test_it_has_its_name(self, backend: OcrBackend) -> None:
+    def test_engine_is_the_backends_name(self, backend: OcrBackend) -> None:
         assert backend.engine == self.engine
 
     @pytest.mark.parametrize("name", ["clean-print", "rotated-90", "exif-orientation-6", "single-page", "scan"])
-    def test_a_photo_is_read(self, backend: OcrBackend, place: Place, name: str) -> None:
+    def test_detect_text_finds_the_words_of_a_photo(self, backend: OcrBackend, place: Place, name: str) -> None:
         detected = backend.detect_text(place(photo(name)))
         assert detected.page_count == 1
         assert detected.ocr_version
@@ -107,7 +107,7 @@ class OcrBackendContract:
         matched = sum(min(found.count(word), wanted.count(word)) for word in set(wanted))
         assert matched >= PHOTOS[name]["expected"]["min_word_recall"] * len(wanted)
 
-    def test_an_answer_has_the_services_structure(self, backend: OcrBackend, place: Place) -> None:
+    def test_detect_text_response_has_textracts_structure(self, backend: OcrBackend, place: Place) -> None:
         response = backend.detect_text(place(photo("two-columns"))).response
         assert list(response) == ["DocumentMetadata", "Blocks", "DetectDocumentTextModelVersion"]
         assert response["DocumentMetadata"] == {"Pages": 1}
@@ -135,12 +135,12 @@ class OcrBackendContract:
             assert (box["Left"], box["Top"]) == (min(xs), min(ys))
             assert (box["Width"], box["Height"]) == pytest.approx((max(xs) - min(xs), max(ys) - min(ys)), abs=1e-6)
 
-    def test_the_same_document_gives_the_same_bytes(self, backend: OcrBackend, place: Place) -> None:
+    def test_detect_text_twice_gives_the_same_bytes(self, backend: OcrBackend, place: Place) -> None:
         first, second = (backend.detect_text(place(self.small[0])) for _ in range(2))
         assert as_stored(first) == as_stored(second)
         assert first.ocr_version == second.ocr_version
 
-    def test_eight_threads_at_once_get_each_their_own(self, backend: OcrBackend, place: Place) -> None:
+    def test_detect_text_in_eight_threads_keeps_responses_apart(self, backend: OcrBackend, place: Place) -> None:
         documents = [place(content) for content in [*self.small, *self.small]]
         with ThreadPoolExecutor(8) as threads:
             answers = [as_stored(answer) for answer in threads.map(backend.detect_text, documents)]
@@ -149,7 +149,7 @@ class OcrBackendContract:
         alone = backend.detect_text(documents[0])
         assert as_stored(alone) == answers[0]
 
-    def test_after_a_bad_document_the_next_is_read(self, backend: OcrBackend, place: Place) -> None:
+    def test_detect_text_after_bad_document_reads_the_next(self, backend: OcrBackend, place: Place) -> None:
         with pytest.raises(InputError):
             backend.detect_text(place(BAD_INPUTS["truncated JPEG"].content()))
         assert words_of(backend.detect_text(place(self.small[0])).response)
@@ -164,7 +164,7 @@ class ReadingBackendContract(OcrBackendContract):
     codes: ClassVar[Mapping[str, str]] = {}
 
     @pytest.mark.parametrize("name", BAD_INPUTS)
-    def test_a_bad_document_is_refused_for_good(self, backend: OcrBackend, place: Place, name: str) -> None:
+    def test_detect_text_bad_document_is_refused(self, backend: OcrBackend, place: Place, name: str) -> None:
         document = place(BAD_INPUTS[name].content())
         with pytest.raises(InputError) as caught:
             backend.detect_text(document)
@@ -172,13 +172,13 @@ class ReadingBackendContract(OcrBackendContract):
         assert not caught.value.retryable
         assert document.key in caught.value.message
 
-    def test_a_missing_object_is_refused_for_good(self, backend: OcrBackend, place: Place) -> None:
+    def test_detect_text_missing_object_is_refused(self, backend: OcrBackend, place: Place) -> None:
         with pytest.raises(InputError) as caught:
             backend.detect_text(replace(place(photo("clean-print")), key="nowhere.jpg"))
         assert caught.value.code == "object_missing"
         assert not caught.value.retryable
         assert "nowhere.jpg" in caught.value.message
 
-    def test_a_document_nobody_saw_before_is_read(self, backend: OcrBackend, place: Place) -> None:
+    def test_detect_text_new_document_is_read(self, backend: OcrBackend, place: Place) -> None:
         # The same pixels, other bytes: what follows a JPEG's end is not part of its picture.
         assert words_of(backend.detect_text(place(self.small[1] + uuid4().bytes)).response)

@@ -23,7 +23,7 @@ ADMISSION: tuple[Safeguard, ...] = (
                 "        self._open.set()",
             ),
         ),
-        (_ADMISSION + "test_a_worker_whose_database_is_away_begins_when_it_is_back",),
+        (_ADMISSION + "test_admission_when_database_is_away_waits_for_it",),
     ),
     Safeguard(
         "stops-when-lost",
@@ -32,7 +32,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         (2, 11),
         "it stays open",
         (Mutation("photo_worker/admission.py", "            self._open.clear()\n", ""),),
-        (_ADMISSION + "test_a_worker_that_loses_its_credentials_stops_and_goes_on",),
+        (_ADMISSION + "test_watch_closes_on_refused_credentials_and_reopens",),
     ),
     Safeguard(
         "failing-step-is-held-back",
@@ -41,7 +41,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         (2, 11),
         "every attempt is let through",
         (Mutation("photo_worker/admission.py", "return self.in_a_row >= MOST_IN_A_ROW", "return self.in_a_row < 0"),),
-        (_ADMISSION + "test_a_step_that_fails_again_and_again_asks_little_and_leaves_the_others_alone",),
+        (_ADMISSION + "test_held_back_failing_step_limits_calls_of_that_step",),
     ),
     Safeguard(
         "one-job-s-faults-hold-nothing-back",
@@ -50,7 +50,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         (2,),
         "they count against the step",
         (Mutation("photo_worker/admission.py", "if isinstance(error, _OF_ONE_JOB):", "if isinstance(error, ()):"),),
-        (_ADMISSION + "test_refused_objects_hold_no_healthy_job_back",),
+        (_ADMISSION + "test_held_back_refused_objects_hold_no_healthy_job",),
     ),
     Safeguard(
         "own-bucket-is-no-job-s",
@@ -65,7 +65,7 @@ ADMISSION: tuple[Safeguard, ...] = (
                 "elif False:",
             ),
         ),
-        ("tests/unit/test_holding.py::test_a_bucket_that_stores_nothing_is_not_paid_for_again_and_again",),
+        ("tests/unit/test_hold_back.py::test_hold_back_forbidden_worker_bucket_limits_calls",),
     ),
     Safeguard(
         "may-store-before-it-polls",
@@ -74,7 +74,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         (2, 3),
         "the look does not ask to write",
         (Mutation("photo_worker/readiness.py", "            _require_writing(store, bucket)\n", ""),),
-        (_READINESS + "test_a_worker_that_may_not_store_takes_no_work_and_names_the_permission[artifacts/]",),
+        (_READINESS + "test_bucket_check_without_put_permission_names_it[artifacts/]",),
     ),
     Safeguard(
         "look-writes-nothing",
@@ -89,7 +89,7 @@ ADMISSION: tuple[Safeguard, ...] = (
                 'store.put(bucket, key, b"", content_type=',
             ),
         ),
-        (_READINESS + "test_a_look_at_a_right_bucket_is_three_requests_and_writes_nothing[bound]",),
+        (_READINESS + "test_bucket_check_sends_three_requests_and_writes_nothing[bound]",),
     ),
     Safeguard(
         "may-read-before-it-polls",
@@ -104,10 +104,7 @@ ADMISSION: tuple[Safeguard, ...] = (
                 "    except ZeroDivisionError as error:\n        raise",
             ),
         ),
-        (
-            "tests/unit/ocr/test_textract_readiness.py::"
-            "test_a_role_that_may_not_have_documents_read_is_refused_before_it_has_a_job[async]",
-        ),
+        ("tests/unit/ocr/test_textract_readiness.py::test_require_usable_without_read_permission_is_refused[async]",),
     ),
     Safeguard(
         "may-write-rows-before-it-polls",
@@ -122,7 +119,7 @@ ADMISSION: tuple[Safeguard, ...] = (
                 "        for statement in ():\n",
             ),
         ),
-        (_MIGRATE + "test_a_role_that_may_not_write_is_refused",),
+        (_MIGRATE + "test_require_usable_role_without_write_is_forbidden",),
     ),
     Safeguard(
         "each-code-is-said-once",
@@ -137,7 +134,7 @@ ADMISSION: tuple[Safeguard, ...] = (
                 "                said = {found.code}\n",
             ),
         ),
-        (_ADMISSION + "test_codes_that_alternate_within_one_outage_are_said_once_each",),
+        (_ADMISSION + "test_admission_logs_each_code_once_per_outage",),
     ),
     Safeguard(
         "less-work-is-said-once-a-minute",
@@ -146,6 +143,6 @@ ADMISSION: tuple[Safeguard, ...] = (
         (11,),
         "each row of failures is said",
         (Mutation("photo_worker/admission.py", "SILENCE_SECONDS = 60.0", "SILENCE_SECONDS = 0.0"),),
-        (_ADMISSION + "test_a_service_that_throttles_most_calls_is_told_of_once_a_minute",),
+        (_ADMISSION + "test_admission_mostly_throttled_is_logged_once_a_minute",),
     ),
 )

@@ -17,7 +17,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (3,),
         "each start has a token by chance",
         (Mutation(_FILE, "ClientRequestToken=token,", "ClientRequestToken=secrets.token_hex(32),"),),
-        (_ATTEMPTS + "test_an_attempt_that_follows_a_crash_is_not_charged_again",),
+        (_ATTEMPTS + "test_textract_attempts_after_crash_charge_once",),
     ),
     Safeguard(
         "token-of-the-bytes",
@@ -32,7 +32,7 @@ CHARGING: tuple[Safeguard, ...] = (
                 "[OPERATION, document.bucket, document.key]",
             ),
         ),
-        (_REPLACED + "test_a_job_on_the_photo_that_replaced_another_gets_its_own_text",),
+        (_REPLACED + "test_replaced_source_new_job_gets_new_text",),
     ),
     Safeguard(
         "token-of-the-revision",
@@ -41,7 +41,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (5,),
         "the token leaves the revision out",
         (Mutation(_FILE, "document.sha256, *_revision(document)]", "document.sha256]"),),
-        (_REPLACED + "test_a_photo_that_comes_back_does_not_inherit_the_text_of_the_one_between",),
+        (_REPLACED + "test_replaced_source_restored_does_not_inherit_text",),
     ),
     Safeguard(
         "that-very-version",
@@ -50,7 +50,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (5,),
         "the version is not sent",
         (Mutation(_FILE, '        found["Version"] = document.revision.version_id\n', "        pass\n"),),
-        (_REPLACED + "test_in_a_bucket_with_versions_the_verified_version_is_read",),
+        (_REPLACED + "test_replaced_source_with_versions_reads_verified_version",),
     ),
     Safeguard(
         "source-looked-at-again",
@@ -66,7 +66,7 @@ CHARGING: tuple[Safeguard, ...] = (
                 "        return detected",
             ),
         ),
-        (_REPLACED + "test_what_was_replaced_before_textract_read_it_is_noticed_and_read_again",),
+        (_REPLACED + "test_replaced_source_before_ocr_is_read_again",),
     ),
     Safeguard(
         "local-engine-reads-what-was-verified",
@@ -82,7 +82,7 @@ CHARGING: tuple[Safeguard, ...] = (
                 "if False:",
             ),
         ),
-        (_REPLACED + "test_the_local_engine_reads_no_other_bytes_than_were_verified",),
+        (_REPLACED + "test_replaced_source_local_engine_reads_verified_bytes",),
     ),
     Safeguard(
         "overtaken-attempt-stores-nothing",
@@ -91,7 +91,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (5, 6),
         "the row is not looked at",
         (Mutation("photo_worker/activities/ocr.py", "            self._require_current(job_id, document)\n", ""),),
-        (_REPLACED + "test_an_attempt_that_comes_too_late_leaves_the_answer_of_the_bytes_that_count",),
+        (_REPLACED + "test_replaced_source_late_attempt_keeps_current_response",),
     ),
     Safeguard(
         "upload-written-once",
@@ -108,7 +108,7 @@ CHARGING: tuple[Safeguard, ...] = (
                 "            self._store.put(self._bucket, photo.key, photo.body, content_type=photo.content_type)\n",
             ),
         ),
-        (_REPLACED + "test_an_upload_is_written_once_and_torn_ones_again",),
+        (_REPLACED + "test_submit_again_rewrites_upload_only_if_damaged",),
     ),
     Safeguard(
         "upload-is-what-its-name-says",
@@ -123,7 +123,7 @@ CHARGING: tuple[Safeguard, ...] = (
                 "if False and is_upload_of(",
             ),
         ),
-        (_REPLACED + "test_an_upload_with_other_bytes_than_its_name_says_is_not_read",),
+        (_REPLACED + "test_upload_with_other_bytes_is_not_read",),
     ),
     Safeguard(
         "token-of-unknown-bytes",
@@ -132,7 +132,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (5,),
         "unknown bytes have one token",
         (Mutation(_FILE, "        return secrets.token_hex(32)\n", '        return "0" * 64\n'),),
-        (_ATTEMPTS + "test_of_two_photos_that_nobody_hashed_each_gets_its_own_text",),
+        (_ATTEMPTS + "test_textract_attempts_without_hash_read_current_bytes",),
     ),
     Safeguard(
         "failed-job-is-replaced",
@@ -141,7 +141,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (2,),
         "every generation has the same token",
         (Mutation(_FILE, "again = [generation] if generation else []", "again = [0] if False else []"),),
-        (_ATTEMPTS + "test_a_permission_that_lacks_for_a_minute_fails_no_photo",),
+        (_ATTEMPTS + "test_textract_attempts_after_missing_permission_read_photo",),
     ),
     Safeguard(
         "failed-job-has-its-wait",
@@ -150,7 +150,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (2, 11),
         "the next generation is begun at once",
         (Mutation(_FILE, "            if not poll.had_ended:\n", "            if False:\n"),),
-        (_ATTEMPTS + "test_a_fault_of_seconds_leaves_a_photo_to_be_read",),
+        (_ATTEMPTS + "test_textract_attempts_after_brief_fault_read_photo",),
     ),
     Safeguard(
         "failed-jobs-are-passed",
@@ -159,7 +159,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (2, 11),
         "a job that had failed ends the attempt too",
         (Mutation(_FILE, "            if not poll.had_ended:\n", "            if True:\n"),),
-        (_ATTEMPTS + "test_a_photo_whose_jobs_failed_before_is_read_at_the_first_attempt",),
+        (_ATTEMPTS + "test_textract_attempts_first_one_passes_old_failed_jobs",),
     ),
     Safeguard(
         "refusal-is-not-the-documents",
@@ -174,7 +174,7 @@ CHARGING: tuple[Safeguard, ...] = (
                 "        found = UnreadableDocument(name=document.key, reason=message)\n",
             ),
         ),
-        (_ATTEMPTS + "test_a_permission_that_lacks_for_a_minute_fails_no_photo",),
+        (_ATTEMPTS + "test_textract_attempts_after_missing_permission_read_photo",),
     ),
     Safeguard(
         "document-fault-is-final",
@@ -183,7 +183,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (11,),
         "every failure gets another job",
         (Mutation(_FILE, "            if not failure.retryable:\n", "            if False:\n"),),
-        (_ATTEMPTS + "test_a_damaged_document_is_one_job_however_often_it_is_submitted",),
+        (_ATTEMPTS + "test_textract_attempts_damaged_document_starts_one_job",),
     ),
     Safeguard(
         "all-pages",
@@ -192,7 +192,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (5,),
         "the second page counts as the last",
         (Mutation(_FILE, '            next_token = response.get("NextToken")\n', "            next_token = None\n"),),
-        (_ATTEMPTS + "test_a_document_is_read_to_its_end",),
+        (_ATTEMPTS + "test_textract_attempts_sound_document_is_read_completely",),
     ),
     Safeguard(
         "pages-end",
@@ -201,7 +201,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (2, 11),
         "a next token may repeat, without a bound",
         (Mutation(_FILE, "if next_token in seen or len(seen) >= _MOST_ANSWERS:", "if False:"),),
-        (_ATTEMPTS + "test_parts_that_go_in_a_circle_do_not_fill_the_memory",),
+        (_ATTEMPTS + "test_textract_attempts_circular_result_pages_terminate",),
     ),
     Safeguard(
         "no-partial-answer",
@@ -210,7 +210,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (5,),
         "PARTIAL_SUCCESS counts as success",
         (Mutation(_FILE, 'if first["JobStatus"] == "SUCCEEDED":', 'if first["JobStatus"] != "FAILED":'),),
-        (_ATTEMPTS + "test_a_part_of_a_document_is_no_text_of_it",),
+        (_ATTEMPTS + "test_textract_attempts_partial_success_is_unreadable",),
     ),
     Safeguard(
         "throttled-looks-go-on",
@@ -223,7 +223,7 @@ CHARGING: tuple[Safeguard, ...] = (
                 _FILE, "            except OcrThrottled as error:\n", "            except ZeroDivisionError as error:\n"
             ),
         ),
-        (_ATTEMPTS + "test_a_long_answer_is_fetched_although_every_third_call_is_refused",),
+        (_ATTEMPTS + "test_textract_attempts_with_throttled_calls_read_photo",),
     ),
     Safeguard(
         "attempt-ends-in-time",
@@ -232,6 +232,6 @@ CHARGING: tuple[Safeguard, ...] = (
         (2, 11),
         "looking has no deadline",
         (Mutation(_FILE, "        if left <= 0:\n", "        if False:\n"),),
-        (_ATTEMPTS + "test_an_attempt_ends_by_itself_before_temporal_gives_it_up",),
+        (_ATTEMPTS + "test_textract_attempts_end_before_activity_timeout",),
     ),
 )

@@ -6,7 +6,7 @@ from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
 _HISTORIES = "photo_worker/replay/histories.py"
-_LEFT_OUT = "tests/replay/test_left_out.py::TestFiles::"
+_LEFT_OUT = "tests/replay/test_unread_files.py::TestFiles::"
 _LIMITS = "tests/replay/test_limits.py::"
 
 GATE: tuple[Safeguard, ...] = (
@@ -23,7 +23,7 @@ GATE: tuple[Safeguard, ...] = (
                 '{self.what}" and change is not None',
             ),
         ),
-        ("tests/replay/test_allow.py::test_a_later_change_of_the_same_field_is_red",),
+        ("tests/replay/test_allow.py::test_drift_entry_other_value_is_red_and_stale",),
     ),
     Safeguard(
         "nothing-is-left-out-silently",
@@ -39,8 +39,8 @@ GATE: tuple[Safeguard, ...] = (
             ),
         ),
         (
-            _LEFT_OUT + "test_another_suffix_is_red[b.jsonl]",
-            _LEFT_OUT + "test_a_history_under_a_name_that_is_left_out_is_red[b.py]",
+            _LEFT_OUT + "test_check_file_with_other_suffix_is_red[b.jsonl]",
+            _LEFT_OUT + "test_check_history_under_skipped_suffix_is_red[b.py]",
         ),
     ),
     Safeguard(
@@ -56,7 +56,7 @@ GATE: tuple[Safeguard, ...] = (
                 "    orphans = set[Path]()\n",
             ),
         ),
-        (_LEFT_OUT + "test_a_lost_history_is_red",),
+        (_LEFT_OUT + "test_check_history_lost_beside_provenance_is_red",),
     ),
     Safeguard(
         "planted-fault-is-to-be-seen",
@@ -71,7 +71,7 @@ GATE: tuple[Safeguard, ...] = (
                 "        if False:\n",
             ),
         ),
-        ("tests/replay/test_gate.py::TestControl::test_a_planted_fault_that_goes_unseen_is_red[drift]",),
+        ("tests/replay/test_gate.py::TestControl::test_control_mutation_unseen_is_red[drift]",),
     ),
     Safeguard(
         "forks-end-with-the-gate",
@@ -86,7 +86,7 @@ GATE: tuple[Safeguard, ...] = (
                 "            os.kill(self._process.pid, signal.SIGKILL)\n",
             ),
         ),
-        (_LIMITS + "test_code_that_forks_is_checked_and_its_forks_are_ended",),
+        (_LIMITS + "test_check_of_code_that_forks_ends_its_forks",),
     ),
 )
 
@@ -104,6 +104,6 @@ LOCAL_TEXTRACT: tuple[Safeguard, ...] = (
                 "        except asyncio.CancelledError:\n            raise\n",
             ),
         ),
-        ("tests/integration/textract/test_waiting_calls.py::test_a_reading_ends_with_its_last_caller",),
+        ("tests/integration/textract/test_call_limits.py::test_page_read_ends_when_last_caller_is_cancelled",),
     ),
 )

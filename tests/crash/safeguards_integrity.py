@@ -13,12 +13,12 @@ _BINDING = "photo_worker/integrity/binding.py"
 _V0004 = "photo_worker/storage/migrations/versions/v0004_earlier_hashes.py"
 _BINDINGS = "tests/unit/integrity/test_binding.py::"
 _ERASURES = "tests/unit/test_erase.py::"
-_SURVEYS = "tests/unit/integrity/test_survey.py::"
+_SURVEYS = "tests/unit/integrity/test_scan.py::"
 _REPAIRS = "tests/unit/integrity/test_repair.py::"
 _RULES = "photo_worker/devkit/guard/rules.py"
-_PAGES = "tests/unit/devkit/test_guard_asgi.py::test_what_a_web_page_asks_for_is_not_done"
-_IMAGE = "tests/unit/devkit/test_guard_asgi.py::test_the_image_of_a_page_does_nothing_by_a_name_that_browsers_resolve"
-_LINK = "tests/unit/devkit/test_guard_asgi.py::test_no_queue_is_made_for_a_person_who_follows_a_link"
+_PAGES = "tests/unit/devkit/test_guard_asgi.py::test_guarded_request_of_web_page_is_403_and_not_passed_on"
+_IMAGE = "tests/unit/devkit/test_guard_asgi.py::test_guarded_image_get_by_allowed_host_is_403"
+_LINK = "tests/unit/devkit/test_guard_asgi.py::test_guarded_navigation_with_action_query_is_403"
 
 ERASING: tuple[Safeguard, ...] = (
     Safeguard(
@@ -28,7 +28,7 @@ ERASING: tuple[Safeguard, ...] = (
         (9,),
         "the copy is not looked for",
         (Mutation(_ERASE, "        if photo is None:\n            return []\n", "        return []\n"),),
-        (_ERASURES + "test_the_copy_of_somebody_s_own_photo_goes_at_once",),
+        (_ERASURES + "test_erase_copy_of_user_photo_is_deleted_at_once",),
     ),
     Safeguard(
         "shared-copy-stays",
@@ -43,7 +43,7 @@ ERASING: tuple[Safeguard, ...] = (
                 "                if sole is not None:\n                    with crash_point(CrashPoint.COPY_ERASED)",
             ),
         ),
-        (_ERASURES + "test_a_copy_that_two_jobs_share_goes_with_the_last",),
+        (_ERASURES + "test_erase_shared_copy_is_deleted_with_last_job",),
     ),
     Safeguard(
         "earlier-copies-are-found",
@@ -57,8 +57,8 @@ ERASING: tuple[Safeguard, ...] = (
             ),
         ),
         (
-            _ERASURES + "test_copies_of_bytes_that_were_replaced_go_too[False-kept]",
-            _ERASURES + "test_copies_of_bytes_that_were_replaced_go_too[False-older than the record]",
+            _ERASURES + "test_erase_deletes_copies_of_replaced_bytes[False-kept]",
+            _ERASURES + "test_erase_deletes_copies_of_replaced_bytes[False-older than the record]",
         ),
     ),
     Safeguard(
@@ -68,7 +68,7 @@ ERASING: tuple[Safeguard, ...] = (
         (9,),
         "what an erased job has read is forgotten with its row",
         (Mutation("photo_worker/storage/memory.py", "            if heir is not None:\n", "            if False:\n"),),
-        (_ERASURES + "test_a_copy_that_a_waiting_job_may_read_goes_with_that_job",),
+        (_ERASURES + "test_erase_keeps_copy_that_queued_job_may_read",),
     ),
     Safeguard(
         "database-hands-earlier-hashes-on",
@@ -79,7 +79,7 @@ ERASING: tuple[Safeguard, ...] = (
         (Mutation(_V0004, "FROM heir, known", "FROM heir, known WHERE false"),),
         (
             "tests/integration/storage/test_contracts.py::TestPostgresJobRepository"
-            "::test_a_deleted_jobs_hashes_go_to_one_other_of_its_object[1]",
+            "::test_delete_moves_hashes_to_one_job_of_the_object[1]",
         ),
     ),
     Safeguard(
@@ -96,7 +96,7 @@ ERASING: tuple[Safeguard, ...] = (
                 "        tell(await asyncio.to_thread(self._mark, job_id))\n        tell(ErasureStep(Part.ROWS, done=",
             ),
         ),
-        (_ERASURES + "test_an_attempt_that_goes_on_meanwhile_brings_nothing_back",),
+        (_ERASURES + "test_erase_with_concurrent_attempt_leaves_nothing",),
     ),
     Safeguard(
         "workflow-before-objects",
@@ -114,7 +114,7 @@ ERASING: tuple[Safeguard, ...] = (
                 "        with crash_point(CrashPoint.WORKFLOW_ERASED):\n",
             ),
         ),
-        (_ERASURES + "test_what_a_worker_stores_as_it_dies_goes_with_the_workflow",),
+        (_ERASURES + "test_erase_deletes_objects_stored_before_workflow_end",),
     ),
     Safeguard(
         "rows-last",
@@ -130,7 +130,7 @@ ERASING: tuple[Safeguard, ...] = (
                 "        tell(await asyncio.to_thread(self._erase_objects, job_id, row))\n",
             ),
         ),
-        (_ERASURES + "test_an_erasure_that_dies_is_completed_by_the_next",),
+        (_ERASURES + "test_erase_after_crash_is_completed_by_next_call",),
     ),
     Safeguard(
         "shared-photo-outlives-an-erasure",
@@ -141,11 +141,11 @@ ERASING: tuple[Safeguard, ...] = (
         (
             Mutation(
                 _ERASE,
-                "            if not sole:\n                return ErasureStep(Part.PHOTO,",
-                "            if False:\n                return ErasureStep(Part.PHOTO,",
+                "            if not sole:\n                return ErasureStep(",
+                "            if False:\n                return ErasureStep(",
             ),
         ),
-        (_ERASURES + "test_a_photo_that_two_jobs_share_goes_with_the_last",),
+        (_ERASURES + "test_erase_shared_photo_is_deleted_with_last_job",),
     ),
     Safeguard(
         "somebodys-own-photo-stays",
@@ -154,7 +154,7 @@ ERASING: tuple[Safeguard, ...] = (
         (4,),
         "every photo counts as uploaded",
         (Mutation(_ERASE, "if not _is_uploaded(photo, own) and not with_source:", "if False:"),),
-        (_ERASURES + "test_somebodys_own_photo_goes_only_when_asked_for",),
+        (_ERASURES + "test_erase_user_photo_requires_with_source",),
     ),
     Safeguard(
         "every-version-goes",
@@ -171,7 +171,7 @@ ERASING: tuple[Safeguard, ...] = (
         ),
         (
             "tests/integration/storage/test_contracts.py::TestBotoObjectStoreWithVersions"
-            "::test_every_version_and_marker_is_deleted",
+            "::test_delete_removes_all_versions_and_markers",
         ),
     ),
     Safeguard(
@@ -187,7 +187,7 @@ ERASING: tuple[Safeguard, ...] = (
                 "listed",
             ),
         ),
-        ("tests/integration/test_erase.py::test_nothing_is_left_of_jobs_that_have_ended",),
+        ("tests/integration/test_erase.py::test_erase_ended_jobs_leaves_no_traces",),
     ),
     Safeguard(
         "lost-lock-is-told",
@@ -202,10 +202,7 @@ ERASING: tuple[Safeguard, ...] = (
                 "",
             ),
         ),
-        (
-            "tests/integration/storage/test_erasures.py"
-            "::test_an_erasure_whose_lock_was_lost_keeps_the_rows_that_name_the_photo",
-        ),
+        ("tests/integration/storage/test_erasures.py::test_erase_when_lock_is_lost_keeps_the_rows",),
     ),
 )
 
@@ -223,7 +220,7 @@ CHECKING: tuple[Safeguard, ...] = (
                 "        report.findings += job_findings(job)\n",
             ),
         ),
-        (_SURVEYS + "test_a_job_that_ends_while_it_is_looked_at_is_no_finding",),
+        (_SURVEYS + "test_scan_job_ending_meanwhile_is_no_finding",),
     ),
     Safeguard(
         "second-look-at-photos",
@@ -234,11 +231,11 @@ CHECKING: tuple[Safeguard, ...] = (
         (
             Mutation(
                 _SURVEY,
-                "unused = await self._each(lambda found: self.is_nobodys(*found.location), objects)",
+                "unused = await self._each(lambda found: self.is_orphan(*found.location), objects)",
                 "unused = [True] * len(objects)",
             ),
         ),
-        (_SURVEYS + "test_a_photo_that_is_submitted_while_it_is_looked_at_is_no_finding",),
+        (_SURVEYS + "test_scan_photo_submitted_meanwhile_is_no_finding",),
     ),
     Safeguard(
         "hidden-copies-are-found",
@@ -253,10 +250,7 @@ CHECKING: tuple[Safeguard, ...] = (
                 "store.list(bucket, folder)",
             ),
         ),
-        (
-            _REPAIRS
-            + "test_what_a_late_attempt_stored_behind_an_erase_goes_with_all_its_versions[behind a delete marker]",
-        ),
+        (_REPAIRS + "test_repair_copy_stored_after_erase_deletes_all_versions[behind a delete marker]",),
     ),
     Safeguard(
         "erasure-in-progress",
@@ -265,7 +259,7 @@ CHECKING: tuple[Safeguard, ...] = (
         (9,),
         "what is left of a marked job is reported at once",
         (Mutation(_SURVEY, "            if found and job_id in seen.erased:\n", "            if False:\n"),),
-        (_SURVEYS + "test_an_erase_that_runs_beside_the_check_is_given_the_time_to_end",),
+        (_SURVEYS + "test_scan_waits_for_a_running_erase",),
     ),
     Safeguard(
         "gave-up-jobs-go-on",
@@ -274,7 +268,7 @@ CHECKING: tuple[Safeguard, ...] = (
         (2,),
         "its end is written into its row, as with a job that was terminated",
         (Mutation(_REPAIR, "Repair.START_AGAIN: self._start_again,", "Repair.START_AGAIN: self._record_end,"),),
-        (_REPAIRS + "test_a_job_that_a_worker_or_a_service_ended_is_set_going_again[service_refused]",),
+        (_REPAIRS + "test_repair_job_failed_by_dependency_restarts_workflow[service_refused]",),
     ),
     Safeguard(
         "repair-looks-first",
@@ -290,7 +284,7 @@ CHECKING: tuple[Safeguard, ...] = (
                 "            if True:\n",
             ),
         ),
-        (_REPAIRS + "test_a_result_whose_row_is_back_by_then_stays",),
+        (_REPAIRS + "test_repair_result_whose_row_returned_is_kept",),
     ),
     Safeguard(
         "repair-leaves-used-photos",
@@ -299,7 +293,7 @@ CHECKING: tuple[Safeguard, ...] = (
         (4,),
         "the photo is deleted whoever uses it",
         (Mutation(_REPAIR, '"deleted" if unused and self._ports', '"deleted" if self._ports'),),
-        (_REPAIRS + "test_a_photo_that_was_submitted_since_stays",),
+        (_REPAIRS + "test_repair_photo_submitted_since_scan_is_kept",),
     ),
     Safeguard(
         "repair-needs-the-right-database",
@@ -308,7 +302,7 @@ CHECKING: tuple[Safeguard, ...] = (
         (4,),
         "any number of orphans is believed",
         (Mutation(_REPAIR, "        if orphans > report.linked:\n", "        if False:\n"),),
-        (_REPAIRS + "test_with_another_deployment_s_database_nothing_is_deleted",),
+        (_REPAIRS + "test_repair_with_other_database_deletes_nothing",),
     ),
     Safeguard(
         "repair-needs-the-binding",
@@ -321,7 +315,7 @@ CHECKING: tuple[Safeguard, ...] = (
                 _REPAIR, "_refusal(finding, report) or await self._foreign_reason(finding)", "_refusal(finding, report)"
             ),
         ),
-        (_BINDINGS + "test_what_another_deployment_has_in_the_bucket_is_not_deleted",),
+        (_BINDINGS + "test_repair_shared_bucket_deletes_nothing_of_the_other",),
     ),
     Safeguard(
         "repair-leaves-what-is-older-than-the-binding",
@@ -330,7 +324,7 @@ CHECKING: tuple[Safeguard, ...] = (
         (4,),
         "the age of the marker is not looked at",
         (Mutation(_REPAIR, "if since is None or entry.modified_at <= since:", "if since is None:"),),
-        (_BINDINGS + "test_what_another_deployment_has_in_the_bucket_is_not_deleted",),
+        (_BINDINGS + "test_repair_shared_bucket_deletes_nothing_of_the_other",),
     ),
     Safeguard(
         "binding-is-written-once",
@@ -342,7 +336,7 @@ CHECKING: tuple[Safeguard, ...] = (
             Mutation(_BINDING, "(found, BoundElsewhere) and not rebind:", "(found, BoundElsewhere) and False:"),
             Mutation(_BINDING, "    if rebind:\n", "    if True:\n"),
         ),
-        (_BINDINGS + "test_a_bucket_of_another_database_is_taken_only_on_purpose",),
+        (_BINDINGS + "test_bind_bucket_of_other_database_needs_rebind",),
     ),
     Safeguard(
         "worker-needs-its-own-bucket",
@@ -351,7 +345,7 @@ CHECKING: tuple[Safeguard, ...] = (
         (4, 5),
         "a bucket without a marker passes",
         (Mutation(_BINDING, "isinstance(found, Unbound) and found.deployment is not None:", "False:"),),
-        ("tests/integration/test_wrong_workers.py::test_a_worker_with_an_unbound_bucket_scatters_no_job",),
+        ("tests/integration/test_misconfigured_workers.py::test_worker_with_unbound_bucket_stores_nothing_there",),
     ),
     Safeguard(
         "erase-needs-its-own-bucket",
@@ -366,7 +360,7 @@ CHECKING: tuple[Safeguard, ...] = (
                 "        return\n",
             ),
         ),
-        (_BINDINGS + "test_erase_by_id_touches_nothing_where_the_bucket_is_another_database_s",),
+        (_BINDINGS + "test_erase_bucket_of_other_database_deletes_nothing",),
     ),
     Safeguard(
         "erase-needs-the-marker",
@@ -385,7 +379,7 @@ CHECKING: tuple[Safeguard, ...] = (
             ),
             Mutation(_ERASE, "isinstance(self._binding_of(before), Bound)", "not self._is_elsewhere(before)"),
         ),
-        (_BINDINGS + "test_erase_deletes_nothing_where_no_marker_says_that_the_bucket_is_this_database_s",),
+        (_BINDINGS + "test_erase_bucket_without_own_marker_deletes_nothing",),
     ),
     Safeguard(
         "repair-after-a-restore",
@@ -394,7 +388,7 @@ CHECKING: tuple[Safeguard, ...] = (
         (4,),
         "objects without a row are nobody's",
         (Mutation(_REPAIR, "        if lost:\n", "        if False:\n"),),
-        (_REPAIRS + "test_after_a_restore_of_the_database_nothing_is_deleted",),
+        (_REPAIRS + "test_repair_after_database_restore_deletes_nothing",),
     ),
     Safeguard(
         "repair-needs-a-worker",
@@ -403,7 +397,7 @@ CHECKING: tuple[Safeguard, ...] = (
         (1, 3),
         "jobs are started wherever the settings lead",
         (Mutation(_REPAIR, "            if not queue.has_worker:\n", "            if False:\n"),),
-        (_REPAIRS + "test_nothing_is_started_where_no_worker_shows_that_the_namespace_is_right",),
+        (_REPAIRS + "test_repair_queued_job_without_worker_is_refused",),
     ),
     Safeguard(
         "repair-waits-for-rows",
@@ -412,7 +406,7 @@ CHECKING: tuple[Safeguard, ...] = (
         (4,),
         "workflows without a row are not counted",
         (Mutation(_REPAIR, "        if report.rowless:\n", "        if False:\n"),),
-        (_REPAIRS + "test_nothing_is_deleted_while_a_workflow_has_no_row_yet",),
+        (_REPAIRS + "test_repair_workflow_without_row_deletes_nothing",),
     ),
     Safeguard(
         "broken-listing-goes-on",
@@ -421,7 +415,7 @@ CHECKING: tuple[Safeguard, ...] = (
         (4,),
         "the end of what came is taken for the end of what there is",
         (Mutation(_SURVEY, "items = _resume_after(last, begin(), position)", "items = iter(())"),),
-        (_SURVEYS + "test_a_listing_that_breaks_off_is_no_end",),
+        (_SURVEYS + "test_scan_interrupted_listing_is_resumed",),
     ),
     Safeguard(
         "mark-is-read-last",
@@ -438,7 +432,7 @@ CHECKING: tuple[Safeguard, ...] = (
             ),
             Mutation(_LOOK, "if self.ports.repository.is_erased(job_id) else", "if before else"),
         ),
-        (_SURVEYS + "test_an_erase_that_begins_between_two_reads_is_not_taken_for_a_loss",),
+        (_SURVEYS + "test_confirm_erase_between_reads_is_not_a_loss",),
     ),
 )
 
@@ -456,7 +450,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
                 "    here = False\n",
             ),
         ),
-        ("tests/unit/test_loopback.py::test_no_photo_for_loopback_is_sent_to_a_proxy",),
+        ("tests/unit/test_loopback.py::test_put_to_loopback_is_not_sent_to_proxy",),
     ),
     Safeguard(
         "no-page-of-another-origin",

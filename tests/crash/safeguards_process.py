@@ -5,11 +5,11 @@ from __future__ import annotations
 from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
-_ENDS = "tests/crash/test_jobs_end.py::"
+_ENDS = "tests/crash/test_job_outcomes.py::"
 _JOBS = "tests/unit/test_jobs.py::"
 _WORKFLOWS = "tests/integration/test_image_workflow.py::"
-_WRONG_WORKERS = "tests/integration/test_wrong_workers.py::"
-_STARTING = "tests/integration/orchestration/test_starting.py::"
+_WRONG_WORKERS = "tests/integration/test_misconfigured_workers.py::"
+_STARTING = "tests/integration/orchestration/test_start_image_processing.py::"
 
 SUBMISSION: tuple[Safeguard, ...] = (
     Safeguard(
@@ -25,7 +25,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
                 "            try:\n",
             ),
         ),
-        (_JOBS + "test_a_process_that_dies_behind_the_row_leaves_a_job_with_a_photo",),
+        (_JOBS + "test_submit_crash_after_row_leaves_job_with_photo",),
     ),
     Safeguard(
         "no-upload-into-another-s-bucket",
@@ -40,7 +40,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
                 "        if False:\n",
             ),
         ),
-        ("tests/integration/test_binding.py::test_submit_uploads_nothing_into_another_database_s_bucket",),
+        ("tests/integration/test_binding.py::test_submit_bucket_bound_elsewhere_uploads_nothing",),
     ),
     Safeguard(
         "object-looked-at-again",
@@ -49,7 +49,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (2, 4),
         "the photo is not looked at after the row was written",
         (Mutation("photo_worker/jobs.py", "                await self._keep_raw(chosen, photo)\n", ""),),
-        (_JOBS + "test_a_photo_that_an_erasure_took_meanwhile_is_stored_again",),
+        (_JOBS + "test_submit_photo_deleted_by_erasure_is_stored_again",),
     ),
     Safeguard(
         "final-job-is-joined",
@@ -64,7 +64,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
                 "        if False:\n            return Submission(",
             ),
         ),
-        (_ENDS + "test_a_finished_job_is_not_charged_again_when_temporal_and_textract_have_forgotten_it",),
+        (_ENDS + "test_submit_of_finished_job_after_30_days_charges_nothing",),
     ),
     Safeguard(
         "submit-tells-that-nothing-runs",
@@ -77,7 +77,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
                 "photo_worker/jobs.py", "        if handle.joined:\n            await self.workflow_of(chosen)\n", ""
             ),
         ),
-        (_JOBS + "test_submitting_a_job_whose_workflow_ended_without_its_row_says_that_nothing_runs",),
+        (_JOBS + "test_submit_closed_workflow_without_row_is_refused",),
     ),
     Safeguard(
         "show-tells-that-nothing-runs",
@@ -92,7 +92,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
                 "        state = await orchestrator.state(job_id)\n",
             ),
         ),
-        (_WRONG_WORKERS + "test_a_job_that_an_earlier_release_gave_up_is_told_of_and_set_going_again",),
+        (_WRONG_WORKERS + "test_check_repair_job_ended_without_row_is_restarted",),
     ),
     Safeguard(
         "last-look",
@@ -105,7 +105,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
                 "photo_worker/jobs.py", "if await asyncio.to_thread(self._repository.is_erased, chosen):", "if False:"
             ),
         ),
-        (_JOBS + "test_an_erasure_between_row_and_start_wins[before the photo is stored again]",),
+        (_JOBS + "test_submit_erased_before_start_leaves_nothing[before the photo is stored again]",),
     ),
     Safeguard(
         "refused-upload-is-taken-back",
@@ -120,7 +120,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
                 "                raise\n",
             ),
         ),
-        (_JOBS + "test_an_erasure_between_object_and_row_leaves_no_object",),
+        (_JOBS + "test_submit_erased_before_row_leaves_no_object",),
     ),
     Safeguard(
         "shared-photo-stays",
@@ -135,7 +135,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
                 "            if True:\n                self._store.delete(self._bucket, key)",
             ),
         ),
-        (_JOBS + "test_a_refused_upload_stays_where_another_job_has_the_same_photo",),
+        (_JOBS + "test_submit_conflict_keeps_upload_of_other_job",),
     ),
 )
 
@@ -147,7 +147,7 @@ PROCESS: tuple[Safeguard, ...] = (
         (2, 11),
         "every error may be retried",
         (Mutation("photo_worker/activities/boundary.py", "non_retryable=not error.passes", "non_retryable=False"),),
-        (_ENDS + "test_a_job_that_can_never_succeed_fails_at_once",),
+        (_ENDS + "test_job_with_permanent_error_fails_at_once",),
     ),
     Safeguard(
         "drain-deadline",
@@ -156,7 +156,7 @@ PROCESS: tuple[Safeguard, ...] = (
         (2,),
         "the drain has no deadline's end",
         (Mutation("photo_worker/worker.py", "        give_up(1)\n", "        pass\n"),),
-        ("tests/unit/test_worker.py::test_an_activity_that_hangs_does_not_keep_the_process",),
+        ("tests/unit/test_worker.py::test_run_until_stopped_hanging_activity_ends_process",),
     ),
     Safeguard(
         "blocked-slot-is-told",
@@ -171,7 +171,7 @@ PROCESS: tuple[Safeguard, ...] = (
                 "        if False:\n            self._told",
             ),
         ),
-        ("tests/integration/test_overdue.py::test_an_attempt_that_goes_on_is_told_once[None-its time of 1 s is over]",),
+        ("tests/integration/test_overdue.py::test_overdue_log_reports_attempt_once[None-its time of 1 s is over]",),
     ),
     Safeguard(
         "settled-by-who-waits",
@@ -186,7 +186,7 @@ PROCESS: tuple[Safeguard, ...] = (
                 "True",
             ),
         ),
-        (_WORKFLOWS + "test_a_terminated_job_is_settled_by_who_waits_for_it",),
+        (_WORKFLOWS + "test_wait_for_terminated_job_records_reason",),
     ),
     Safeguard(
         "id-used-once",
@@ -201,7 +201,7 @@ PROCESS: tuple[Safeguard, ...] = (
                 "WorkflowIDReusePolicy.ALLOW_DUPLICATE",
             ),
         ),
-        (_STARTING + "test_the_id_of_a_closed_job_is_not_run_again",),
+        (_STARTING + "test_start_image_processing_closed_job_is_not_run_again",),
     ),
     Safeguard(
         "id-runs-once",
@@ -217,7 +217,7 @@ PROCESS: tuple[Safeguard, ...] = (
                 "                id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,\n",
             ),
         ),
-        (_STARTING + "test_of_many_starts_one_starts_and_the_others_join_it",),
+        (_STARTING + "test_start_image_processing_concurrently_starts_one_run",),
     ),
     Safeguard(
         "logs-hold-no-variables",
@@ -226,6 +226,6 @@ PROCESS: tuple[Safeguard, ...] = (
         (12,),
         "tracebacks show each frame's variables",
         (Mutation("photo_worker/logs.py", "show_locals=False", "show_locals=True"),),
-        ("tests/unit/test_logs.py::test_a_traceback_shows_lines_and_no_variables",),
+        ("tests/unit/test_logs.py::test_traceback_hides_local_variables",),
     ),
 )

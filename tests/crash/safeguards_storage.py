@@ -12,8 +12,8 @@ _ERASURES = "tests/integration/storage/test_erasures.py::"
 _S3 = "tests/integration/storage/test_contracts.py::TestBotoObjectStore::"
 _S3_UNIT = "tests/unit/storage/test_s3_boto.py::"
 _POOLED = "tests/integration/storage/test_pgbouncer.py::"
-_SILENCE = "tests/integration/storage/test_silence.py::"
-_COPIES = "tests/unit/test_converted.py::TestConverted::"
+_SILENCE = "tests/integration/storage/test_unresponsive_services.py::"
+_COPIES = "tests/unit/test_converted_copies.py::TestConverted::"
 _ASSETS = "photo_worker/activities/assets.py"
 _CONNECTION = "photo_worker/storage/pg_connection.py"
 _V0002 = "photo_worker/storage/migrations/versions/v0002_erasures.py"
@@ -32,7 +32,7 @@ ROWS: tuple[Safeguard, ...] = (
                 "status = CASE WHEN EXCLUDED.status = 'queued'",
             ),
         ),
-        (_POSTGRES + "test_a_final_status_never_changes[start-succeed]",),
+        (_POSTGRES + "test_write_after_final_status_keeps_it[start-succeed]",),
     ),
     Safeguard(
         "queued-is-first",
@@ -41,7 +41,7 @@ ROWS: tuple[Safeguard, ...] = (
         (6,),
         "the upsert lets queued replace running",
         (Mutation("photo_worker/storage/statements.py", " OR EXCLUDED.status = 'queued'\n", "\n"),),
-        (_POSTGRES + "test_a_queue_call_does_not_put_a_running_job_back",),
+        (_POSTGRES + "test_queue_running_job_stays_running",),
     ),
     Safeguard(
         "first-reason",
@@ -57,7 +57,7 @@ ROWS: tuple[Safeguard, ...] = (
                 "error_code = EXCLUDED.error_code",
             ),
         ),
-        (_POSTGRES + "test_a_failure_keeps_its_first_reason",),
+        (_POSTGRES + "test_fail_again_keeps_the_first_reason",),
     ),
     Safeguard(
         "one-row",
@@ -69,7 +69,7 @@ ROWS: tuple[Safeguard, ...] = (
             Mutation("photo_worker/storage/statements.py", "    ON CONFLICT (id) DO UPDATE SET", "    /*"),
             Mutation("photo_worker/storage/statements.py", '    RETURNING *"""', '    */ RETURNING *"""'),
         ),
-        (_POSTGRES + "test_a_repeated_write_changes_nothing[succeed]",),
+        (_POSTGRES + "test_write_repeated_changes_nothing[succeed]",),
     ),
     Safeguard(
         "same-asset-key",
@@ -84,7 +84,7 @@ ROWS: tuple[Safeguard, ...] = (
                 "WHERE recipes.id = EXCLUDED.id",
             ),
         ),
-        (_POSTGRES + "test_another_assets_job_cannot_be_failed[photos-raw/cake.jpg]",),
+        (_POSTGRES + "test_fail_for_another_asset_raises_job_conflict[photos-raw/cake.jpg]",),
     ),
     Safeguard(
         "same-asset-hash",
@@ -99,10 +99,7 @@ ROWS: tuple[Safeguard, ...] = (
                 "AND (true",
             ),
         ),
-        (
-            "tests/integration/storage/test_replaced_sources.py::"
-            "test_an_attempt_that_wakes_up_late_does_not_put_its_hash_to_the_others_text",
-        ),
+        ("tests/integration/storage/test_replaced_sources.py::test_verify_late_attempt_keeps_hash_and_text_together",),
     ),
     Safeguard(
         "no-result-beside-a-failure",
@@ -111,7 +108,7 @@ ROWS: tuple[Safeguard, ...] = (
         (6, 10),
         "the result row is written whatever the job's status",
         (Mutation("photo_worker/storage/statements.py", "FROM job WHERE status = 'succeeded'", "FROM job"),),
-        (_POSTGRES + "test_a_result_after_a_failure_leaves_no_ocr_row",),
+        (_POSTGRES + "test_succeed_after_fail_stores_no_ocr_row",),
     ),
     Safeguard(
         "result-written-twice",
@@ -127,7 +124,7 @@ ROWS: tuple[Safeguard, ...] = (
                 "*/ RETURNING *",
             ),
         ),
-        (_POSTGRES + "test_a_repeated_write_changes_nothing[succeed]",),
+        (_POSTGRES + "test_write_repeated_changes_nothing[succeed]",),
     ),
     Safeguard(
         "statement-again",
@@ -136,7 +133,7 @@ ROWS: tuple[Safeguard, ...] = (
         (2, 11),
         "a lost connection raises at once",
         (Mutation("photo_worker/storage/postgres.py", "if not _is_lost(error):", "if True or not _is_lost(error):"),),
-        (_POSTGRES_FAULTS + "test_a_restart_that_is_over_goes_unnoticed",),
+        (_POSTGRES_FAULTS + "test_pool_replaces_terminated_connections_unnoticed",),
     ),
     Safeguard(
         "statement-timeout",
@@ -152,7 +149,7 @@ ROWS: tuple[Safeguard, ...] = (
                 "cursor.execute(statement, {**values, **limit})\n",
             ),
         ),
-        (_POSTGRES_FAULTS + "test_no_statement_goes_on_waiting_for_a_lock_when_its_caller_has_given_up",),
+        (_POSTGRES_FAULTS + "test_statement_given_up_leaves_no_session_waiting",),
     ),
     Safeguard(
         "result-of-a-peer",
@@ -167,7 +164,7 @@ ROWS: tuple[Safeguard, ...] = (
                 'if row.status == "never":',
             ),
         ),
-        (_POSTGRES_FAULTS + "test_the_result_of_a_job_finished_meanwhile_comes_back_whole",),
+        (_POSTGRES_FAULTS + "test_start_after_concurrent_succeed_returns_the_result",),
     ),
     Safeguard(
         "nothing-is-prepared",
@@ -188,7 +185,7 @@ ROWS: tuple[Safeguard, ...] = (
                 "            cursor.execute(statement, values)\n",
             ),
         ),
-        (_POOLED + "test_no_reader_deletes_a_live_row",),
+        (_POOLED + "test_pgbouncer_concurrent_reads_delete_no_row",),
     ),
     Safeguard(
         "answers-are-waited-for-so-long",
@@ -197,7 +194,7 @@ ROWS: tuple[Safeguard, ...] = (
         (2,),
         "a wait for the server has no limit",
         (Mutation(_CONNECTION, "        if left is None or (", "        if True or ("),),
-        (_SILENCE + "test_connections_that_died_cost_one_call_each_and_no_slot",),
+        (_SILENCE + "test_pool_dead_connections_cost_one_call",),
     ),
     Safeguard(
         "connections-of-one-age-die-together",
@@ -210,7 +207,7 @@ ROWS: tuple[Safeguard, ...] = (
                 "photo_worker/storage/postgres.py", "        if lost.opened < self._renewed:\n", "        if True:\n"
             ),
         ),
-        (_SILENCE + "test_connections_that_died_cost_one_call_each_and_no_slot",),
+        (_SILENCE + "test_pool_dead_connections_cost_one_call",),
     ),
     Safeguard(
         "a-stall-opens-no-connections",
@@ -219,7 +216,7 @@ ROWS: tuple[Safeguard, ...] = (
         (2,),
         "a full pool is explained by a connection beside it",
         (Mutation("photo_worker/storage/postgres.py", "error = None if busy else", "error ="),),
-        (_SILENCE + "test_a_stall_opens_no_connections_of_its_own",),
+        (_SILENCE + "test_pool_stall_opens_no_extra_connections",),
     ),
 )
 
@@ -231,7 +228,7 @@ ERASURE: tuple[Safeguard, ...] = (
         (9,),
         "the trigger lets writes of marked jobs pass",
         (Mutation(_V0002, "RAISE EXCEPTION 'the job has been erased' USING ERRCODE = 'PW001'", "NULL"),),
-        (_POSTGRES + "test_an_erased_job_does_not_come_back[queue]",),
+        (_POSTGRES + "test_write_after_erase_creates_no_row[queue]",),
     ),
     Safeguard(
         "mark-waits-for-writers",
@@ -246,7 +243,7 @@ ERASURE: tuple[Safeguard, ...] = (
                 "SELECT 1",
             ),
         ),
-        (_ERASURES + "test_a_writer_that_has_not_seen_the_mark_does_not_bring_the_job_back",),
+        (_ERASURES + "test_erase_beside_open_write_leaves_no_row",),
     ),
     Safeguard(
         "writers-wait-for-a-mark",
@@ -255,7 +252,7 @@ ERASURE: tuple[Safeguard, ...] = (
         (9,),
         "writers take no lock on their job",
         (Mutation(_V0002, "PERFORM pg_advisory_xact_lock_shared(recipes_job_lock(NEW.id));", "NULL;"),),
-        (_ERASURES + "test_a_writer_that_begins_beside_the_mark_does_not_bring_the_job_back",),
+        (_ERASURES + "test_erase_beside_new_write_leaves_no_row",),
     ),
     Safeguard(
         "sole-user-holds-the-object",
@@ -264,7 +261,7 @@ ERASURE: tuple[Safeguard, ...] = (
         (4, 9),
         "writers take no lock on their object",
         (Mutation(_V0002, "PERFORM pg_advisory_xact_lock_shared(recipes_object_lock(NEW.s3_raw_key));", "NULL;"),),
-        (_ERASURES + "test_a_photo_that_is_submitted_while_it_is_deleted_is_there_for_its_job",),
+        (_ERASURES + "test_submit_photo_during_its_deletion_stores_it_again",),
     ),
     Safeguard(
         "sole-user-looks-at-others",
@@ -273,7 +270,7 @@ ERASURE: tuple[Safeguard, ...] = (
         (4,),
         "any number of users counts as one",
         (Mutation("photo_worker/storage/statements.py", "            AND id <> %(id)s\n", "            AND false\n"),),
-        (_ERASURES + "test_a_photo_that_another_job_uses_stays",),
+        (_ERASURES + "test_erase_keeps_photo_that_another_job_uses",),
     ),
     Safeguard(
         "erased-jobs-use-nothing",
@@ -288,7 +285,7 @@ ERASURE: tuple[Safeguard, ...] = (
                 "AND true",
             ),
         ),
-        (_ERASURES + "test_jobs_with_one_photo_that_are_erased_at_once_leave_nothing_of_it",),
+        (_ERASURES + "test_erase_jobs_sharing_photo_concurrently_deletes_it",),
     ),
     Safeguard(
         "every-run-is-deleted",
@@ -303,7 +300,7 @@ ERASURE: tuple[Safeguard, ...] = (
                 "found = set[str]()",
             ),
         ),
-        (_TEMPORAL + "test_every_run_of_an_erased_job_is_deleted",),
+        (_TEMPORAL + "test_orchestrator_erase_deletes_all_runs",),
     ),
 )
 
@@ -315,7 +312,7 @@ OBJECTS: tuple[Safeguard, ...] = (
         (4, 5),
         "put sends no Content-MD5",
         (Mutation("photo_worker/storage/s3_boto.py", '        "ContentMD5": b64encode(digest).decode(),\n', ""),),
-        (_S3_UNIT + "test_a_body_that_changes_on_its_way_is_not_stored",),
+        (_S3_UNIT + "test_put_body_damaged_in_transit_is_not_stored",),
     ),
     Safeguard(
         "write-once",
@@ -324,7 +321,7 @@ OBJECTS: tuple[Safeguard, ...] = (
         (5,),
         "put_new sends no If-None-Match",
         (Mutation("photo_worker/storage/s3_boto.py", '        request["IfNoneMatch"] = "*"\n', ""),),
-        (_S3 + "test_of_twenty_writers_of_a_new_object_one_wins",),
+        (_S3 + "test_put_new_concurrently_one_writer_wins",),
     ),
     Safeguard(
         "listing-goes-on",
@@ -342,7 +339,7 @@ OBJECTS: tuple[Safeguard, ...] = (
                 "                return\n",
             ),
         ),
-        (_ERASURES + "test_no_object_outlives_its_job_behind_the_first_page_of_a_listing",),
+        (_ERASURES + "test_erase_deletes_objects_on_all_pages",),
     ),
     Safeguard(
         "silent-s3-ends",
@@ -351,7 +348,7 @@ OBJECTS: tuple[Safeguard, ...] = (
         (2,),
         "the client waits for as long as botocore does by itself",
         (Mutation("photo_worker/storage/s3_boto.py", "        read_timeout=read_timeout,\n", ""),),
-        (_SILENCE + "test_a_call_to_s3_ends[False]",),
+        (_SILENCE + "test_s3_call_ends_when_service_hangs[False]",),
     ),
     Safeguard(
         "encrypted-as-told",
@@ -366,7 +363,7 @@ OBJECTS: tuple[Safeguard, ...] = (
                 "            pass\n",
             ),
         ),
-        ("tests/integration/test_encryption.py::test_every_write_of_a_deployment_passes_the_policy",),
+        ("tests/integration/test_encryption.py::test_encryption_setting_passes_bucket_policy",),
     ),
     Safeguard(
         "size-before-bytes",
@@ -378,7 +375,7 @@ OBJECTS: tuple[Safeguard, ...] = (
             Mutation(_ASSETS, "    if info.size_bytes > limit:\n", "    if False:\n"),
             Mutation(_ASSETS, "if len(self.head) >= min(media.HEAD_BYTES, size) and size > limit:", "if False:"),
         ),
-        ("tests/unit/test_activities.py::TestVerify::test_what_is_too_large_is_refused_before_its_bytes_travel",),
+        ("tests/unit/test_activities.py::TestVerify::test_verify_asset_too_large_is_refused_before_download",),
     ),
     Safeguard(
         "converted-before-ocr",
@@ -387,7 +384,7 @@ OBJECTS: tuple[Safeguard, ...] = (
         (2,),
         "no photo is converted",
         (Mutation(_ASSETS, "        if content_type not in media.CONVERTED_TYPES:\n", "        if True:\n"),),
-        (_COPIES + "test_textract_is_given_what_it_reads_and_the_original_stays",),
+        (_COPIES + "test_verify_asset_converts_copy_and_keeps_original",),
     ),
     Safeguard(
         "original-is-kept",
@@ -402,6 +399,6 @@ OBJECTS: tuple[Safeguard, ...] = (
                 "        key = original.key\n",
             ),
         ),
-        (_COPIES + "test_textract_is_given_what_it_reads_and_the_original_stays",),
+        (_COPIES + "test_verify_asset_converts_copy_and_keeps_original",),
     ),
 )

@@ -6,10 +6,10 @@ from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
 _STEPS = "tests/unit/test_activities.py::"
-_COPIES = "tests/unit/test_converted.py::TestConverted::"
+_COPIES = "tests/unit/test_converted_copies.py::TestConverted::"
 _REPLACED = "tests/unit/test_replaced_sources.py::"
 _LATE = "tests/unit/test_late_attempts.py::"
-_ENDS = "tests/crash/test_jobs_end.py::"
+_ENDS = "tests/crash/test_job_outcomes.py::"
 
 WORKFLOW: tuple[Safeguard, ...] = (
     Safeguard(
@@ -25,7 +25,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
                 'status = "failed"',
             ),
         ),
-        (_ENDS + "test_a_job_that_fails_has_its_reason_in_its_row",),
+        (_ENDS + "test_failed_job_has_error_code_in_row",),
     ),
     Safeguard(
         "failure-outlives-cancellation",
@@ -34,7 +34,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (2, 10),
         "record_failure is not shielded",
         (Mutation("photo_worker/workflows/image.py", "return await asyncio.shield(task)", "return await task"),),
-        (_ENDS + "test_a_job_that_is_cancelled_while_its_reason_is_written_has_it",),
+        (_ENDS + "test_job_cancelled_while_failure_is_recorded_has_reason",),
     ),
     Safeguard(
         "committed-is-succeeded",
@@ -49,7 +49,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
                 'if status == "never" and self._located and self._ocr:',
             ),
         ),
-        (_ENDS + "test_a_job_whose_rows_say_succeeded_reports_success",),
+        (_ENDS + "test_job_whose_row_says_succeeded_completes",),
     ),
     Safeguard(
         "cancellation-waits-for-the-result",
@@ -64,7 +64,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
                 "ActivityCancellationType.TRY_CANCEL",
             ),
         ),
-        (_ENDS + "test_a_job_that_is_cancelled_while_its_result_is_written_has_it",),
+        (_ENDS + "test_job_cancelled_while_result_is_written_succeeds",),
     ),
     Safeguard(
         "contract-ends-the-workflow",
@@ -79,7 +79,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
                 "except ZeroDivisionError as error:",
             ),
         ),
-        (_ENDS + "test_an_input_that_breaks_its_contract_ends_its_workflow",),
+        (_ENDS + "test_workflow_with_invalid_input_fails",),
     ),
     Safeguard(
         "call-ends-the-workflow",
@@ -94,7 +94,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
                 "        except ZeroDivisionError as error:\n            # As the data converter",
             ),
         ),
-        (_ENDS + "test_an_input_that_breaks_its_contract_ends_its_workflow",),
+        (_ENDS + "test_workflow_with_invalid_input_fails",),
     ),
     Safeguard(
         "reason-without-end",
@@ -109,7 +109,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
                 "    maximum_attempts=5,\n",
             ),
         ),
-        (_ENDS + "test_a_reason_is_written_however_late_the_database_is_back",),
+        (_ENDS + "test_failure_reason_is_recorded_after_long_outage",),
     ),
     Safeguard(
         "heartbeat-timeout",
@@ -124,7 +124,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
                 "",
             ),
         ),
-        (_ENDS + "test_a_job_whose_worker_dies_while_it_reads_lasts_half_a_minute_longer",),
+        (_ENDS + "test_job_whose_worker_dies_in_ocr_takes_under_40s_more",),
     ),
     Safeguard(
         "attempts-end",
@@ -133,7 +133,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (2, 11),
         "unexpected errors are not counted",
         (Mutation("photo_worker/workflows/image.py", "or tried >= policy.maximum_attempts", ""),),
-        (_ENDS + "test_a_job_whose_photo_breaks_the_reader_ends",),
+        (_ENDS + "test_job_whose_document_breaks_ocr_fails",),
     ),
     Safeguard(
         "outage-is-a-delay",
@@ -146,7 +146,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
                 "photo_worker/workflows/image.py", "        maximum_attempts=0,\n", "        maximum_attempts=5,\n"
             ),
         ),
-        ("tests/crash/test_enumeration.py::test_every_fault_at_every_call_leaves_what_none_leaves[photo]",),
+        ("tests/crash/test_enumeration.py::test_enumeration_single_fault_ends_as_without_fault[photo]",),
     ),
     Safeguard(
         "worker-s-fault-is-no-job-s",
@@ -161,7 +161,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
                 'return self.fault == "service"',
             ),
         ),
-        ("tests/crash/test_enumeration.py::test_every_fault_at_every_call_leaves_what_none_leaves[photo]",),
+        ("tests/crash/test_enumeration.py::test_enumeration_single_fault_ends_as_without_fault[photo]",),
     ),
 )
 
@@ -173,7 +173,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (3,),
         "no attempt looks for a stored answer",
         (Mutation("photo_worker/activities/ocr.py", "result = self._kept(key, document)", "result = None"),),
-        (_STEPS + "TestOcr::test_a_later_attempt_takes_the_answer_that_is_there",),
+        (_STEPS + "TestOcr::test_ocr_textract_later_attempt_reuses_stored_response",),
     ),
     Safeguard(
         "kept-answer-of-these-bytes",
@@ -188,7 +188,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
                 "False",
             ),
         ),
-        (_REPLACED + "test_an_answer_that_an_attempt_left_counts_for_its_own_bytes_alone",),
+        (_REPLACED + "test_replaced_source_ignores_stored_response_of_old_bytes",),
     ),
     Safeguard(
         "first-answer-stays",
@@ -197,7 +197,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (5, 6),
         "an answer is written over the one that is there",
         (Mutation("photo_worker/activities/ocr.py", "self._store.put_new(", "self._store.put("),),
-        (_LATE + "TestReading::test_an_attempt_that_wakes_up_late_leaves_the_answer_that_was_reported",),
+        (_LATE + "TestReading::test_ocr_textract_late_attempt_keeps_reported_response",),
     ),
     Safeguard(
         "late-answer-is-taken-away",
@@ -206,7 +206,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (9,),
         "the attempt does not ask whether its job was erased",
         (Mutation("photo_worker/activities/ocr.py", "if self._repository.is_erased(job_id):", "if False:"),),
-        (_LATE + "TestReading::test_what_it_stores_of_a_job_that_was_erased_meanwhile_is_taken_away",),
+        (_LATE + "TestReading::test_ocr_textract_when_job_is_erased_deletes_response",),
     ),
     Safeguard(
         "late-copy-is-taken-away",
@@ -215,7 +215,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (9,),
         "the attempt does not ask whether its job was erased",
         (Mutation("photo_worker/activities/assets.py", "if self._repository.is_erased(job_id):", "if False:"),),
-        (_COPIES + "test_the_copy_for_a_job_that_was_erased_meanwhile_is_taken_away[False]",),
+        (_COPIES + "test_verify_asset_when_job_is_erased_deletes_copy[False]",),
     ),
     Safeguard(
         "late-copy-of-others-stays",
@@ -230,7 +230,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
                 "                self._store.delete(self._bucket, key)\n",
             ),
         ),
-        (_COPIES + "test_the_copy_for_a_job_that_was_erased_meanwhile_is_taken_away[True]",),
+        (_COPIES + "test_verify_asset_when_job_is_erased_deletes_copy[True]",),
     ),
     Safeguard(
         "given-up-copy-is-taken-away",
@@ -243,7 +243,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
                 "photo_worker/activities/assets.py", '        if known not in {"", sha256}:\n', "        if False:\n"
             ),
         ),
-        (_COPIES + "test_the_copy_of_bytes_that_were_replaced_is_taken_away[False]",),
+        (_COPIES + "test_verify_asset_deletes_copy_of_replaced_bytes[False]",),
     ),
     Safeguard(
         "given-up-copy-of-others-stays",
@@ -258,7 +258,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
                 "                if True:\n                    self._store.delete(self._bucket, converted_key(",
             ),
         ),
-        (_COPIES + "test_the_copy_of_bytes_that_were_replaced_is_taken_away[True]",),
+        (_COPIES + "test_verify_asset_deletes_copy_of_replaced_bytes[True]",),
     ),
     Safeguard(
         "first-copy-stays",
@@ -267,7 +267,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (3, 5),
         "a copy is written over the one that is there",
         (Mutation("photo_worker/activities/assets.py", "self._store.put_new(", "not self._store.put("),),
-        (_COPIES + "test_of_two_that_convert_at_once_the_first_copy_stays",),
+        (_COPIES + "test_verify_asset_concurrent_conversion_keeps_first_copy",),
     ),
     Safeguard(
         "pages-before-paying",
@@ -282,7 +282,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
                 "if content_type in frozenset[str]():",
             ),
         ),
-        (_ENDS + "test_a_document_of_many_pages_is_refused_before_it_is_charged",),
+        (_ENDS + "test_job_with_many_pages_is_refused_without_charge",),
     ),
     Safeguard(
         "late-manifest-is-taken-away",
@@ -297,7 +297,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
                 "        except JobErased:\n",
             ),
         ),
-        (_LATE + "TestPersisting::test_a_manifest_of_a_job_that_was_erased_meanwhile_is_taken_away",),
+        (_LATE + "TestPersisting::test_persist_artifacts_when_job_is_erased_deletes_manifest",),
     ),
     Safeguard(
         "manifest-before-row",
@@ -318,7 +318,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
                 "        return PersistResult(s3_manifest_key=key)\n",
             ),
         ),
-        (_LATE + "TestPersisting::test_a_row_that_says_succeeded_has_its_manifest",),
+        (_LATE + "TestPersisting::test_persist_artifacts_succeeded_row_has_manifest",),
     ),
     Safeguard(
         "heartbeats",
@@ -327,7 +327,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (2,),
         "the attempt sends no heartbeats",
         (Mutation("photo_worker/activities/ocr.py", "with heartbeating():", "if True:"),),
-        (_LATE + "TestReading::test_a_long_attempt_is_not_taken_for_dead",),
+        (_LATE + "TestReading::test_ocr_textract_long_attempt_sends_heartbeats",),
     ),
     Safeguard(
         "answer-outlives-cancellation",
@@ -342,7 +342,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
                 "@activity.defn\n    def ocr_textract(",
             ),
         ),
-        (_STEPS + "TestCancellation::test_an_answer_that_textract_has_given_is_stored",),
+        (_STEPS + "TestCancellation::test_ocr_textract_cancelled_stores_response",),
     ),
     Safeguard(
         "commit-outlives-cancellation",
@@ -357,7 +357,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
                 "@activity.defn\n    def persist_artifacts(",
             ),
         ),
-        (_STEPS + "TestCancellation::test_a_result_that_is_being_committed_is_committed",),
+        (_STEPS + "TestCancellation::test_persist_artifacts_cancelled_commits_result",),
     ),
     Safeguard(
         "reason-outlives-cancellation",
@@ -372,6 +372,6 @@ ACTIVITIES: tuple[Safeguard, ...] = (
                 "@activity.defn\n    def record_failure(",
             ),
         ),
-        (_STEPS + "TestCancellation::test_a_failure_that_is_being_written_is_written",),
+        (_STEPS + "TestCancellation::test_record_failure_cancelled_writes_failure",),
     ),
 )

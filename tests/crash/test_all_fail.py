@@ -80,14 +80,14 @@ async def small_soak(environment: Environment) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("code", MUTANTS)
-async def test_it_is_red_in_the_real_cells(environment: Environment, code: str) -> None:
+async def test_real_cells_with_failing_product_are_red(environment: Environment, code: str) -> None:
     async with open_forkserver(MUTANTS[code]) as forkserver:
         ending = await cells.run_without_faults(replace(environment, forkserver=forkserver), "photo")
     assert f"[('failed', '{code}')] and not [('succeeded', None)]" in cells.wrong_end("photo", ending)
 
 
 @pytest.mark.parametrize("code", MUTANTS)
-async def test_it_is_red_in_the_soak(environment: Environment, code: str) -> None:
+async def test_soak_with_failing_product_is_red(environment: Environment, code: str) -> None:
     async with open_forkserver(MUTANTS[code]) as forkserver:
         found = await small_soak(replace(environment, forkserver=forkserver))
     assert found["succeeded"] == 0
@@ -98,14 +98,14 @@ async def test_it_is_red_in_the_soak(environment: Environment, code: str) -> Non
     assert sum(f"failed with {code}" in text for text in found["violations"]) >= least, found
 
 
-async def test_it_is_green_where_nothing_is_wrong(environment: Environment) -> None:
+async def test_soak_with_intact_product_is_green(environment: Environment) -> None:
     found = await small_soak(environment)
     assert found["violations"] == []
     assert found["succeeded_share"] >= found["least_share"] > 0.5
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_product_that_counts_attempts_is_red_in_the_soak(environment: Environment, kind: str) -> None:
+async def test_soak_with_counted_attempts_is_red(environment: Environment, kind: str) -> None:
     """No job of it that meets the outage outlasts it."""
     async with open_forkserver(COUNTING) as forkserver:
         chosen = order_with_an_outage(kind)

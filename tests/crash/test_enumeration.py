@@ -152,7 +152,7 @@ def _failure(cell: Cell) -> str:
 # Up to nine hundred runs of a deployment; thirty seconds on an idle machine.
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", names())
-def test_every_fault_at_every_call_leaves_what_none_leaves(name: str, tmp_path: Path, cell: str | None) -> None:
+def test_enumeration_single_fault_ends_as_without_fault(name: str, tmp_path: Path, cell: str | None) -> None:
     pipeline = named(name)
     world, without, broken = play(pipeline, tmp_path)
     assert not broken, f"{name} without faults: {'; '.join(map(str, broken))}"
@@ -173,7 +173,7 @@ def test_every_fault_at_every_call_leaves_what_none_leaves(name: str, tmp_path: 
     assert [one.command for one in cells if one.outcome == NOT_REACHED] == []
 
 
-def test_two_faults_of_one_photo_leave_what_none_leaves(tmp_path: Path, cell: str | None) -> None:
+def test_enumeration_two_faults_of_photo_end_as_without_fault(tmp_path: Path, cell: str | None) -> None:
     if cell is not None:
         pytest.skip("a cell has one fault")
     pipeline = named("photo")
@@ -192,6 +192,6 @@ def test_two_faults_of_one_photo_leave_what_none_leaves(tmp_path: Path, cell: st
     assert not wrong, "\n".join(wrong)
 
 
-def test_pipelines_have_names_of_their_own(cell: str | None) -> None:
+def test_pipelines_have_unique_names(cell: str | None) -> None:
     assert len(set(names())) == len(PIPELINES)
     assert cell is None or cell.partition("/")[0] in names(), f"there is no pipeline of {cell}"

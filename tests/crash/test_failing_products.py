@@ -53,8 +53,8 @@ _PRODUCTS = {
     "cancels": _CANCELS,
     "impatient": _IMPATIENT,
 }
-_ENUMERATION = "tests/crash/test_enumeration.py::test_every_fault_at_every_call_leaves_what_none_leaves"
-_MODEL = "tests/crash/test_model.py::test_whatever_happens_every_job_comes_to_its_end"
+_ENUMERATION = "tests/crash/test_enumeration.py::test_enumeration_single_fault_ends_as_without_fault"
+_MODEL = "tests/crash/test_model.py::test_model_any_sequence_of_events_ends_every_job"
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def mutants() -> Iterator[Mutants]:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("layer", ["enumeration", "model"])
 @pytest.mark.parametrize("product", _PRODUCTS)
-def test_a_product_that_makes_every_job_fail_is_red(product: str, layer: str, mutants: Mutants, tmp_path: Path) -> None:
+def test_layers_with_failing_product_are_red(product: str, layer: str, mutants: Mutants, tmp_path: Path) -> None:
     test = _ENUMERATION + "[photo]" if layer == "enumeration" else _MODEL
     environment = {FOLDER_VARIABLE: str(tmp_path), "PHOTO_WORKER_MODEL_SHRINK": "0"}
     found = mutants.run([_PRODUCTS[product]], [test], environment=environment, limit_seconds=90)
@@ -75,7 +75,7 @@ def test_a_product_that_makes_every_job_fail_is_red(product: str, layer: str, mu
 
 
 @pytest.mark.parametrize("pipeline", ["erased", "absent", "refused", "cancelled", "replaced"])
-def test_a_pipeline_that_ends_otherwise_anyway_is_red_too(pipeline: str, mutants: Mutants, tmp_path: Path) -> None:
+def test_enumeration_of_pipeline_without_success_is_red(pipeline: str, mutants: Mutants, tmp_path: Path) -> None:
     """None of these pipelines ends with a success: an erasure leaves nothing, and the others must fail."""
     environment = {FOLDER_VARIABLE: str(tmp_path)}
     found = mutants.run(

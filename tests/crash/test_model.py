@@ -31,7 +31,7 @@ _SEED_VARIABLE = "PHOTO_WORKER_CRASH_SEED"
 
 # Shrinking a failure takes minutes.
 @pytest.mark.timeout(900)
-def test_whatever_happens_every_job_comes_to_its_end(tmp_path: Path) -> None:
+def test_model_any_sequence_of_events_ends_every_job(tmp_path: Path) -> None:
     chosen = int(os.environ.get(_SEED_VARIABLE, "0"))
     examples = int(os.environ.get(EXAMPLES_VARIABLE, _EXAMPLES))
     command = (

@@ -98,7 +98,7 @@ def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class TestCollecting:
-    def test_what_was_recorded_comes_back(self, lines: Path) -> None:
+    def test_collect_returns_recorded_outcomes(self, lines: Path) -> None:
         record(CELL)
         record_run("model", seed=7, command="again", examples=20, steps=600)
         record_safeguard(SAFEGUARD)
@@ -111,19 +111,19 @@ class TestCollecting:
         assert found.soak is None
         assert found.holds
 
-    def test_processes_are_put_together_and_a_repeated_cell_counts_once(self, lines: Path) -> None:
+    def test_collect_merges_processes_and_counts_cell_once(self, lines: Path) -> None:
         record(CELL)
         record(CELL)
         other = {"kind": "cell", **vars(replace(CELL, number=1))}
         (lines / "0.jsonl").write_text(json.dumps(other) + "\n", encoding="utf-8")
         assert [cell.number for cell in collect(lines, lines).cells] == [1, 3]
 
-    def test_a_repeated_cell_keeps_its_violation(self, lines: Path) -> None:
+    def test_collect_repeated_cell_keeps_violation(self, lines: Path) -> None:
         record(replace(CELL, outcome=VIOLATED))
         record(CELL)
         assert [cell.outcome for cell in collect(lines, lines).cells] == [VIOLATED]
 
-    def test_a_line_of_a_killed_process_is_counted_as_missing(self, lines: Path) -> None:
+    def test_collect_counts_torn_line_as_missing(self, lines: Path) -> None:
         record(CELL)
         with next(lines.glob("*.jsonl")).open("a", encoding="utf-8") as file:
             file.write('{"kind": "cell", "layer": "enum')
@@ -131,13 +131,13 @@ class TestCollecting:
         assert (len(found.cells), found.torn) == (1, 1)
         assert "1 outcomes are missing" in as_html(found)
 
-    def test_an_empty_run_is_no_proof(self, lines: Path) -> None:
+    def test_collect_empty_run_says_nothing_was_run(self, lines: Path) -> None:
         assert not collect(lines, lines).cells
         assert "Nothing was run." in as_html(BARE)
 
 
 class TestVerdict:
-    def test_not_reached_is_no_violation_and_is_counted(self) -> None:
+    def test_verdict_not_reached_holds_and_is_counted(self) -> None:
         found = replace(BARE, cells=(CELL, replace(CELL, number=4, outcome=NOT_REACHED)))
         assert found.holds
         assert totals(found)["not_reached"] == 1
@@ -153,13 +153,13 @@ class TestVerdict:
         ],
         ids=["violated", "unknown outcome", "survivor", "soak", "soak's list"],
     )
-    def test_what_is_not_known_to_hold_is_red(self, broken: Report) -> None:
+    def test_verdict_unless_known_to_hold_is_red(self, broken: Report) -> None:
         assert not broken.holds
         page = Page(as_html(broken))
         assert "What is red" in page.text
         assert "every invariant held" not in page.text
 
-    def test_the_terminal_says_how_to_run_a_cell_again(self) -> None:
+    def test_summary_shows_command_of_violated_cell(self) -> None:
         said = summary(replace(BARE, cells=(replace(CELL, outcome=VIOLATED, detail="invariant 3: 2 charges"),)), [])
         assert "enumeration/photo/3 store.put_new die after" in said
         assert "invariant 3: 2 charges" in said
@@ -168,7 +168,7 @@ class TestVerdict:
 
 
 class TestPage:
-    def test_a_row_is_a_place_and_a_column_a_mode_and_phase(self) -> None:
+    def test_page_has_row_per_call_and_column_per_mode_and_phase(self) -> None:
         cells = [
             replace(CELL, number=number, call=call, mode=mode, phase=phase)
             for number, call in ((1, "store.head"), (2, "store.put"))
@@ -184,7 +184,7 @@ class TestPage:
             ["2", "store.put", CELL.source, "✓", "✓", "✓"],
         ]
 
-    def test_every_mode_of_the_enumeration_has_its_place(self) -> None:
+    def test_page_has_column_for_every_mode(self) -> None:
         cells = tuple(replace(CELL, mode=mode) for mode in sorted(Mode))
         ((groups, *_),) = Page(as_html(replace(BARE, cells=cells))).tables
         shown = [name for name in groups if name]
@@ -192,39 +192,39 @@ class TestPage:
         # Ordered by process, service and others, not alphabetically.
         assert shown.index("double") < shown.index("away") < shown.index("refuse") < shown.index("intrude")
 
-    def test_a_cell_that_was_not_run_is_empty(self) -> None:
+    def test_page_cell_not_run_is_empty(self) -> None:
         cells = (CELL, replace(CELL, number=4, call="repository.succeed", mode="pause"))
         ((_, _, *rows),) = Page(as_html(replace(BARE, cells=cells))).tables
         assert [row[3:] for row in rows] == [["✓", ""], ["", "✓"]]
 
-    def test_every_cell_carries_its_command_and_time(self) -> None:
+    def test_page_cells_carry_command_and_time(self) -> None:
         (cell,) = Page(as_html(replace(BARE, cells=(CELL,)))).cells
         assert cell["data-command"] == CELL.command
         assert SAME in cell["title"]
         assert "0.004 s" in cell["title"]
 
-    def test_it_is_whole_html_that_loads_nothing(self) -> None:
+    def test_page_is_complete_html_and_loads_nothing(self) -> None:
         page = Page(as_html(replace(BARE, cells=(CELL,), safeguards=(SAFEGUARD,), soak={"seed": 1, "uploads": 300})))
         assert page.open == []
         assert page.loads == []
         assert "@import" not in page.text
         assert "url(" not in page.text
 
-    def test_text_of_a_failure_is_not_read_as_html(self) -> None:
+    def test_page_escapes_text_of_failure(self) -> None:
         nasty = replace(CELL, outcome=VIOLATED, call="<script>", detail='"><img src=x>', command="a 'b' \"c\" <d>")
         page = Page(as_html(replace(BARE, cells=(nasty,))))
         assert page.loads == []
         assert page.open == []
         assert page.cells[0]["data-command"] == nasty.command
 
-    def test_layers_stand_in_the_order_of_the_proof(self) -> None:
+    def test_page_orders_layers_by_number(self) -> None:
         cells = tuple(replace(CELL, layer=layer) for layer in ("real", "own", "enumeration", "model"))
         text = as_html(replace(BARE, cells=cells, soak={"uploads": 300}, safeguards=(SAFEGUARD,)))
         titles = ["Layer 1", "Layer 2", "Layer 3", "Layer: own", "Layer 4", "Layer 5"]
         places = [text.index(f"<h2>{title}") for title in titles]
         assert places == sorted(places)
 
-    def test_seeds_and_soak_figures_are_shown(self, lines: Path) -> None:
+    def test_page_shows_seed_and_soak_figures(self, lines: Path) -> None:
         record_run("model", seed=4711, command="again <now>", steps=600)
         (lines.parent / "soak.json").write_text(json.dumps({"uploads": 300, "kills": 21, "restarts": {"postgres": 1}}))
         page = Page(as_html(collect(lines, lines.parent / "soak.json")))
@@ -233,7 +233,7 @@ class TestPage:
 
 
 class TestCommand:
-    def test_it_writes_page_and_json_and_ends_with_1_where_something_is_red(
+    def test_main_with_violation_writes_page_and_json_and_exits_1(
         self, lines: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         record(CELL)
@@ -246,7 +246,7 @@ class TestCommand:
         assert "What is red" in (lines.parent / "crash.html").read_text(encoding="utf-8")
         assert "1 violations" in capsys.readouterr().out
 
-    def test_cleaning_leaves_no_outcome_of_an_earlier_run(self, lines: Path) -> None:
+    def test_main_clean_removes_earlier_outcomes(self, lines: Path) -> None:
         record(CELL)
         (lines.parent / "soak.json").write_text("{}")
         assert crash_report.main(["--reports", str(lines.parent), "--clean"]) == 0

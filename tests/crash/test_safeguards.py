@@ -29,13 +29,13 @@ def mutants() -> Iterator[Mutants]:
         yield made
 
 
-def test_each_has_its_name() -> None:
+def test_safeguards_have_unique_names() -> None:
     names = [safeguard.name for safeguard in SAFEGUARDS]
     assert sorted(set(names)) == sorted(names)
 
 
 @_EACH
-def test_it_is_where_the_table_says(safeguard: Safeguard) -> None:
+def test_safeguard_source_text_is_found_once(safeguard: Safeguard) -> None:
     try:
         changed_sources(safeguard.edits)
     except SourceMovedError as moved:
@@ -48,9 +48,7 @@ def test_it_is_where_the_table_says(safeguard: Safeguard) -> None:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("share", range(_SHARES))
-def test_the_named_tests_are_green_with_every_safeguard(
-    share: int, mutants: Mutants, request: pytest.FixtureRequest
-) -> None:
+def test_safeguards_all_present_pass_their_tests(share: int, mutants: Mutants, request: pytest.FixtureRequest) -> None:
     ordered = sorted(SAFEGUARDS, key=lambda safeguard: (safeguard.needs_stack, safeguard.tests))
     each = -(-len(ordered) // _SHARES)
     chosen = ordered[share * each : (share + 1) * each]
@@ -62,7 +60,9 @@ def test_the_named_tests_are_green_with_every_safeguard(
 
 @pytest.mark.timeout(120)
 @_EACH
-def test_without_it_its_test_goes_red(safeguard: Safeguard, mutants: Mutants, request: pytest.FixtureRequest) -> None:
+def test_safeguard_switched_off_fails_its_tests(
+    safeguard: Safeguard, mutants: Mutants, request: pytest.FixtureRequest
+) -> None:
     environment = _surroundings(request, safeguard)
     began = time.monotonic()
     outcome = mutants.run(
@@ -113,16 +113,16 @@ class TestTheMechanism:
     HARMLESS = Mutation(
         "photo_worker/activities/ocr.py", "self._kept(key, document)", "self._kept(key, document) or None"
     )
-    TEST = "tests/unit/test_activities.py::TestOcr::test_a_later_attempt_takes_the_answer_that_is_there"
-    IN_A_JOB = "tests/crash/test_jobs_end.py::test_a_job_whose_worker_dies_while_it_reads_lasts_half_a_minute_longer"
-    IN_THE_SANDBOX = "tests/replay/test_histories.py::test_the_bare_replayer_accepts_it[object-missing]"
+    TEST = "tests/unit/test_activities.py::TestOcr::test_ocr_textract_later_attempt_reuses_stored_response"
+    IN_A_JOB = "tests/crash/test_job_outcomes.py::test_job_whose_worker_dies_in_ocr_takes_under_40s_more"
+    IN_THE_SANDBOX = "tests/replay/test_histories.py::test_sdk_replayer_accepts_history[object-missing]"
 
-    def test_a_mutant_that_changes_nothing_survives(self, mutants: Mutants) -> None:
+    def test_mutant_without_effect_survives(self, mutants: Mutants) -> None:
         outcome = mutants.run([self.HARMLESS], [self.TEST])
         assert outcome.green
         assert not outcome.red
 
-    def test_a_module_that_cannot_be_imported_is_not_red(self, mutants: Mutants) -> None:
+    def test_mutant_that_cannot_be_imported_is_not_red(self, mutants: Mutants) -> None:
         broken = Mutation(self.HARMLESS.file, "from __future__ import annotations\n", "import no_such_module\n")
         outcome = mutants.run([broken], [self.TEST])
         assert not outcome.red
@@ -137,7 +137,7 @@ class TestTheMechanism:
         ],
     )
     @pytest.mark.parametrize("test", [TEST, IN_A_JOB], ids=["told", "as a job's reason"])
-    def test_a_module_whose_functions_cannot_run_is_not_red(
+    def test_mutant_whose_functions_cannot_run_is_not_red(
         self, mutants: Mutants, text: str, instead: str, kind: str, test: str
     ) -> None:
         outcome = mutants.run([Mutation(self.HARMLESS.file, text, instead)], [test])
@@ -146,7 +146,7 @@ class TestTheMechanism:
         assert not outcome.red
         assert not outcome.green
 
-    def test_a_workflow_that_cannot_run_is_not_red(self, mutants: Mutants) -> None:
+    def test_mutant_whose_workflow_cannot_run_is_not_red(self, mutants: Mutants) -> None:
         broken = Mutation(
             "photo_worker/workflows/image.py", "await _await_ignoring_cancellation(", "await _to_the_and("
         )
@@ -155,38 +155,38 @@ class TestTheMechanism:
         assert "the mutant itself is broken: NameError: " in outcome.errors[0]
         assert not outcome.red
 
-    def test_an_error_of_something_that_the_module_calls_may_be_the_harm(self, mutants: Mutants) -> None:
+    def test_mutant_whose_callee_raises_is_red(self, mutants: Mutants) -> None:
         harm = Mutation(self.HARMLESS.file, "media_type(found.content_type)", "media_type(None)")
         outcome = mutants.run([harm], [self.TEST])
         assert "AttributeError" in outcome.failures[0]
         assert outcome.red, outcome.errors
 
-    def test_a_process_that_ends_is_not_red(self, mutants: Mutants) -> None:
+    def test_mutant_that_ends_its_process_is_not_red(self, mutants: Mutants) -> None:
         ends = Mutation(self.HARMLESS.file, "from __future__ import annotations\n", "import os\n\nos._exit(1)\n")
         outcome = mutants.run([ends], [self.TEST])
         assert not outcome.red
         assert not outcome.green
         assert mutants.run([], [self.TEST]).green
 
-    def test_two_photos_that_differ_are_told_at_once_in_ci(self, mutants: Mutants) -> None:
+    def test_mutant_with_differing_photo_is_red_in_time_in_ci(self, mutants: Mutants) -> None:
         kept = next(safeguard for safeguard in SAFEGUARDS if safeguard.name == "original-is-kept")
         outcome = mutants.run(kept.edits, kept.tests, environment={"CI": "true"}, limit_seconds=10)
         assert outcome.red, outcome.output
 
-    def test_a_test_that_does_not_exist_is_not_red(self, mutants: Mutants) -> None:
+    def test_mutant_with_missing_test_is_not_red(self, mutants: Mutants) -> None:
         outcome = mutants.run([self.HARMLESS], [self.TEST + "_no_more"])
         assert not outcome.red
         assert not outcome.green
 
-    def test_a_test_that_never_sees_the_module_is_not_green(self, mutants: Mutants) -> None:
+    def test_mutant_whose_module_is_never_imported_is_an_error(self, mutants: Mutants) -> None:
         unseen = Mutation("photo_worker/replay/view.py", "from __future__ import annotations\n", "import not_here\n")
         outcome = mutants.run([unseen], ["tests/unit/test_media.py"])
         assert "never import photo_worker/replay/view.py" in outcome.errors[0]
 
-    def test_a_text_that_is_gone_is_told(self) -> None:
+    def test_changed_sources_with_missing_text_is_refused(self) -> None:
         with pytest.raises(SourceMovedError, match="0 times instead of once"):
             changed_sources([Mutation(self.HARMLESS.file, "if there.never.was:", "")])
 
-    def test_a_text_that_is_there_twice_is_told(self) -> None:
+    def test_changed_sources_with_ambiguous_text_is_refused(self) -> None:
         with pytest.raises(SourceMovedError, match="times instead of once"):
             changed_sources([Mutation(self.HARMLESS.file, "import", "")])

@@ -197,7 +197,7 @@ def pages(side: Side) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("conversation", [tokens, charges, refusals, pages])
-def test_the_simulation_answers_as_the_emulator_does(
+def test_simulated_textract_responds_as_emulator(
     conversation: Callable[[Side], dict[str, Any]],
     tmp_path: Path,
     stack_env: dict[str, str],

@@ -251,7 +251,7 @@ async def client(stack_env: dict[str, str]) -> Client:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario.name for scenario in SCENARIOS])
-async def test_the_simulation_goes_as_the_service_goes(
+async def test_simulated_temporal_behaves_as_real_service(
     scenario: Scenario, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compares all events of the history in order, all attempts, all failures, and the result of each start."""

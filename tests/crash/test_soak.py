@@ -29,7 +29,7 @@ ORDER = SoakOptions(uploads=310, seconds=63.0, seed=48, kills=20, restarts=1, wo
 @pytest.mark.stack
 @pytest.mark.io_bound
 @pytest.mark.timeout(600)
-def test_everything_dies_and_nothing_is_lost_or_doubled() -> None:
+def test_soak_with_faults_loses_and_doubles_nothing() -> None:
     written = report.folder().parent / "soak.json"
     options = [f"--{name}={value:g}" for name, value in vars(ORDER).items()]
     process = subprocess.Popen(
@@ -60,7 +60,7 @@ def test_everything_dies_and_nothing_is_lost_or_doubled() -> None:
     assert found["charges"] <= found["documents"]
 
 
-def test_the_seed_decides_what_happens_when_and_to_whom() -> None:
+def test_schedule_is_decided_by_seed() -> None:
     drawn = schedule_of(ORDER, NAMES, 3.0)
     assert schedule_of(ORDER, NAMES, 3.0) == drawn
     other = schedule_of(replace(ORDER, seed=ORDER.seed + 1), NAMES, 3.0)
@@ -68,7 +68,7 @@ def test_the_seed_decides_what_happens_when_and_to_whom() -> None:
     assert [fault.at for fault in other.faults] != [fault.at for fault in drawn.faults]
 
 
-def test_a_schedule_has_what_was_ordered() -> None:
+def test_schedule_contains_ordered_faults() -> None:
     drawn = schedule_of(replace(ORDER, kills=9, restarts=2, outages=3), NAMES, 3.0, 40.0)
     kinds = Counter(fault.what for fault in drawn.faults)
     assert kinds[KILL] + kinds[PAUSE] == 9
@@ -85,7 +85,7 @@ def test_a_schedule_has_what_was_ordered() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_every_kind_outlasts_a_count_of_attempts_whatever_the_seed(seed: int) -> None:
+def test_schedule_outages_outlast_counted_attempts(seed: int) -> None:
     """Outages of one service do not overlap, or they would be shorter than scheduled."""
     drawn = schedule_of(replace(ORDER, seed=seed), NAMES, 3.0, OUTAGE_SECONDS)
     outages = [fault for fault in drawn.faults if fault.what == OUTAGE]
@@ -101,7 +101,7 @@ def test_every_kind_outlasts_a_count_of_attempts_whatever_the_seed(seed: int) ->
     assert all(abs(fault.at - gone) > OUTAGE_SECONDS for fault in outages if fault.service != TEMPORAL)
 
 
-def test_a_schedule_has_bytes_in_common_and_every_kind_of_user() -> None:
+def test_schedule_has_shared_documents_and_all_upload_kinds() -> None:
     uploads = schedule_of(ORDER, NAMES, 3.0).uploads
     assert max(Counter(upload.document for upload in uploads).values()) > 1
     assert any(upload.twice for upload in uploads)
@@ -113,7 +113,7 @@ def test_a_schedule_has_bytes_in_common_and_every_kind_of_user() -> None:
 @pytest.mark.parametrize(
     "option", ["--uploads=0", "--throttle=1", "--seconds=0", "--kills=-1", "--restarts=-1", "--outages=-1"]
 )
-def test_a_soak_that_would_prove_nothing_is_refused(option: str) -> None:
+def test_soak_with_useless_option_is_refused(option: str) -> None:
     refused = subprocess.run(
         [sys.executable, "-m", "tests.crash.soak", option], cwd=ROOT, capture_output=True, text=True, check=False
     )

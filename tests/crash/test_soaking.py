@@ -21,7 +21,7 @@ from tests.crash.test_all_fail import LONG_OUTAGE_SECONDS, MET_SECONDS, order_wi
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_some_sound_upload_meets_the_outage_of_a_small_soak(kind: str) -> None:
+def test_small_soak_has_sound_upload_in_outage(kind: str) -> None:
     """It must meet it for longer than all counted attempts, or a product that counts attempts would be green."""
     for _ in range(200):
         drawn = schedule_of(order_with_an_outage(kind), NAMES, 3.0, LONG_OUTAGE_SECONDS, kind)
@@ -56,7 +56,7 @@ class Noting:
 
 
 @pytest.mark.parametrize("late", [0.1, 0.3])
-async def test_an_outage_lasts_in_one_piece_beside_temporals(late: float) -> None:
+async def test_outages_let_beside_temporal_outage_lasts_unbroken(late: float) -> None:
     """A late outage overlaps with Temporal's: on a slow machine, or after another one of its service."""
     postgres, temporal = Noting(late), Noting(0.2)
     outages = Outages({POSTGRES: postgres, TEMPORAL: temporal})
@@ -82,11 +82,11 @@ async def test_an_outage_lasts_in_one_piece_beside_temporals(late: float) -> Non
         ([(-1.0, math.inf)], 0.0),
     ],
 )
-def test_the_longest_piece_beside_others(spans: list[tuple[float, float]], longest: float) -> None:
+def test_longest_beside_returns_longest_uncovered_piece(spans: list[tuple[float, float]], longest: float) -> None:
     assert longest_beside(spans, 0.0, 10.0) == longest
 
 
-async def test_a_worker_that_ends_before_it_takes_work_says_why_at_once(tmp_path: Path) -> None:
+async def test_fleet_start_when_worker_exits_early_raises_reason(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     log.write_text("no such database", encoding="utf-8")
 

@@ -36,7 +36,7 @@ def _play(pipeline: Pipeline, folder: Path, *faults: Fault) -> tuple[World, Intr
 
 
 @pytest.mark.parametrize("name", _PIPELINES)
-def test_another_deployment_takes_nothing_at_any_step(name: str, tmp_path: Path) -> None:
+def test_other_deployment_at_each_call_takes_nothing(name: str, tmp_path: Path) -> None:
     pipeline = named(name)
     world, _, broken = _play(pipeline, tmp_path)
     without = outcome(world)
@@ -75,7 +75,7 @@ def test_another_deployment_takes_nothing_at_any_step(name: str, tmp_path: Path)
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_other_deployment_would_take_things_were_the_bucket_bound_to_it(tmp_path: Path) -> None:
+def test_other_deployment_with_rebound_bucket_takes_objects(tmp_path: Path) -> None:
     """Without the marker, the commands in the cells above would do harm."""
     world = World()
     try:

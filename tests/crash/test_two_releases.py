@@ -109,7 +109,7 @@ def _judged(pipeline: Pipeline, run: Run, without: Run, number: int, mode: str, 
 
 
 @pytest.mark.parametrize("name", _PIPELINES)
-def test_a_later_release_ends_what_the_one_before_began(name: str, before: type, tmp_path: Path) -> None:
+def test_new_release_completes_workflows_of_previous_release(name: str, before: type, tmp_path: Path) -> None:
     pipeline = named(name)
     without = _play(pipeline, tmp_path, lambda world: ImageProcessingWorkflow)
     assert not pipeline.end.differs_from(outcome(without.world))
@@ -130,7 +130,7 @@ def test_a_later_release_ends_what_the_one_before_began(name: str, before: type,
 
 
 @pytest.mark.parametrize("name", _PIPELINES)
-def test_the_release_before_leaves_what_it_cannot_continue(name: str, before: type, tmp_path: Path) -> None:
+def test_previous_release_leaves_workflows_it_cannot_replay(name: str, before: type, tmp_path: Path) -> None:
     pipeline = named(name)
     without = _play(pipeline, tmp_path, lambda world: ImageProcessingWorkflow)
     wrong, met = [], 0
@@ -152,7 +152,7 @@ def test_the_release_before_leaves_what_it_cannot_continue(name: str, before: ty
 
 
 @pytest.mark.parametrize("name", _PIPELINES)
-def test_both_releases_side_by_side_end_every_job(name: str, before: type, tmp_path: Path) -> None:
+def test_both_releases_side_by_side_complete_every_job(name: str, before: type, tmp_path: Path) -> None:
     pipeline = named(name)
     without = _play(pipeline, tmp_path, lambda world: ImageProcessingWorkflow)
     wrong, failed = [], 0
@@ -178,7 +178,7 @@ def _side_by_side(pipeline: Pipeline, folder: Path, before: type, seed: int) -> 
     return Run(world, [*seen, *watch.at_rest(pipeline.accepted, pipeline.erased)])
 
 
-def test_a_job_that_waits_for_a_later_worker_is_not_failed(before: type, tmp_path: Path) -> None:
+def test_job_waiting_for_newer_worker_is_not_failed(before: type, tmp_path: Path) -> None:
     """While only the previous release runs, a job of the new one stays as it is."""
     world = World()
     console = Console(world)

@@ -84,7 +84,7 @@ def _run(
 
 @pytest.mark.parametrize("name", _PIPELINES)
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_worker_that_is_set_up_wrongly_costs_no_job(wrong: str, name: str, tmp_path: Path) -> None:
+def test_misconfigured_worker_fails_no_job(wrong: str, name: str, tmp_path: Path) -> None:
     ports, answer = WRONG[wrong]
     pipeline = named(name)
     began = time.perf_counter()

@@ -91,7 +91,7 @@ def words(lines: list[str]) -> Counter[str]:
     return Counter(word for line in lines for word in line.casefold().split())
 
 
-def test_every_fixture_is_processed_and_read(first: list[dict[str, Any]]) -> None:
+def test_demo_processes_and_reads_every_fixture(first: list[dict[str, Any]]) -> None:
     assert {job["source"] for job in first} == set(INDEX)
     assert {job["report"]["status"] for job in first} == {"succeeded"}
     assert {job["report"]["ocr_engine"] for job in first} == {"textract"}
@@ -103,14 +103,14 @@ def test_every_fixture_is_processed_and_read(first: list[dict[str, Any]]) -> Non
     assert found / total >= 0.85
 
 
-def test_running_it_again_reports_the_same_jobs(checkout: Checkout, first: list[dict[str, Any]]) -> None:
+def test_demo_second_run_reports_same_jobs(checkout: Checkout, first: list[dict[str, Any]]) -> None:
     code, stdout, stderr = checkout.run("demo", "-o", "json")
     assert code == 0, stderr
     assert [job["job_id"] for job in jobs_of(stdout)] == [job["job_id"] for job in first]
     assert [job["report"] for job in jobs_of(stdout)] == [job["report"] for job in first]
 
 
-def test_the_table_and_the_links(checkout: Checkout, first: list[dict[str, Any]]) -> None:
+def test_demo_text_output_has_table_and_links(checkout: Checkout, first: list[dict[str, Any]]) -> None:
     code, stdout, _ = checkout.run("demo")
     assert code == 0
     assert stdout.count("succeeded") == len(first)
@@ -119,7 +119,7 @@ def test_the_table_and_the_links(checkout: Checkout, first: list[dict[str, Any]]
         assert job["links"]["workflow"] in stdout
 
 
-def test_a_worker_killed_in_the_middle_changes_nothing(checkout: Checkout, first: list[dict[str, Any]]) -> None:
+def test_demo_worker_killed_midway_gives_same_results(checkout: Checkout, first: list[dict[str, Any]]) -> None:
     process = checkout.start("demo", "--fresh", "-o", "json")
     try:
         worker = wait_for_worker(process)

@@ -63,12 +63,12 @@ def assert_failed(harness: Harness, report: JobReport, code: str) -> None:
     assert recipe.s3_manifest_key is None
 
 
-def test_every_bad_file_has_its_code() -> None:
+def test_bad_inputs_have_error_codes() -> None:
     assert CODES.keys() == BAD_INPUTS.keys()
 
 
 @pytest.mark.parametrize("engine", ["textract", "local"])
-async def test_bad_files(running: Harness, engine: str) -> None:
+async def test_bad_inputs_fail_with_their_code(running: Harness, engine: str) -> None:
     async def one(name: str) -> tuple[str, JobReport]:
         bad = BAD_INPUTS[name]
         key = f"bad/{bad.filename}"
@@ -80,13 +80,13 @@ async def test_bad_files(running: Harness, engine: str) -> None:
     await assert_worker_goes_on(running)
 
 
-async def test_missing_object_and_missing_bucket(running: Harness) -> None:
+async def test_job_with_missing_object_or_bucket_fails(running: Harness) -> None:
     assert_failed(running, await process(running, "absent.png"), "object_missing")
     assert_failed(running, await process(running, "k.png", bucket=f"absent-{uuid4()}"), "bucket_missing")
     await assert_worker_goes_on(running)
 
 
-async def test_wrong_type_against_expected(running: Harness) -> None:
+async def test_job_with_other_content_type_than_expected_fails(running: Harness) -> None:
     await put(running, "photo.png", PHOTO.read_bytes(), "image/png")
     source = Source("photo", bucket=running.settings.s3_bucket, key="photo.png")
     submission = await running.service.submit(source, engine="recorded", expected_content_type="image/jpeg")
@@ -97,7 +97,7 @@ async def test_wrong_type_against_expected(running: Harness) -> None:
     "key", ["with space.png", "a+b.png", "crème brûlée/写真.png", "per%20cent.png", "q?a=b&c#d.png"]
 )
 @pytest.mark.parametrize("engine", ["recorded", "textract"])
-async def test_unusual_keys_work(running: Harness, key: str, engine: str) -> None:
+async def test_job_with_unusual_key_succeeds(running: Harness, key: str, engine: str) -> None:
     await put(running, key, PHOTO.read_bytes(), "image/png")
     report = await process(running, key, engine=engine)
     assert report.record.status == "succeeded", report.record.error_message
@@ -105,17 +105,17 @@ async def test_unusual_keys_work(running: Harness, key: str, engine: str) -> Non
 
 
 @pytest.mark.parametrize("key", ["../secret.png", "a/../b.png", "a/./b.png"])
-async def test_traversing_keys_are_refused(running: Harness, key: str) -> None:
+async def test_job_with_traversing_key_fails(running: Harness, key: str) -> None:
     assert_failed(running, await process(running, key), "key_invalid")
 
 
-async def test_unknown_recording(running: Harness) -> None:
+async def test_job_without_recording_fails(running: Harness) -> None:
     # A valid photo with one more byte, for which there is no recording.
     await put(running, "other.png", PHOTO.read_bytes() + b"\0", "image/png")
     assert_failed(running, await process(running, "other.png"), "recording_missing")
 
 
-async def test_the_same_job_id_with_another_asset(running: Harness) -> None:
+async def test_submit_same_job_id_for_other_asset_conflicts(running: Harness) -> None:
     await put(running, "one.png", PHOTO.read_bytes(), "image/png")
     await put(running, "two.png", PHOTO.read_bytes(), "image/png")
     bucket, job_id = running.settings.s3_bucket, uuid4()
@@ -158,7 +158,7 @@ def refusing_s3() -> Iterator[str]:
     thread.join(10)
 
 
-async def test_no_permission(
+async def test_job_with_forbidden_object_is_retried(
     stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, refusing_s3: str
 ) -> None:
     async with (

@@ -111,7 +111,7 @@ def never_bound(variables: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("marker", ["of A", "of B", "missing"])
-def test_with_another_s_photos_in_the_bucket_repair_deletes_none(
+def test_check_repair_foreign_photos_are_kept(
     run: Run, other: dict[str, str], store: BotoObjectStore, bucket: str, marker: str
 ) -> None:
     """B has three queued photos. A has more rows with objects in the bucket than there are orphans."""
@@ -133,7 +133,7 @@ def test_with_another_s_photos_in_the_bucket_repair_deletes_none(
     assert ended.data["bucket"] == {"of A": "bound", "of B": "bound_elsewhere", "missing": "unbound"}[marker]
 
 
-def test_submit_uploads_nothing_into_another_database_s_bucket(
+def test_submit_bucket_bound_elsewhere_uploads_nothing(
     run: Run, other: dict[str, str], store: BotoObjectStore, bucket: str
 ) -> None:
     ended = run("submit", str(PHOTOS[0]), "-o", "json", **other)
@@ -141,9 +141,7 @@ def test_submit_uploads_nothing_into_another_database_s_bucket(
     assert (ended.returncode, ended.error) == (1, "bucket_bound_elsewhere")
 
 
-def test_submit_uploads_nothing_into_a_bucket_that_the_database_was_not_bound_to(
-    run: Run, store: BotoObjectStore, bucket: str
-) -> None:
+def test_submit_unbound_bucket_uploads_nothing(run: Run, store: BotoObjectStore, bucket: str) -> None:
     """Its worker would not find the upload, or would not start with the same setting."""
     unbind(store, bucket)
     ended = run("submit", str(PHOTOS[0]), "-o", "json")
@@ -151,7 +149,7 @@ def test_submit_uploads_nothing_into_a_bucket_that_the_database_was_not_bound_to
     assert (ended.returncode, ended.error) == (1, "bucket_not_bound")
 
 
-def test_migrate_binds_a_second_bucket_on_purpose_alone(run: Run, store: BotoObjectStore, bucket: str) -> None:
+def test_migrate_second_bucket_is_bound_only_with_bind(run: Run, store: BotoObjectStore, bucket: str) -> None:
     """A deployment runs migrate before its workers start, with the same S3_BUCKET, whether that is right or wrong."""
     unbind(store, bucket)
     ended = run("migrate")
@@ -163,7 +161,7 @@ def test_migrate_binds_a_second_bucket_on_purpose_alone(run: Run, store: BotoObj
     assert run("check", "-o", "json").data["bucket"] == "bound"
 
 
-def test_erase_refuses_a_job_where_the_bucket_is_another_database_s(
+def test_erase_bucket_bound_elsewhere_is_refused(
     run: Run, other: dict[str, str], store: BotoObjectStore, bucket: str
 ) -> None:
     unbind(store, bucket)
@@ -178,7 +176,7 @@ def test_erase_refuses_a_job_where_the_bucket_is_another_database_s(
 
 
 @pytest.mark.parametrize("known", ["never bound", "bound elsewhere"])
-def test_erase_deletes_nothing_in_a_bucket_without_the_marker_and_says_how_to_bind_it(
+def test_erase_unbound_bucket_deletes_nothing(
     run: Run, store: BotoObjectStore, bucket: str, other_bucket: str, stack_variables: dict[str, str], known: str
 ) -> None:
     """``S3_BUCKET`` names the bucket of another deployment that was never bound, with a job of the same id."""
@@ -202,7 +200,7 @@ def test_erase_deletes_nothing_in_a_bucket_without_the_marker_and_says_how_to_bi
     assert answer not in [entry.key for entry in store.list(named, "")]
 
 
-def test_the_first_migrate_binds_and_the_next_finds_it_bound(
+def test_migrate_first_run_binds_bucket(
     run: Run, store: BotoObjectStore, bucket: str, other: dict[str, str], stack_variables: dict[str, str]
 ) -> None:
     unbind(store, bucket)
@@ -238,7 +236,7 @@ def test_the_first_migrate_binds_and_the_next_finds_it_bound(
         ({"S3_BUCKET": "no-such-bucket-of-ours"}, "bucket_missing"),
     ],
 )
-def test_without_s3_the_schema_is_migrated_and_the_command_says_what_is_left(
+def test_migrate_without_s3_migrates_schema_and_warns(
     run: Run,
     empty_database_url: str,
     stack_variables: dict[str, str],
@@ -261,7 +259,7 @@ def test_without_s3_the_schema_is_migrated_and_the_command_says_what_is_left(
     assert run("migrate", "-o", "json", DATABASE_URL=url, S3_BUCKET=other_bucket).data["bucket"]["bound"]
 
 
-def test_a_database_that_was_restored_from_a_dump_keeps_its_bucket(
+def test_check_restored_database_keeps_binding(
     run: Run, store: BotoObjectStore, bucket: str, stack_env: dict[str, str], stack_variables: dict[str, str]
 ) -> None:
     """The database is copied into one of another name, as a restore does."""
@@ -276,7 +274,7 @@ def test_a_database_that_was_restored_from_a_dump_keeps_its_bucket(
         drop_database(server, copy)
 
 
-def test_a_database_that_took_another_s_place_gets_the_bucket_on_purpose(
+def test_migrate_rebind_asks_for_confirmation(
     stack_variables: dict[str, str], other: dict[str, str], tmp_path: Path, store: BotoObjectStore, bucket: str
 ) -> None:
     replaced = stack_variables | other
@@ -298,9 +296,7 @@ def test_a_database_that_took_another_s_place_gets_the_bucket_on_purpose(
     assert marker_of(store, bucket) == before
 
 
-def test_a_marker_that_cannot_be_read_is_written_over_on_purpose_alone(
-    run: Run, store: BotoObjectStore, bucket: str
-) -> None:
+def test_migrate_unreadable_marker_requires_rebind(run: Run, store: BotoObjectStore, bucket: str) -> None:
     store.put(bucket, MARKER_KEY, b'{"format": 99}', content_type="application/json")
     for arguments, code in (((), "bucket_binding_unreadable"), (("--rebind",), "rebind_unconfirmed")):
         refused = run("migrate", *arguments)
@@ -331,7 +327,7 @@ def at_a_terminal(variables: dict[str, str], cwd: Path, answer: str, *arguments:
     return process.returncode, said
 
 
-def test_the_table_of_the_id_is_empty_at_first_and_holds_one_row(database_url: str) -> None:
+def test_deployment_table_holds_at_most_one_row(database_url: str) -> None:
     """Databases that are copied from a migrated template get their own ids."""
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT count(*) FROM deployment").fetchone() == (0,)
@@ -340,7 +336,7 @@ def test_the_table_of_the_id_is_empty_at_first_and_holds_one_row(database_url: s
             connection.execute("INSERT INTO deployment DEFAULT VALUES")
 
 
-async def test_an_orphan_of_our_own_is_still_deleted(
+async def test_check_repair_own_orphan_is_deleted(
     run: Run, store: BotoObjectStore, bucket: str, stack_variables: dict[str, str]
 ) -> None:
     await asyncio.to_thread(run, "submit", str(PHOTOS[0]), "-o", "json")

@@ -149,7 +149,7 @@ async def found(site: Site, code: str, *, later: timedelta = LATER) -> AsyncIter
     assert await site.dump() == before, f"looking at {code} changed something"
 
 
-async def test_a_sound_deployment_is_sound_now_and_later(site: Site) -> None:
+async def test_check_sound_deployment_has_no_findings(site: Site) -> None:
     before = await site.dump()
     for later in (timedelta(), LATER):
         report = await site.check(later)
@@ -158,7 +158,7 @@ async def test_a_sound_deployment_is_sound_now_and_later(site: Site) -> None:
     assert await site.dump() == before
 
 
-async def test_each_damage_to_an_object_is_found_by_its_rule_alone(site: Site, s3_client: S3Client) -> None:
+async def test_check_damaged_object_breaks_one_rule(site: Site, s3_client: S3Client) -> None:
     job_id = site.jobs[0]
     row = site.repository.get(job_id)
     assert row is not None
@@ -182,7 +182,7 @@ async def test_each_damage_to_an_object_is_found_by_its_rule_alone(site: Site, s
         site.put(manifest_key(job_id), body.replace(row.content_sha256.encode(), b"0" * 64))
 
 
-async def test_each_damage_to_a_row_is_found_by_its_rule_alone(site: Site) -> None:
+async def test_check_damaged_row_breaks_one_rule(site: Site) -> None:
     done, _, failed = site.jobs
     async with found(site, "succeeded_with_error"):
         site.sql("UPDATE recipes SET error_code = 'odd' WHERE id = %s", done)
@@ -205,7 +205,7 @@ async def test_each_damage_to_a_row_is_found_by_its_rule_alone(site: Site) -> No
     assert ("running_without_workflow", "done") not in (await site.repair(timedelta(days=8)))[0]
 
 
-async def test_a_lost_row_s_result_is_told_and_never_deleted(site: Site) -> None:
+async def test_check_repair_result_without_row_is_kept(site: Site) -> None:
     async with found(site, "result_without_row"):
         site.sql("DELETE FROM recipes WHERE id = %s", site.jobs[0])
     before = await site.dump()
@@ -213,7 +213,7 @@ async def test_a_lost_row_s_result_is_told_and_never_deleted(site: Site) -> None
     assert await site.dump() == before
 
 
-async def test_what_has_no_owner_is_found_when_it_is_old_and_deleted_by_repair(site: Site) -> None:
+async def test_check_repair_old_orphans_are_deleted(site: Site) -> None:
     nobody = uuid4()
     sound = await site.dump()
     for key, code in (
@@ -237,7 +237,7 @@ async def test_what_has_no_owner_is_found_when_it_is_old_and_deleted_by_repair(s
         site.store.delete(site.bucket, strange)
 
 
-async def test_a_job_without_its_workflow_is_started_again(site: Site) -> None:
+async def test_check_repair_queued_without_workflow_is_started(site: Site) -> None:
     """The state that a process leaves if it dies between writing the row and starting the workflow."""
     job_id = uuid4()
     row = site.repository.get(site.jobs[0])
@@ -258,9 +258,7 @@ async def test_a_job_without_its_workflow_is_started_again(site: Site) -> None:
 
 @pytest.mark.io_bound
 @pytest.mark.parametrize("status", ["queued", "running"])
-async def test_a_job_whose_run_temporal_has_deleted_is_told_of_and_started_again_under_its_id(
-    site: Site, status: str
-) -> None:
+async def test_check_repair_job_without_workflow_is_restarted(site: Site, status: str) -> None:
     """The state after a workflow has ended without its row and the namespace's retention is over."""
     submitted = await site.harness.service.submit(Source(label="a", path=PHOTOS[0]), engine="recorded")
     job_id = submitted.job_id
@@ -296,7 +294,7 @@ async def test_a_job_whose_run_temporal_has_deleted_is_told_of_and_started_again
     assert codes(await site.check()) == []
 
 
-async def test_a_terminated_job_gets_its_reason(site: Site) -> None:
+async def test_check_repair_terminated_job_gets_reason(site: Site) -> None:
     submitted = await site.harness.service.submit(Source(label="a", path=PHOTOS[0]), engine="recorded")
     async with found(site, "job_stuck"):
         assert codes(await site.check(timedelta())) == []
@@ -311,7 +309,7 @@ async def test_a_terminated_job_gets_its_reason(site: Site) -> None:
     assert "the night shift said so" in str(row.error_message)
 
 
-async def test_a_workflow_without_its_row_is_found_by_itself(site: Site) -> None:
+async def test_check_workflow_without_row_is_found(site: Site) -> None:
     job_id = uuid4()
 
     async def visible() -> bool:
@@ -325,7 +323,7 @@ async def test_a_workflow_without_its_row_is_found_by_itself(site: Site) -> None
         assert codes(await site.check(timedelta())) == []
 
 
-async def test_traces_of_an_erased_job_are_found_and_erased(site: Site) -> None:
+async def test_check_repair_traces_of_erased_job_are_erased(site: Site) -> None:
     job_id = site.jobs[0]
     async with found(site, "erased_traces"):
         site.repository.mark_erased(job_id)
@@ -343,9 +341,7 @@ async def test_traces_of_an_erased_job_are_found_and_erased(site: Site) -> None:
 
 
 @pytest.mark.parametrize("hidden", [False, True], ids=["shown", "behind a delete marker"])
-async def test_the_copy_of_a_late_attempt_is_found_and_deleted_with_all_its_versions(
-    site: Site, s3_client: S3Client, hidden: bool
-) -> None:
+async def test_check_repair_copy_without_row_loses_all_versions(site: Site, s3_client: S3Client, hidden: bool) -> None:
     """The attempt was suspended before storing the copy, its job was erased, and it died after storing the copy."""
     s3_client.put_bucket_versioning(Bucket=site.bucket, VersioningConfiguration={"Status": "Enabled"})
     job_id, key = uuid4(), "inbox/photo.heic"
@@ -378,7 +374,7 @@ async def test_the_copy_of_a_late_attempt_is_found_and_deleted_with_all_its_vers
     assert (versions.get("Versions", []), versions.get("DeleteMarkers", [])) == ([], [])
 
 
-async def test_tasks_that_no_worker_takes(harness: Harness) -> None:
+async def test_check_queue_without_worker_is_found(harness: Harness) -> None:
     site = Site(harness)
     await harness.service.submit(Source(label="a", path=PHOTOS[0]), engine="recorded")
 
@@ -394,7 +390,7 @@ async def test_tasks_that_no_worker_takes(harness: Harness) -> None:
 
 
 @pytest.mark.io_bound
-async def test_jobs_that_run_meanwhile_are_no_findings(harness: Harness) -> None:
+async def test_check_during_running_jobs_has_no_findings(harness: Harness) -> None:
     """Check repeatedly while jobs are submitted, processed, cancelled and erased."""
     site = Site(harness)
     checks = 0
@@ -459,7 +455,7 @@ def run(
     return runs
 
 
-def test_the_command_tells_people_and_programs(run: Run, bucket: str, s3_client: S3Client) -> None:
+def test_check_command_prints_text_and_json(run: Run, bucket: str, s3_client: S3Client) -> None:
     sound = run("check")
     assert (sound.returncode, sound.stderr) == (0, "")
     assert sound.stdout.startswith("0 jobs and 0 objects checked in ")
@@ -491,7 +487,7 @@ def test_the_command_tells_people_and_programs(run: Run, bucket: str, s3_client:
     assert len(list(BotoObjectStore(s3_client).list(bucket, "raw/"))) == 12
 
 
-def test_the_command_repairs(run: Run, bucket: str, s3_client: S3Client, stack_variables: dict[str, str]) -> None:
+def test_check_command_repairs(run: Run, bucket: str, s3_client: S3Client, stack_variables: dict[str, str]) -> None:
     submitted = run("submit", str(PHOTOS[0]), "-o", "json")
     (job,) = json.loads(submitted.stdout)["data"]["jobs"]
     BotoObjectStore(s3_client).put(bucket, ORPHAN, b"x", content_type="image/png")
@@ -509,7 +505,7 @@ def test_the_command_repairs(run: Run, bucket: str, s3_client: S3Client, stack_v
     )
 
 
-def test_a_job_that_the_command_starts_lives_as_long_as_one_that_is_submitted(
+def test_check_repair_started_job_has_configured_lifetime(
     run: Run, stack_variables: dict[str, str], bucket: str, tmp_path: Path
 ) -> None:
     job_id = uuid4()
@@ -551,7 +547,7 @@ def test_a_job_that_the_command_starts_lives_as_long_as_one_that_is_submitted(
         (("--grace", "soon"), {}, "", 2),
     ],
 )
-def test_the_command_says_what_keeps_it_from_looking(
+def test_check_command_names_what_prevents_the_scan(
     run: Run, arguments: tuple[str, ...], changes: dict[str, str], code: str, status: int
 ) -> None:
     ended = run("check", *arguments, **changes)
@@ -560,7 +556,7 @@ def test_the_command_says_what_keeps_it_from_looking(
     assert "Traceback" not in ended.stderr
 
 
-def test_a_database_without_the_schema(run: Run, stack_variables: dict[str, str], empty_database_url: str) -> None:
+def test_check_command_without_schema_fails(run: Run, stack_variables: dict[str, str], empty_database_url: str) -> None:
     name = conninfo_to_dict(empty_database_url)["dbname"]
     server, _, _ = stack_variables["DATABASE_URL"].rpartition("/")
     ended = run("check", DATABASE_URL=f"{server}/{name}")

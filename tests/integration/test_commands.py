@@ -76,7 +76,7 @@ def worker_process(variables: dict[str, str], log: Path) -> Iterator[subprocess.
         process.wait(20)
 
 
-def test_submit_wait_show(stack_variables: dict[str, str], tmp_path: Path) -> None:
+def test_submit_wait_and_show_report_same_result(stack_variables: dict[str, str], tmp_path: Path) -> None:
     with worker_process(stack_variables, tmp_path / "worker.log"):
         submitted = photo_worker(
             *("submit", PHOTO, "--engine", "recorded", "--wait", "-o", "json"), variables=stack_variables, cwd=tmp_path
@@ -102,7 +102,7 @@ def test_submit_wait_show(stack_variables: dict[str, str], tmp_path: Path) -> No
         assert reported["report"] == job["report"]
 
 
-def test_submit_says_where_no_worker_is(stack_variables: dict[str, str], tmp_path: Path) -> None:
+def test_submit_without_worker_warns(stack_variables: dict[str, str], tmp_path: Path) -> None:
     alone = photo_worker("submit", PHOTO, "--engine", "recorded", variables=stack_variables, cwd=tmp_path)
     assert alone.returncode == 0
     assert "no worker polls" in alone.stderr
@@ -113,7 +113,7 @@ def test_submit_says_where_no_worker_is(stack_variables: dict[str, str], tmp_pat
     assert "no worker polls" not in again.stderr
 
 
-def test_a_jobs_row_is_shown_where_temporal_refuses_to_answer(stack_variables: dict[str, str], tmp_path: Path) -> None:
+def test_show_when_temporal_refuses_prints_row(stack_variables: dict[str, str], tmp_path: Path) -> None:
     submitted = photo_worker("submit", PHOTO, "-o", "json", variables=stack_variables, cwd=tmp_path)
     (job,) = json.loads(submitted.stdout)["data"]["jobs"]
     with refusing(16, "the key has expired", but=()) as target:
@@ -131,7 +131,7 @@ def test_a_jobs_row_is_shown_where_temporal_refuses_to_answer(stack_variables: d
             assert (facts["status"], facts["workflow"]) == ("queued", None)
 
 
-def test_many_sources_show_one_table(stack_variables: dict[str, str], tmp_path: Path) -> None:
+def test_submit_many_sources_prints_one_table(stack_variables: dict[str, str], tmp_path: Path) -> None:
     photos = tmp_path / "photos of ünïcode + plus"
     photos.mkdir()
     for index in range(3):
@@ -149,7 +149,7 @@ def test_many_sources_show_one_table(stack_variables: dict[str, str], tmp_path: 
     assert "4/4" in done.stderr
 
 
-def test_a_job_id_of_another_asset_is_refused(stack_variables: dict[str, str], tmp_path: Path) -> None:
+def test_submit_job_id_of_other_asset_is_refused(stack_variables: dict[str, str], tmp_path: Path) -> None:
     job_id = str(uuid4())
     other = tmp_path / "other.png"
     other.write_bytes(PHOTO.read_bytes() + b"\0")
@@ -172,7 +172,7 @@ def test_a_job_id_of_another_asset_is_refused(stack_variables: dict[str, str], t
         (("show", str(uuid4()), "--name", "no-such-stack"), "stack_not_running"),
     ],
 )
-def test_each_mistake_has_one_message_and_a_code(
+def test_commands_invalid_argument_prints_one_error_with_code(
     stack_variables: dict[str, str], tmp_path: Path, arguments: tuple[str, ...], code: str
 ) -> None:
     done = photo_worker(*arguments, "-o", "json", variables=stack_variables, cwd=tmp_path)
@@ -200,7 +200,7 @@ UNREACHABLE = "127.0.0.1:9"
         ({"TEMPORAL_NAMESPACE": "no-such-namespace"}, "temporal_namespace_missing"),
     ],
 )
-def test_submit_says_which_service_or_setting_is_wrong(
+def test_submit_names_faulty_service_or_setting(
     stack_variables: dict[str, str], tmp_path: Path, change: dict[str, str], code: str
 ) -> None:
     done = photo_worker("submit", PHOTO, "-o", "json", variables=stack_variables | change, cwd=tmp_path)
@@ -210,13 +210,13 @@ def test_submit_says_which_service_or_setting_is_wrong(
     assert "Traceback" not in done.stderr
 
 
-def test_a_worker_without_temporal_says_so_and_ends(stack_variables: dict[str, str], tmp_path: Path) -> None:
+def test_worker_without_temporal_exits_1(stack_variables: dict[str, str], tmp_path: Path) -> None:
     done = photo_worker("worker", variables=stack_variables | {"TEMPORAL_TARGET": UNREACHABLE}, cwd=tmp_path)
     assert done.returncode == 1
     assert "error [temporal_unavailable]" in done.stderr
 
 
-def test_a_worker_of_an_unknown_namespace_says_so_and_ends(stack_variables: dict[str, str], tmp_path: Path) -> None:
+def test_worker_with_unknown_namespace_exits_1(stack_variables: dict[str, str], tmp_path: Path) -> None:
     done = photo_worker("worker", variables=stack_variables | {"TEMPORAL_NAMESPACE": "no-such-one"}, cwd=tmp_path)
     assert done.returncode == 1
     assert "error [temporal_namespace_missing]" in done.stderr
@@ -225,7 +225,7 @@ def test_a_worker_of_an_unknown_namespace_says_so_and_ends(stack_variables: dict
 
 
 @pytest.mark.parametrize("engine", ["e" * 300, "", "Text ract"])
-def test_an_engine_that_is_none_is_refused_before_anything_is_written(
+def test_submit_invalid_engine_writes_nothing(
     stack_variables: dict[str, str], tmp_path: Path, s3_client: S3Client, engine: str
 ) -> None:
     done = photo_worker("submit", PHOTO, "--engine", engine, "-o", "json", variables=stack_variables, cwd=tmp_path)
@@ -241,7 +241,7 @@ def test_an_engine_that_is_none_is_refused_before_anything_is_written(
         assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (0,)
 
 
-def test_a_bad_env_file_is_named_with_its_line(stack_variables: dict[str, str], tmp_path: Path) -> None:
+def test_worker_bad_env_file_is_named(stack_variables: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("LOG_LEVEL=INFO\nMAX_ACTIVITIES=lots\n")
     done = photo_worker("worker", variables=stack_variables | {"MAX_ACTIVITIES": ""}, cwd=tmp_path)
     assert done.returncode == 1
@@ -249,7 +249,7 @@ def test_a_bad_env_file_is_named_with_its_line(stack_variables: dict[str, str], 
     assert ".env" in done.stderr
 
 
-async def test_sigterm_lets_running_work_finish(stack_variables: dict[str, str], tmp_path: Path) -> None:
+async def test_worker_sigterm_finishes_running_activity(stack_variables: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     # A document that was never read before: a cached response would come too fast to be interrupted.
     photo = tmp_path / "photo.png"
@@ -284,7 +284,7 @@ async def test_sigterm_lets_running_work_finish(stack_variables: dict[str, str],
     assert records[-1]["event"] == "worker stopped"
 
 
-async def test_logs_are_structured_and_carry_ids(stack_variables: dict[str, str], tmp_path: Path) -> None:
+async def test_worker_logs_are_json_with_ids(stack_variables: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     missing = f"s3://{stack_variables['S3_BUCKET']}/absent.png"
     with worker_process(stack_variables, log):

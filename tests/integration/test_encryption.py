@@ -56,7 +56,7 @@ def policy(stack_variables: dict[str, str]) -> Iterator[S3Answers]:
         yield server
 
 
-async def test_every_write_of_a_deployment_passes_the_policy(
+async def test_encryption_setting_passes_bucket_policy(
     stack_variables: dict[str, str],
     policy: S3Answers,
     monkeypatch: pytest.MonkeyPatch,
@@ -93,7 +93,7 @@ async def test_every_write_of_a_deployment_passes_the_policy(
     assert {f"/{bucket}/artifacts/{job_id}/{name}" for name in ("textract.json", "manifest.json")} <= written
 
 
-def test_without_the_setting_the_policy_refuses(
+def test_encryption_unset_is_refused_by_bucket_policy(
     stack_variables: dict[str, str], policy: S3Answers, tmp_path: Path, s3_client: S3Client
 ) -> None:
     variables = stack_variables | {"AWS_ENDPOINT_URL_S3": policy.url}
@@ -101,7 +101,7 @@ def test_without_the_setting_the_policy_refuses(
     assert json.loads(refused.stdout)["error"]["code"] == "object_forbidden"
 
 
-def test_config_show_lists_the_settings(stack_variables: dict[str, str], tmp_path: Path) -> None:
+def test_config_show_lists_encryption_settings(stack_variables: dict[str, str], tmp_path: Path) -> None:
     own = {"S3_SERVER_SIDE_ENCRYPTION": "aws:kms", "S3_SSE_KMS_KEY_ID": "alias/photos"}
     shown = photo_worker("config", "show", "-o", "json", variables=stack_variables | own, cwd=tmp_path)
     found = {row["name"]: row["value"] for row in json.loads(shown.stdout)["data"]["settings"]}

@@ -99,7 +99,7 @@ def held_at(point: CrashPoint, phase: Phase) -> Iterator[tuple[threading.Event, 
 
 
 @pytest.mark.io_bound
-async def test_nothing_is_left_of_jobs_that_have_ended(harness: Harness, s3_client: S3Client, tmp_path: Path) -> None:
+async def test_erase_ended_jobs_leaves_no_traces(harness: Harness, s3_client: S3Client, tmp_path: Path) -> None:
     """One job finished in a bucket that keeps versions, one failed, and two have the same photo."""
     s3_client.put_bucket_versioning(Bucket=harness.settings.s3_bucket, VersioningConfiguration={"Status": "Enabled"})
     damaged = tmp_path / "damaged.png"
@@ -136,7 +136,7 @@ async def test_nothing_is_left_of_jobs_that_have_ended(harness: Harness, s3_clie
     assert {mark for (mark,) in marks} == {hashlib.sha256(str(job).encode()).hexdigest() for job in jobs}
 
 
-async def test_a_job_that_nobody_has_begun_is_erased_at_once(harness: Harness, s3_client: S3Client) -> None:
+async def test_erase_queued_job_leaves_no_traces(harness: Harness, s3_client: S3Client) -> None:
     job_id = (await harness.service.submit(Source("pie", path=PHOTOS[0]))).job_id
     sha256 = hashlib.sha256(PHOTOS[0].read_bytes()).hexdigest()
     assert left_by(await erasure_of(harness).erase(job_id)) == []
@@ -155,7 +155,7 @@ async def test_a_job_that_nobody_has_begun_is_erased_at_once(harness: Harness, s
         (CrashPoint.MANIFEST_STORED, Phase.AFTER),
     ],
 )
-async def test_an_attempt_that_goes_on_afterwards_leaves_nothing(
+async def test_erase_during_attempt_leaves_no_traces(
     harness: Harness, s3_client: S3Client, point: CrashPoint, phase: Phase
 ) -> None:
     """The attempt was suspended in the middle of its work, and does not know that its job was erased."""
@@ -174,7 +174,7 @@ async def test_an_attempt_that_goes_on_afterwards_leaves_nothing(
     assert await left_of(harness, s3_client, *needles) == []
 
 
-async def test_a_submission_that_goes_on_afterwards_leaves_nothing(harness: Harness, s3_client: S3Client) -> None:
+async def test_erase_during_submission_leaves_no_traces(harness: Harness, s3_client: S3Client) -> None:
     """The erasure found no workflow; the one that is started afterwards is deleted as well."""
     job_id = uuid4()
     with held_at(CrashPoint.WORKFLOW_STARTED, Phase.BEFORE) as (reached, released):
@@ -208,9 +208,7 @@ def _submit(variables: dict[str, str], job_id: UUID) -> None:
 
 
 @pytest.mark.io_bound
-async def test_a_workflow_that_starts_after_the_mark_ends_with_it_and_writes_nothing(
-    harness: Harness, s3_client: S3Client
-) -> None:
+async def test_erase_before_workflow_start_ends_workflow(harness: Harness, s3_client: S3Client) -> None:
     job_id = uuid4()
     harness.application.repository.mark_erased(job_id)
     orchestrator = orchestrator_of(harness)
@@ -232,7 +230,7 @@ async def test_a_workflow_that_starts_after_the_mark_ends_with_it_and_writes_not
     assert await left_of(harness, s3_client, *names_of(job_id)) == []
 
 
-async def test_the_command(harness: Harness, tmp_path: Path) -> None:
+async def test_erase_command_requires_confirmation(harness: Harness, tmp_path: Path) -> None:
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return photo_worker(*arguments, variables=harness.variables, cwd=tmp_path)
 
@@ -261,7 +259,7 @@ async def test_the_command(harness: Harness, tmp_path: Path) -> None:
     assert "error [job_missing]" in unknown.stderr
 
 
-async def test_on_a_terminal_it_shows_what_goes_and_asks(harness: Harness, tmp_path: Path) -> None:
+async def test_erase_command_on_terminal_asks(harness: Harness, tmp_path: Path) -> None:
     source = Source("pie", bucket=harness.settings.s3_bucket, key="inbox/pie.png")
     job_id = (await harness.service.submit(source)).job_id
 
@@ -293,7 +291,7 @@ async def test_on_a_terminal_it_shows_what_goes_and_asks(harness: Harness, tmp_p
         harness.service.report(job_id)
 
 
-def test_the_names_of_artifacts_hold_the_id() -> None:
+def test_artifact_keys_contain_job_id() -> None:
     """The searches above rely on it: they look for the id alone."""
     job_id = uuid4()
     assert str(job_id) in ocr_key(job_id)

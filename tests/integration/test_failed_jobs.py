@@ -57,7 +57,7 @@ async def running(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 
 @pytest.mark.parametrize("message", [ACCESS, INTERNAL, "Something that no list has"])
-async def test_a_photo_whose_jobs_failed_is_read_by_the_next_attempts(
+async def test_textract_failed_jobs_are_retried_and_billed_once(
     running: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:
     # By default it is hours if the cause is unknown.
@@ -75,7 +75,7 @@ async def test_a_photo_whose_jobs_failed_is_read_by_the_next_attempts(
 
 
 @pytest.mark.parametrize(("message", "code"), [(ACCESS, "ocr_refused"), (INTERNAL, "ocr_unavailable")])
-async def test_a_new_job_succeeds_when_what_was_wrong_has_been_mended(
+async def test_textract_failed_jobs_let_new_job_succeed(
     harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str, code: str
 ) -> None:
     quick_retries(monkeypatch)
@@ -93,7 +93,7 @@ async def test_a_new_job_succeeds_when_what_was_wrong_has_been_mended(
     assert billed(harness, photo) == 1
 
 
-async def test_a_reason_that_is_the_photos_stays_final(running: Harness, tmp_path: Path) -> None:
+async def test_textract_failed_job_with_final_reason_is_not_retried(running: Harness, tmp_path: Path) -> None:
     photo = a_photo(tmp_path)
     jobs_fail(running, photo, "Request has unsupported document format", 1)
     for _ in range(2):

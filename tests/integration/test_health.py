@@ -21,7 +21,7 @@ from tests.support.harness import Harness, eventually
 pytestmark = pytest.mark.stack
 
 
-async def test_a_worker_that_polls_is_healthy(harness: Harness) -> None:
+async def test_health_check_polling_worker_is_healthy(harness: Harness) -> None:
     async def healthy() -> bool:
         return not await check(harness.variables, None, socket.gethostname())
 
@@ -32,7 +32,7 @@ async def test_a_worker_that_polls_is_healthy(harness: Harness) -> None:
     assert reason == f"no worker of another-host polls {harness.settings.temporal_task_queue}"
 
 
-async def test_a_worker_that_waits_for_a_service_is_healthy_and_says_for_which(harness: Harness) -> None:
+async def test_health_check_waiting_worker_is_healthy(harness: Harness) -> None:
     away = True
 
     def database() -> None:
@@ -71,7 +71,7 @@ async def says(healthy: Callable[[], Awaitable[bool]], said: list[str]) -> bool:
     return bool(said)
 
 
-def test_no_temporal_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+def test_health_check_without_temporal_exits_1(tmp_path: Path) -> None:
     with socket.socket() as taken:
         # Bound but not listening: connections are refused, and no other program can take the port.
         taken.bind(("127.0.0.1", 0))

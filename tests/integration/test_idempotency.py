@@ -100,7 +100,7 @@ async def running(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
         yield harness
 
 
-async def test_a_hundred_starts_at_once_are_one_job(running: Harness, tmp_path: Path) -> None:
+async def test_submit_100_concurrent_starts_run_one_job(running: Harness, tmp_path: Path) -> None:
     photo, job_id = a_photo(tmp_path), uuid4()
     submissions = await asyncio.gather(*(submit(running, photo, job_id) for _ in range(STARTS)))
     assert {submission.job_id for submission in submissions} == {job_id}
@@ -125,7 +125,7 @@ async def test_a_hundred_starts_at_once_are_one_job(running: Harness, tmp_path: 
     assert [execution.id for execution in await eventually(executions)] == [str(job_id)]
 
 
-async def test_attempts_that_end_anywhere_are_charged_once(running: Harness, tmp_path: Path) -> None:
+async def test_ocr_attempt_ended_anywhere_is_billed_once(running: Harness, tmp_path: Path) -> None:
     jobs = {uuid4(): end for end in ENDS}
     photos = {job_id: a_photo(tmp_path) for job_id in jobs}
     ended: dict[str, tuple[CrashPoint, Phase]] = {}
@@ -148,7 +148,7 @@ async def test_attempts_that_end_anywhere_are_charged_once(running: Harness, tmp
     assert charges == dict.fromkeys(ENDS, 1)
 
 
-async def test_jobs_with_the_same_photo_are_charged_once_and_read_alike(running: Harness, tmp_path: Path) -> None:
+async def test_ocr_jobs_with_same_photo_are_billed_once(running: Harness, tmp_path: Path) -> None:
     photo = a_photo(tmp_path)
     submissions = await asyncio.gather(*(submit(running, photo) for _ in range(4)))
     reports = await asyncio.gather(*(running.service.wait(submission.job_id) for submission in submissions))
@@ -186,7 +186,7 @@ async def stored(harness: Harness, photo: Photo) -> OcrInput:
     )
 
 
-async def test_attempts_beside_each_other_are_charged_once_and_tell_the_same(harness: Harness, tmp_path: Path) -> None:
+async def test_ocr_concurrent_attempts_are_billed_once(harness: Harness, tmp_path: Path) -> None:
     photo = a_photo(tmp_path)
     request = await stored(harness, photo)
     together = threading.Barrier(2, timeout=30)
@@ -207,7 +207,7 @@ async def test_attempts_beside_each_other_are_charged_once_and_tell_the_same(har
     assert billed(harness, photo) == 1
 
 
-async def test_an_attempt_that_was_stopped_for_long_changes_nothing(harness: Harness, tmp_path: Path) -> None:
+async def test_ocr_paused_attempt_changes_nothing(harness: Harness, tmp_path: Path) -> None:
     photo = a_photo(tmp_path)
     request = await stored(harness, photo)
     asleep, awake = threading.Event(), threading.Event()
@@ -228,7 +228,7 @@ async def test_an_attempt_that_was_stopped_for_long_changes_nothing(harness: Har
     assert billed(harness, photo) == 1
 
 
-async def test_the_synchronous_api_is_charged_again(
+async def test_ocr_sync_api_is_billed_per_attempt(
     harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The setting's documentation says so: without this cost the asynchronous API would not be needed.
@@ -247,7 +247,7 @@ async def test_the_synchronous_api_is_charged_again(
     assert billed(harness, photo) == 2
 
 
-async def test_a_heartbeat_that_is_lost_costs_no_attempt(harness: Harness) -> None:
+async def test_heartbeat_timeout_exceeds_two_throttle_intervals(harness: Harness) -> None:
     async with harness.worker() as worker:
         longest = worker.config()["max_heartbeat_throttle_interval"]
     assert policies.OCR.heartbeat_timeout is not None

@@ -61,7 +61,7 @@ async def status_of(harness: Harness, job_id: UUID) -> str:
 
 
 class TestSuccess:
-    async def test_a_photo_ends_as_rows_and_objects(self, running: Harness) -> None:
+    async def test_workflow_success_stores_row_and_objects(self, running: Harness) -> None:
         submission = await running.service.submit(a_photo(), engine="recorded")
         report = await running.service.wait(submission.job_id)
         recipe = report.record
@@ -74,7 +74,7 @@ class TestSuccess:
         assert manifest["sha256"] == recipe.content_sha256
         assert manifest["s3_raw_key"] == recipe.s3_raw_key
 
-    async def test_the_result_is_the_small_manifest(self, running: Harness) -> None:
+    async def test_workflow_result_is_small(self, running: Harness) -> None:
         submission = await running.service.submit(a_photo(), engine="recorded")
         handle = running.client.get_workflow_handle(str(submission.job_id), result_type=ImageProcessingResult)
         result = await handle.result()
@@ -82,7 +82,7 @@ class TestSuccess:
         assert result.status == "succeeded"
         assert result.page_count == 1
 
-    async def test_history_carries_pointers_only(self, running: Harness) -> None:
+    async def test_workflow_history_contains_no_document_text(self, running: Harness) -> None:
         submission = await running.service.submit(a_photo(), engine="recorded")
         report = await running.service.wait(submission.job_id)
         history = await running.client.get_workflow_handle(str(submission.job_id)).fetch_history()
@@ -91,7 +91,7 @@ class TestSuccess:
         longest = max(report.lines, key=len)
         assert longest not in text
 
-    async def test_the_same_job_id_runs_once(self, running: Harness) -> None:
+    async def test_workflow_same_job_id_runs_once(self, running: Harness) -> None:
         job_id = uuid4()
         submissions = await asyncio.gather(
             *(running.service.submit(a_photo(), job_id=job_id, engine="recorded") for _ in range(8))
@@ -104,7 +104,7 @@ class TestSuccess:
         runs = [execution async for execution in running.client.list_workflows(f"WorkflowId = '{job_id}'")]
         assert len(runs) <= 1
 
-    async def test_a_job_that_names_no_engine_gets_the_configured_one(
+    async def test_workflow_without_engine_uses_configured_engine(
         self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async with open_harness(stack_variables | {"OCR_ENGINE": "recorded"}, monkeypatch) as harness, harness.worker():
@@ -113,7 +113,7 @@ class TestSuccess:
 
 
 class TestFailure:
-    async def test_a_bad_job_id_ends_the_workflow_with_a_reason(self, running: Harness) -> None:
+    async def test_workflow_invalid_job_id_fails(self, running: Harness) -> None:
         with pytest.raises(WorkflowFailureError) as caught:
             await running.client.execute_workflow(
                 ImageProcessingWorkflow.run,
@@ -123,7 +123,7 @@ class TestFailure:
             )
         assert getattr(caught.value.cause, "type", None) == "job_id_invalid"
 
-    async def test_an_input_that_breaks_the_contract_ends_with_a_reason(self, running: Harness) -> None:
+    async def test_workflow_invalid_input_fails(self, running: Harness) -> None:
         with pytest.raises(WorkflowFailureError) as caught:
             await running.client.execute_workflow(
                 "image_processing_workflow",
@@ -147,9 +147,7 @@ class TestFailure:
             ([RawValue(Payload(metadata={"encoding": b"json/protobuf"}, data=b"{}"))], "Unknown Protobuf type"),
         ],
     )
-    async def test_a_call_that_the_workflow_does_not_take_ends_with_a_reason(
-        self, running: Harness, given: list[object], said: str
-    ) -> None:
+    async def test_workflow_malformed_arguments_fail(self, running: Harness, given: list[object], said: str) -> None:
         job_id = uuid4()
         handle = await running.client.start_workflow(
             "image_processing_workflow", args=given, id=str(job_id), task_queue=running.settings.temporal_task_queue
@@ -165,7 +163,7 @@ class TestFailure:
         assert await asyncio.to_thread(replay_problem, PRODUCT_WORKFLOWS, [history]) is None
 
     @pytest.mark.parametrize("seconds", [10**18, -(10**12), 31_536_001, -1])
-    async def test_a_lifetime_that_no_job_can_have_ends_with_a_reason(self, running: Harness, seconds: int) -> None:
+    async def test_workflow_invalid_lifetime_fails(self, running: Harness, seconds: int) -> None:
         job_id = str(uuid4())
         handle = await running.client.start_workflow(
             "image_processing_workflow",
@@ -178,7 +176,7 @@ class TestFailure:
         assert getattr(caught.value.cause, "type", None) == "contract_invalid"
         assert "lifetime_seconds" in str(caught.value.cause)
 
-    async def test_the_orchestrator_raises_the_reason(self, running: Harness) -> None:
+    async def test_orchestrator_result_raises_reason(self, running: Harness) -> None:
         source = Source("s3", bucket=running.settings.s3_bucket, key="absent.png")
         submission = await running.service.submit(source)
         orchestrator = running.service._require_orchestrator()
@@ -186,7 +184,7 @@ class TestFailure:
             await orchestrator.result(submission.job_id)
         assert caught.value.context["reason_code"] == "object_missing"
 
-    async def test_a_defect_in_a_backend_fails_the_job_after_its_attempts(
+    async def test_workflow_backend_defect_fails_after_attempts(
         self, harness: Harness, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def broken(self: object, document: DocumentRef) -> DetectedText:
@@ -203,9 +201,7 @@ class TestFailure:
         assert await ends_of(harness, submission.job_id, "ocr_textract") == policies.OCR.maximum_attempts
 
 
-async def test_a_run_from_before_lifetimes_does_not_read_without_end(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_workflow_before_lifetimes_bounds_rereads(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     def replaced(self: object, document: DocumentRef) -> DetectedText:
         raise SourceReplaced(bucket=document.bucket, key=document.key)
 
@@ -258,7 +254,7 @@ async def ends_of(harness: Harness, job_id: UUID, activity: str) -> int:
 
 
 class TestCancellation:
-    async def test_before_a_worker_ran(self, harness: Harness) -> None:
+    async def test_cancel_before_worker_started_fails_job(self, harness: Harness) -> None:
         submission = await harness.service.submit(a_photo(), engine="recorded")
         await harness.service._require_orchestrator().cancel(submission.job_id)
         async with harness.worker():
@@ -267,7 +263,7 @@ class TestCancellation:
         recipe = await row(harness, submission.job_id)
         assert (recipe.status, recipe.error_code) == ("failed", "job_cancelled")
 
-    async def test_in_the_middle_of_ocr(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_cancel_during_ocr_fails_job(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
         entered, leave = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -290,9 +286,7 @@ class TestCancellation:
         description = await harness.client.get_workflow_handle(str(submission.job_id)).describe()
         assert description.status == WorkflowExecutionStatus.CANCELED
 
-    async def test_a_cancellation_while_results_are_written_comes_too_late(
-        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_cancel_during_persist_is_too_late(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
         entered, leave = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         repository = harness.application.repository
@@ -314,16 +308,14 @@ class TestCancellation:
         assert (await row(harness, submission.job_id)).status == "succeeded"
 
 
-async def test_a_terminated_job_is_settled_by_who_waits_for_it(harness: Harness) -> None:
+async def test_wait_for_terminated_job_records_reason(harness: Harness) -> None:
     submission = await harness.service.submit(a_photo(), engine="recorded")
     await harness.client.get_workflow_handle(str(submission.job_id)).terminate("by hand")
     recipe = (await harness.service.wait(submission.job_id)).record
     assert (recipe.status, recipe.error_code) == ("failed", "terminated")
 
 
-async def test_a_job_that_is_reset_while_somebody_waits_for_it_ends_as_its_last_run_does(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_wait_for_reset_job_follows_new_run(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reset terminates the awaited run and starts another one at once."""
     reads = RecordedBackend.detect_text
 
@@ -372,7 +364,7 @@ class TestOutages:
             ("AWS_ENDPOINT_URL_TEXTRACT", "ocr_unavailable", 12),
         ],
     )
-    async def test_an_outage_longer_than_any_count_of_attempts_is_a_delay(
+    async def test_outage_longer_than_attempts_only_delays(
         self,
         stack_variables: dict[str, str],
         monkeypatch: pytest.MonkeyPatch,
@@ -395,7 +387,7 @@ class TestOutages:
                     report = await harness.service.wait(submission.job_id)
                     assert (report.record.status, report.record.error_code) == ("succeeded", None)
 
-    async def test_a_job_that_outlives_its_lifetime_says_what_it_waited_for(
+    async def test_outage_longer_than_lifetime_fails_with_reason(
         self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         quick_retries(monkeypatch)
@@ -415,7 +407,7 @@ class TestOutages:
         assert "[ocr_unavailable]" in (recipe.error_message or "")
 
     @pytest.mark.parametrize("variable", ["DATABASE_URL", "AWS_ENDPOINT_URL_S3"])
-    async def test_a_short_outage_is_not_seen_in_the_end(
+    async def test_outage_short_is_not_visible_in_result(
         self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, variable: str
     ) -> None:
         url = urlsplit(stack_variables[variable])
@@ -430,7 +422,7 @@ class TestOutages:
                     proxy.up()
                     assert (await harness.service.wait(submission.job_id)).record.status == "succeeded"
 
-    async def test_temporal_away_in_the_middle(
+    async def test_outage_of_temporal_only_delays(
         self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         host, _, port = stack_variables["TEMPORAL_TARGET"].rpartition(":")
@@ -457,7 +449,7 @@ async def retrying_activity(harness: Harness, job_id: UUID) -> None:
 
 # A task that was in flight to the stopped worker is dispatched again only after its timeout.
 @pytest.mark.timeout(300)
-async def test_a_worker_that_dies_is_replaced_by_another(harness: Harness) -> None:
+async def test_worker_that_dies_is_replaced(harness: Harness) -> None:
     submission = await harness.service.submit(a_photo(), engine="recorded")
     async with harness.worker():
         await eventually(lambda: _is_running_or_done(harness, submission.job_id))

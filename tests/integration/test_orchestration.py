@@ -46,11 +46,11 @@ async def runs_of(client: Client, job_id: UUID) -> list[str]:
     return [run.run_id async for run in client.list_workflows(f"WorkflowId = '{job_id}'")]
 
 
-async def test_a_job_that_temporal_does_not_know_has_no_state(orchestrator: TemporalOrchestrator) -> None:
+async def test_state_of_unknown_job_is_none(orchestrator: TemporalOrchestrator) -> None:
     assert await orchestrator.state(uuid4()) is None
 
 
-async def test_a_running_job_is_open(orchestrator: TemporalOrchestrator) -> None:
+async def test_state_of_running_job_is_open(orchestrator: TemporalOrchestrator) -> None:
     state = await orchestrator.state(await start(orchestrator))
     assert state is not None
     assert (state.status, state.is_open, state.closed_at) == ("running", True, None)
@@ -58,7 +58,7 @@ async def test_a_running_job_is_open(orchestrator: TemporalOrchestrator) -> None
     assert (state.reason_code, state.reason) == (None, None)
 
 
-async def test_a_terminated_job_says_who_and_why(orchestrator: TemporalOrchestrator, client: Client) -> None:
+async def test_state_of_terminated_job_has_reason(orchestrator: TemporalOrchestrator, client: Client) -> None:
     job_id = await start(orchestrator)
     await client.get_workflow_handle(str(job_id)).terminate(reason="the wrong photo")
     state = await orchestrator.state(job_id)
@@ -68,7 +68,7 @@ async def test_a_terminated_job_says_who_and_why(orchestrator: TemporalOrchestra
     assert state.closed_at is not None
 
 
-async def test_a_failed_job_says_why_and_a_finished_one_has_no_reason(harness: Harness) -> None:
+async def test_state_of_failed_job_has_reason(harness: Harness) -> None:
     orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
     async with harness.worker():
         job_id = uuid4()
@@ -82,7 +82,7 @@ async def test_a_failed_job_says_why_and_a_finished_one_has_no_reason(harness: H
     assert "raw/missing.png" in (state.reason or "")
 
 
-async def test_a_cancelled_job_says_so(harness: Harness) -> None:
+async def test_state_of_cancelled_job_is_cancelled(harness: Harness) -> None:
     orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
     job_id = uuid4()
     request = ImageProcessingInput(job_id=str(job_id), bucket=harness.settings.s3_bucket, key="raw/missing.png")
@@ -96,7 +96,7 @@ async def test_a_cancelled_job_says_so(harness: Harness) -> None:
     assert (state.status, state.reason_code) == ("cancelled", "job_cancelled")
 
 
-async def test_open_jobs_are_those_of_this_task_queue(orchestrator: TemporalOrchestrator, client: Client) -> None:
+async def test_open_jobs_are_limited_to_task_queue(orchestrator: TemporalOrchestrator, client: Client) -> None:
     other = TemporalOrchestrator(client, f"other-{secrets.token_hex(6)}")
     assert [job async for job in orchestrator.open_jobs()] == []
     started = {str(await start(orchestrator)) for _ in range(3)}
@@ -111,7 +111,7 @@ async def test_open_jobs_are_those_of_this_task_queue(orchestrator: TemporalOrch
 
 
 @pytest.mark.parametrize("name", ["it's", 'a "quoted" one', "back\\slash", "фото %_*"])
-async def test_any_task_queue_can_be_asked_for(client: Client, name: str) -> None:
+async def test_open_jobs_accept_any_task_queue_name(client: Client, name: str) -> None:
     orchestrator = TemporalOrchestrator(client, f"{name} {secrets.token_hex(6)}")
     job_id = await start(orchestrator)
 
@@ -122,7 +122,7 @@ async def test_any_task_queue_can_be_asked_for(client: Client, name: str) -> Non
 
 
 @pytest.mark.io_bound
-async def test_the_queue_tells_what_waits_and_whether_a_worker_asks(harness: Harness) -> None:
+async def test_queue_state_reports_backlog_and_worker(harness: Harness) -> None:
     orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
     empty = await orchestrator.queue_state()
     assert (empty.name, empty.backlog, empty.oldest_seconds, empty.has_worker) == (
@@ -148,7 +148,7 @@ async def test_the_queue_tells_what_waits_and_whether_a_worker_asks(harness: Har
         await eventually(none_waits)
 
 
-async def test_an_erased_running_job_is_gone_at_once(orchestrator: TemporalOrchestrator, client: Client) -> None:
+async def test_orchestrator_erase_running_job_deletes_it(orchestrator: TemporalOrchestrator, client: Client) -> None:
     job_id, kept = await start(orchestrator), await start(orchestrator)
     assert await orchestrator.erase(job_id) is True
     assert await orchestrator.state(job_id) is None
@@ -163,7 +163,7 @@ async def test_an_erased_running_job_is_gone_at_once(orchestrator: TemporalOrche
 
 
 @pytest.mark.io_bound
-async def test_every_run_of_an_erased_job_is_deleted(orchestrator: TemporalOrchestrator, client: Client) -> None:
+async def test_orchestrator_erase_deletes_all_runs(orchestrator: TemporalOrchestrator, client: Client) -> None:
     """A second run with the same id is what an operator's manual start leaves."""
     job_id = await start(orchestrator)
     handles: list[WorkflowHandle[object, object]] = [client.get_workflow_handle(str(job_id))]
@@ -186,12 +186,12 @@ async def test_every_run_of_an_erased_job_is_deleted(orchestrator: TemporalOrche
             await client.get_workflow_handle(str(job_id), run_id=run_id).describe()
 
 
-async def test_erasing_what_temporal_does_not_know_is_no_error(orchestrator: TemporalOrchestrator) -> None:
+async def test_orchestrator_erase_unknown_job_returns_false(orchestrator: TemporalOrchestrator) -> None:
     assert await orchestrator.erase(uuid4()) is False
 
 
 @pytest.mark.io_bound
-async def test_a_deletion_that_does_not_end_is_told_and_can_be_asked_for_again(
+async def test_orchestrator_erase_timeout_can_be_repeated(
     client: Client, task_queue: str, orchestrator: TemporalOrchestrator
 ) -> None:
     hasty = TemporalOrchestrator(client, task_queue, erase_seconds=0)

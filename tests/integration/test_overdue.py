@@ -58,7 +58,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("heartbeat", "why"), [(None, "its time of 1 s is over"), (3.0, "no heartbeat came for 3 s")])
-async def test_an_attempt_that_goes_on_is_told_once(
+async def test_overdue_log_reports_attempt_once(
     harness: Harness, caplog: pytest.LogCaptureFixture, heartbeat: float | None, why: str
 ) -> None:
     caplog.set_level(logging.INFO, logger="photo_worker")

@@ -82,7 +82,7 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("proxy", ["that is away", "that listens"])
-def test_a_job_goes_through_beside_a_proxy(
+def test_demo_behind_proxy_bypasses_it(
     proxy: str, recorder: Recorder, stack_env: dict[str, str], tmp_path: Path
 ) -> None:
     assert stack_env["TEMPORAL_TARGET"]
@@ -100,7 +100,7 @@ def test_a_job_goes_through_beside_a_proxy(
 
 
 @pytest.mark.usefixtures("stack_env")
-def test_what_a_shell_is_told_lets_other_programs_past_the_proxy_too(recorder: Recorder) -> None:
+def test_env_behind_proxy_sets_no_proxy(recorder: Recorder) -> None:
     env = behind(recorder.port) | {"NO_PROXY": "corp.example"}
     done = photo_worker("env", "--name", stack(env), env=env)
     assert done.returncode == 0, done.stderr

@@ -84,7 +84,7 @@ OLD_DISH = {"dish": "leek", "spices": [{"name": "salt"}]}
 
 
 class TestAdded:
-    def test_pydantic_models_nested_by_alias_and_by_factory(self, tmp_path: Path) -> None:
+    def test_pydantic_defaults_nested_alias_and_factory_are_notes(self, tmp_path: Path) -> None:
         report = run(kitchen(tmp_path, PYDANTIC.replace("{side}", "")), recorded(tmp_path, OLD_PLAIN))
         assert report.green, report.findings
         (note,) = report.notes
@@ -92,13 +92,13 @@ class TestAdded:
         assert note.issued == {"[0].sides[0].hot": False, "[0].byName": {}}
         assert "1 additions with a default" in summary(report)
 
-    def test_dataclasses_nested_and_by_factory(self, tmp_path: Path) -> None:
+    def test_dataclass_defaults_nested_and_factory_are_notes(self, tmp_path: Path) -> None:
         argument = DATACLASS.replace("{side}", "").replace("{more}", "")
         report = run(kitchen(tmp_path, argument), recorded(tmp_path, OLD_DISH))
         assert report.green, report.findings
         assert [note.issued for note in report.notes] == [{"[0].spices[0].grams": 1, "[0].notes": []}]
 
-    def test_the_negative_control_still_counts(self, tmp_path: Path) -> None:
+    def test_negative_control_with_additive_fields_is_caught(self, tmp_path: Path) -> None:
         report = run(kitchen(tmp_path, PYDANTIC.replace("{side}", "")), recorded(tmp_path, OLD_PLAIN))
         assert report.controls == {"planted_kitchen": {"command": True, "drift": True}}
 
@@ -114,15 +114,15 @@ class TestRed:
             ('{"dish": order.dish, "hot": False}', {"dish": "leek"}),
         ],
     )
-    def test_another_value_than_the_default(self, tmp_path: Path, argument: str, old: object) -> None:
+    def test_added_field_with_other_value_is_drift(self, tmp_path: Path, argument: str, old: object) -> None:
         report = run(kitchen(tmp_path, argument), recorded(tmp_path, old))
         assert [finding.code for finding in report.findings] == ["drift_arguments"]
 
-    def test_a_required_field(self, tmp_path: Path) -> None:
+    def test_added_field_required_is_drift(self, tmp_path: Path) -> None:
         report = run(kitchen(tmp_path, PYDANTIC.replace("{side}", "")), recorded(tmp_path, {"dish": "leek"}))
         assert [finding.code for finding in report.findings] == ["drift_arguments"]
 
-    def test_a_change_beside_an_addition_shows_the_change_alone(self, tmp_path: Path) -> None:
+    def test_change_beside_additive_field_finding_omits_addition(self, tmp_path: Path) -> None:
         old = {"dish": "plum", "sides": [{"name": "rice"}]}
         report = run(kitchen(tmp_path, PYDANTIC.replace("{side}", "")), recorded(tmp_path, old))
         (finding,) = report.findings
@@ -130,13 +130,13 @@ class TestRed:
         assert "hot" not in finding.what
         assert len(report.notes) == 1
 
-    def test_a_recorded_key_that_is_gone(self, tmp_path: Path) -> None:
+    def test_removed_field_is_drift(self, tmp_path: Path) -> None:
         old = OLD_PLAIN | {"gone": None}
         report = run(kitchen(tmp_path, PYDANTIC.replace("{side}", "")), recorded(tmp_path, old))
         assert [finding.code for finding in report.findings] == ["drift_arguments"]
 
 
-def test_the_products_contracts_with_optional_fields_added(tmp_path: Path) -> None:
+def test_product_contracts_with_optional_fields_are_additive(tmp_path: Path) -> None:
     contracts = Path(image_contracts.__file__).read_text(encoding="utf-8")
     for model, last in (
         ("OcrInput", "size_bytes: int | None = None"),
@@ -164,7 +164,7 @@ class TestSets:
     MODEL = "\n@dataclass\nclass Bag:\n    names: set[str]\n\n"
 
     @pytest.mark.parametrize("order", [["fig", "leek", "pea", "plum"], ["plum", "pea", "leek", "fig"]])
-    def test_a_set_in_a_payload_is_always_told_and_never_red(self, tmp_path: Path, order: list[str]) -> None:
+    def test_set_in_payload_same_members_is_note(self, tmp_path: Path, order: list[str]) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(globals(), "MODELS", MODELS + self.MODEL)
             code = kitchen(tmp_path, self.SET)
@@ -172,7 +172,7 @@ class TestSets:
         assert report.green, report.findings
         assert [(note.code, note.where) for note in report.notes] == [("order", "activity:wash arguments")]
 
-    def test_another_member_is_red(self, tmp_path: Path) -> None:
+    def test_set_in_payload_other_member_is_drift(self, tmp_path: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(globals(), "MODELS", MODELS + self.MODEL)
             code = kitchen(tmp_path, self.SET)

@@ -36,20 +36,20 @@ def drift(what: str, old: object, new: object) -> list[Finding]:
 HEARTBEAT = "was = '120.0'\nnow = '30'"
 
 
-def test_the_change_that_is_meant_is_excused(tmp_path: Path) -> None:
+def test_drift_entry_excuses_its_change(tmp_path: Path) -> None:
     path = written(tmp_path, "heartbeat_timeout", HEARTBEAT)
     red, allowed = apply(read(path), drift("heartbeat_timeout", 120.0, 30.0), path)
     assert (red, len(allowed)) == ([], 1)
 
 
-def test_a_later_change_of_the_same_field_is_red(tmp_path: Path) -> None:
+def test_drift_entry_other_value_is_red_and_stale(tmp_path: Path) -> None:
     path = written(tmp_path, "heartbeat_timeout", HEARTBEAT)
     red, allowed = apply(read(path), drift("heartbeat_timeout", 120.0, 0.001), path)
     assert [finding.code for finding in red] == ["drift_heartbeat_timeout", "allow_entry_stale"]
     assert allowed == []
 
 
-def test_of_a_large_argument_the_changed_key_is_named(tmp_path: Path) -> None:
+def test_drift_entry_matches_changed_key_of_large_argument(tmp_path: Path) -> None:
     path = written(tmp_path, "arguments", """was = '{"engine": "a"}'\nnow = '{"engine": "b"}'""")
     meant = drift("arguments", [{"key": "k", "engine": "a"}], [{"key": "k", "engine": "b"}])
     assert len(apply(read(path), meant, path)[1]) == 1
@@ -57,7 +57,7 @@ def test_of_a_large_argument_the_changed_key_is_named(tmp_path: Path) -> None:
     assert "drift_arguments" in {finding.code for finding in apply(read(path), other, path)[0]}
 
 
-def test_what_the_finding_prints_is_an_entry(tmp_path: Path) -> None:
+def test_drift_finding_fix_is_usable_as_entry(tmp_path: Path) -> None:
     (finding,) = drift("arguments", ["it's"], [{"a": [True, None]}])
     change = f"was = {finding.fix.split('was = ')[1].split(', now = ')[0]}\n"
     change += f"now = {finding.fix.split(', now = ')[1].split(', reason')[0]}"
@@ -73,7 +73,7 @@ def test_what_the_finding_prints_is_an_entry(tmp_path: Path) -> None:
         ("was = 'x y'\nnow = '1'", "is not JSON"),
     ],
 )
-def test_an_entry_without_its_change_is_refused(tmp_path: Path, change: str, says: str) -> None:
+def test_drift_entry_without_change_is_refused(tmp_path: Path, change: str, says: str) -> None:
     with pytest.raises(AllowListInvalid, match=says):
         read(written(tmp_path, "heartbeat_timeout", change))
 
@@ -82,20 +82,20 @@ DEEP = "[" * 50_000 + "]" * 50_000
 
 
 @pytest.mark.parametrize("nested", [DEEP, "[" * 101 + "]" * 101])
-def test_a_value_that_is_nested_too_deeply_is_named(tmp_path: Path, nested: str) -> None:
+def test_drift_entry_value_nested_too_deeply_is_refused(tmp_path: Path, nested: str) -> None:
     path = written(tmp_path, "input", f"was = '1'\nnow = '{nested}'")
     with pytest.raises(AllowListInvalid, match=r"now of \[\[drift\]\] 1 is nested more than 100 deep"):
         read(path)
 
 
-def test_a_value_as_deep_as_arguments_are_is_compared(tmp_path: Path) -> None:
+def test_drift_entry_value_nested_100_deep_matches(tmp_path: Path) -> None:
     nested = "[" * 100 + "]" * 100
     (entry,) = read(written(tmp_path, "input", f"was = '1'\nnow = '{nested}'"))
     finding = Finding("drift", "c", "", "", "", workflow_type="W", where="activity:ocr input", was="1", now=nested)
     assert entry.matches(finding)
 
 
-def test_a_list_that_is_nested_too_deeply_is_named(tmp_path: Path) -> None:
+def test_allow_list_nested_too_deeply_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "allowed_drift.toml"
     path.write_text(f"drift = {DEEP}\n", encoding="utf-8")
     with pytest.raises(AllowListInvalid, match="it is nested too deeply"):
@@ -104,7 +104,7 @@ def test_a_list_that_is_nested_too_deeply_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", ["pipe", "device"])
-def test_a_list_without_an_end_is_refused(tmp_path: Path, kind: str) -> None:
+def test_allow_list_pipe_or_device_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "allowed_drift.toml"
     if kind == "pipe":
         os.mkfifo(path)

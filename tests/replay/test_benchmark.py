@@ -12,13 +12,13 @@ from photo_worker.cli.replay import ALLOW_LIST
 
 
 @pytest.mark.timeout(180)
-def test_the_gate_is_green_on_the_copies_that_it_is_measured_with() -> None:
+def test_benchmark_run_replays_each_copied_history() -> None:
     measured = replay.run(count=1, rounds=1)
     assert measured["histories"] == len(replay.originals())
     assert all(label and value for label, value in replay.table(measured))
 
 
-def test_whatever_lies_beside_the_histories_is_copied_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_benchmark_copies_include_allow_list_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The benchmark must not parse the allow list: another release may have other fields in it."""
     site = tmp_path / "site"
     shutil.copytree(replay.HISTORIES, site / "histories" / replay.HISTORIES.name)

@@ -31,7 +31,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> GateReport:
 
 
 @pytest.mark.parametrize("broken", [pytest.param(each, id=each.name.replace(" ", "-")) for each in BROKEN])
-def test_named_with_its_fault(report: GateReport, broken: Broken) -> None:
+def test_broken_file_reports_its_fault(report: GateReport, broken: Broken) -> None:
     (checked,) = [each for each in report.checked if each.path.stem[3:] == broken.name.replace(" ", "-")]
     assert checked.state == "failed"
     (finding,) = checked.findings
@@ -43,17 +43,17 @@ def test_named_with_its_fault(report: GateReport, broken: Broken) -> None:
     assert finding in report.findings
 
 
-def test_good_files_beside_them_are_checked(report: GateReport) -> None:
+def test_good_file_beside_broken_files_is_checked(report: GateReport) -> None:
     states = {each.path.name: each.state for each in report.checked if each.path.stem.endswith("good")}
     assert states == {"00-good.json": "ok", "15-good.json": "ok", "99-good.json": "ok"}
 
 
-def test_there_are_enough_kinds() -> None:
+def test_broken_files_cover_at_least_15_codes() -> None:
     assert len(BROKEN) >= 15
     assert len({broken.code for broken in BROKEN}) >= 15
 
 
-def test_a_cut_tail_is_an_open_run_and_says_so(tmp_path: Path) -> None:
+def test_truncated_history_is_partly_checked(tmp_path: Path) -> None:
     document = good()
     del document["events"][-8:]
     (tmp_path / "cut.json").write_text(json.dumps(document), encoding="utf-8")
@@ -61,7 +61,7 @@ def test_a_cut_tail_is_an_open_run_and_says_so(tmp_path: Path) -> None:
     assert [each.state for each in report.checked] == ["partly checked"]
 
 
-def test_a_replay_that_never_ends_is_stopped_and_named(tmp_path: Path) -> None:
+def test_endless_replay_is_stopped_and_reported_as_hang(tmp_path: Path) -> None:
     """The only kind of broken file that passes the preflight and makes the SDK wait for ever."""
     bad, fine = tmp_path / "0-bad.json", tmp_path / "1-good.json"
     next(broken for broken in BROKEN if broken.code == "replay_hang").make(bad)

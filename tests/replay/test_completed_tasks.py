@@ -17,7 +17,7 @@ from temporalio.worker import Worker
 from photo_worker.replay.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
 from tests.replay.planted import busy
 from tests.replay.planted.busy import Busy
-from tests.replay.test_at_command import check, codes, head
+from tests.replay.test_check_command import check, codes, head
 from tests.support.harness import eventually
 from tests.support.workers import running
 
@@ -99,7 +99,7 @@ LOOSE = ("--no-coverage", "--no-provenance")
 
 
 @pytest.mark.parametrize("asked", ASKED)
-def test_a_command_of_a_completed_task_that_recorded_none_is_red(tmp_path: Path, asked: str) -> None:
+def test_new_command_in_completed_task_is_drift(tmp_path: Path, asked: str) -> None:
     corpus = histories(
         tmp_path,
         [],
@@ -119,7 +119,7 @@ def test_a_command_of_a_completed_task_that_recorded_none_is_red(tmp_path: Path,
 
 
 @pytest.mark.parametrize("asked", ASKED)
-def test_so_it_is_in_a_later_task_beside_what_was_recorded(tmp_path: Path, asked: str) -> None:
+def test_new_command_in_later_completed_task_is_drift(tmp_path: Path, asked: str) -> None:
     corpus = histories(tmp_path, [signal("ring"), *task(6)], [signal("ring"), *task(6), signal("unheard")])
     status, data = check(tmp_path, corpus, code(tmp_path, then=asked), *LOOSE)
     assert (status, codes(data)) == (1, ["drift_not_recorded"] * 2)
@@ -127,7 +127,7 @@ def test_so_it_is_in_a_later_task_beside_what_was_recorded(tmp_path: Path, asked
 
 
 @pytest.mark.parametrize("asked", ASKED)
-def test_what_the_next_task_will_ask_for_is_the_future(tmp_path: Path, asked: str) -> None:
+def test_new_command_after_last_completed_task_is_allowed(tmp_path: Path, asked: str) -> None:
     corpus = histories(
         tmp_path,
         [],
@@ -142,7 +142,7 @@ def test_what_the_next_task_will_ask_for_is_the_future(tmp_path: Path, asked: st
     assert {each["state"] for each in data["histories"]} == {"partly checked"}
 
 
-def test_a_task_that_follows_without_an_event_between_counts_as_the_same(tmp_path: Path) -> None:
+def test_task_without_event_between_is_merged_with_previous(tmp_path: Path) -> None:
     """The SDK replays it so: a worker asks for more time in this way while a local activity runs."""
     corpus = histories(tmp_path, task(5, None))
     status, data = check(tmp_path, corpus, code(tmp_path, first=TIMER), *LOOSE)
@@ -150,7 +150,7 @@ def test_a_task_that_follows_without_an_event_between_counts_as_the_same(tmp_pat
     assert (status, codes(data)) == (1, ["control_impossible"])
 
 
-def test_a_timer_that_is_started_a_task_earlier_is_red(tmp_path: Path) -> None:
+def test_timer_started_one_task_earlier_is_drift(tmp_path: Path) -> None:
     started = {
         "eventType": "EVENT_TYPE_TIMER_STARTED",
         "timerStartedEventAttributes": {
@@ -169,13 +169,13 @@ def test_a_timer_that_is_started_a_task_earlier_is_red(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["workflow.patched('new')", "workflow.deprecate_patch('old')"])
-def test_a_patch_in_a_completed_task_is_right(tmp_path: Path, line: str) -> None:
+def test_patch_in_completed_task_is_allowed(tmp_path: Path, line: str) -> None:
     corpus = histories(tmp_path, [], [signal("unheard"), *task(6)])
     status, data = check(tmp_path, corpus, code(tmp_path, first=line), *LOOSE)
     assert (status, data["findings"]) == (0, [])
 
 
-def test_an_entry_of_the_allow_list_excuses_it(tmp_path: Path) -> None:
+def test_allow_list_entry_excuses_new_command(tmp_path: Path) -> None:
     allowed = tmp_path / "allowed.toml"
     allowed.write_text(
         "[[drift]]\nworkflow = 'waits'\nwhere = 'timer'\nwhat = 'presence'\nwas = 'false'\nnow = 'true'\n"
@@ -229,7 +229,7 @@ def replayed(code: CodeUnderTest, paths: Sequence[Path]) -> list[ReplayOutcome]:
 
 
 @pytest.mark.stack
-async def test_what_a_service_records_later_or_never_is_not_red(stack_env: dict[str, str], tmp_path: Path) -> None:
+async def test_stack_histories_of_busy_workflow_have_no_findings(stack_env: dict[str, str], tmp_path: Path) -> None:
     """Local activities over several tasks, a cancelled timer, signals, a query and an update."""
     client = await Client.connect(stack_env["TEMPORAL_TARGET"])
     queue, steps, paths = f"queue-{secrets.token_hex(6)}", Steps(), []

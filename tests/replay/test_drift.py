@@ -31,13 +31,13 @@ def activity(name: str = "cut", key: str = "1", **fields: Any) -> Command:
 
 
 class TestCompare:
-    def test_the_same_is_no_drift(self) -> None:
+    def test_compare_equal_commands_finds_nothing(self) -> None:
         assert compare([activity(arguments=[1])], [activity(arguments=[1])], "W") == []
 
     @pytest.mark.parametrize(
         ("old", "new"), [([1], [2]), ([1], [1, 2]), ([1], ["1"]), ([True], [1]), ([{"a": 1}], [{"a": 1, "b": None}])]
     )
-    def test_changed_arguments(self, old: list[Any], new: list[Any]) -> None:
+    def test_compare_changed_arguments_is_drift(self, old: list[Any], new: list[Any]) -> None:
         (finding,) = compare([activity(arguments=old)], [activity(arguments=new)], "W")
         assert (finding.code, finding.where, finding.recorded, finding.issued) == (
             "drift_arguments",
@@ -48,35 +48,35 @@ class TestCompare:
         assert (finding.event_id, finding.source) == (5, "w.py:3")
         assert 'where = "activity:cut"' in finding.fix
 
-    def test_only_the_changed_field_of_a_large_argument_is_shown(self) -> None:
+    def test_compare_large_argument_shows_changed_field_only(self) -> None:
         old, new = {"kept": "x" * 50, "size": 1}, {"kept": "x" * 50, "size": 2}
         (finding,) = compare([activity(arguments=[old])], [activity(arguments=[new])], "W")
         assert "xxx" not in finding.what
         assert '{"size": 1}' in finding.what
 
-    def test_every_changed_field_is_a_finding(self) -> None:
+    def test_compare_each_changed_field_is_a_finding(self) -> None:
         old = replace(activity(), fields={"task_queue": "a", "cron": 1, "retry_policy.backoff": 3})
         new = replace(activity(), fields={"task_queue": "b", "cron": 2, "retry_policy.backoff": 4})
         found = {finding.code for finding in compare([old], [new], "W")}
         assert found == {"drift_task_queue", "drift_cron", "drift_retry_policy"}
 
-    def test_a_renamed_activity_that_replayed(self) -> None:
+    def test_compare_renamed_activity_is_drift_type(self) -> None:
         (finding,) = compare([activity("cut")], [activity("slice")], "W")
         assert finding.code == "drift_type"
 
-    def test_a_recorded_command_that_is_not_issued_any_more(self) -> None:
+    def test_compare_missing_command_is_drift_not_issued(self) -> None:
         (finding,) = compare([activity()], [], "W")
         assert finding.code == "drift_not_issued"
 
-    def test_a_command_more_in_a_completed_task_is_told_once(self) -> None:
+    def test_compare_extra_command_in_completed_task_reported_once(self) -> None:
         old = Command("signal", "other", "ring", {"arguments": []}, event_id=5, task=4)
         (finding,) = compare([old], [replace(old, event_id=None), replace(old, event_id=None)], "W")
         assert (finding.code, finding.where, finding.event_id) == ("drift_not_recorded", "signal:ring presence", 4)
 
-    def test_a_local_activity_may_still_be_going_on_and_a_patch_be_deprecated(self) -> None:
+    def test_compare_unrecorded_local_activity_or_patch_is_allowed(self) -> None:
         assert compare([], [Command(kind, "1", "cut", task=4) for kind in ("local_activity", "patch")], "W") == []
 
-    def test_what_lies_behind_an_open_history_is_no_drift(self) -> None:
+    def test_compare_commands_after_open_history_are_allowed(self) -> None:
         assert compare([activity()], [activity(), activity("bake", "2")], "W") == []
 
 
@@ -100,31 +100,31 @@ def schedule(**seconds: int) -> WorkflowCommand:
 class TestServerRules:
     """The expected values are those that a Temporal server (1.30) wrote for such commands."""
 
-    def test_schedule_to_close_fills_the_other_timeouts(self) -> None:
+    def test_issued_schedule_to_close_fills_other_timeouts(self) -> None:
         (step,) = issued(schedule(schedule_to_close_timeout=20))
         assert step.fields["schedule_to_start_timeout"] == 20
         assert step.fields["start_to_close_timeout"] == 20
 
-    def test_start_to_close_alone_leaves_them_open(self) -> None:
+    def test_issued_start_to_close_leaves_schedule_to_close_zero(self) -> None:
         (step,) = issued(schedule(start_to_close_timeout=30, heartbeat_timeout=5))
         assert step.fields["schedule_to_close_timeout"] == 0
         assert step.fields["heartbeat_timeout"] == 5
 
-    def test_no_timeout_is_longer_than_the_run(self) -> None:
+    def test_issued_timeouts_are_capped_by_run_timeout(self) -> None:
         (step,) = issued(schedule(start_to_close_timeout=30), run_timeout=10)
         assert step.fields["start_to_close_timeout"] == 10
         assert step.fields["schedule_to_close_timeout"] == 10
 
-    def test_a_retry_policy_is_filled(self) -> None:
+    def test_issued_retry_policy_is_filled_with_defaults(self) -> None:
         (step,) = issued(schedule(start_to_close_timeout=30))
         assert step.fields["retry_policy.initial_interval"] == 1
         assert step.fields["retry_policy.maximum_interval"] == 100
 
-    def test_the_replayers_queue_is_the_workflows_own(self) -> None:
+    def test_issued_task_queue_is_the_workflows_own(self) -> None:
         (step,) = issued(schedule(start_to_close_timeout=30))
         assert step.fields["task_queue"] == "own"
 
-    def test_what_is_taken_back_in_the_same_turn_never_reached_the_server(self) -> None:
+    def test_issued_timer_cancelled_in_same_task_is_dropped(self) -> None:
         started, cancelled = WorkflowCommand(), WorkflowCommand()
         started.start_timer.seq = cancelled.cancel_timer.seq = 4
         assert issued(started, cancelled) == []
@@ -132,7 +132,7 @@ class TestServerRules:
     @pytest.mark.parametrize(
         ("reached", "task"), [(3, 4), (4, 4), (7, 8), (8, 8), (9, None)], ids=["3", "4", "7", "8", "9"]
     )
-    def test_a_command_belongs_to_the_task_that_was_being_worked_on(self, reached: int, task: int | None) -> None:
+    def test_issued_command_is_assigned_to_its_workflow_task(self, reached: int, task: int | None) -> None:
         started = WorkflowExecutionStartedEventAttributes()
         trace = Trace([IssuedCommand(schedule(start_to_close_timeout=30), reached, None)])
         (step,) = IssuedCommands(trace, started, [4, 8]).commands()
@@ -145,7 +145,7 @@ class TestDiagnosis:
 
     END = Command("complete", "", "", {}, event_id=9)
 
-    def test_each_kind_has_its_name(self) -> None:
+    def test_diagnose_names_each_kind_of_divergence(self) -> None:
         cut, bake, end = activity("cut", "1"), activity("bake", "2"), self.END
         patch = Command("patch", "p", "p", {}, event_id=4)
         assert self.codes([patch, cut, end], [cut, bake]) == "patch_removed"
@@ -157,14 +157,14 @@ class TestDiagnosis:
         assert self.codes([cut, end], [activity("slice", "1")]) == "command_replaced"
         assert self.codes([Command("child", "a", "Oven")], [Command("child", "b", "Oven")]) == "command_id_changed"
 
-    def test_the_text_has_the_next_command(self) -> None:
+    def test_diagnose_fix_has_patch_and_record_command(self) -> None:
         finding = diagnose("Nondeterminism", [activity("cut")], [activity("slice")], "W", closed=True)
         assert 'workflow.patched("' in finding.fix
         assert "photo-worker replay record" in finding.fix
         assert (finding.event_id, finding.source) == (5, "w.py:3")
 
 
-def test_the_sdk_has_what_the_trace_listens_to() -> None:
+def test_sdk_has_methods_that_trace_patches() -> None:
     assert callable(_WorkflowInstanceImpl._add_command)
     assert callable(_WorkflowInstanceImpl.workflow_patch)
 
@@ -205,7 +205,7 @@ class TestCodec:
         (folder / "xor_converter.py").write_text(self.MODULE, encoding="utf-8")
         return path
 
-    def test_is_compared_in_the_clear(self, tmp_path: Path) -> None:
+    def test_codec_encrypted_history_is_compared_decoded(self, tmp_path: Path) -> None:
         path = self.encrypted(tmp_path)
         assert b"leek" not in base64.b64decode(path.read_text(encoding="utf-8").split('"data": "')[1].split('"')[0])
         code = CodeUnderTest("tests.replay.planted.kitchen:Kitchen", "xor_converter:converter", (str(tmp_path),))
@@ -213,12 +213,12 @@ class TestCodec:
         assert report.green, report.findings
         assert report.controls["planted_kitchen"] == {"command": True, "drift": True}
 
-    def test_without_its_keys_is_red(self, tmp_path: Path) -> None:
+    def test_codec_encrypted_history_without_converter_is_red(self, tmp_path: Path) -> None:
         report = check(GateOptions((self.encrypted(tmp_path),), CodeUnderTest("tests.replay.planted.kitchen:Kitchen")))
         assert not report.green
 
 
-def test_encoded_attributes_of_a_failure_are_compared_without_their_stack_trace() -> None:
+def test_failure_value_encoded_ignores_stack_trace() -> None:
     def encoded(trace: str, message: str) -> Failure:
         said = json.dumps({"message": message, "stack_trace": trace}).encode()
         failure = Failure(message="Encoded failure")

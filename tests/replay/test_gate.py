@@ -87,14 +87,14 @@ def codec(folder: Path, body: str) -> CodeUnderTest:
 
 
 class TestGreen:
-    def test_a_good_history_and_two_planted_faults_that_are_caught(self) -> None:
+    def test_check_good_history_is_green_and_mutations_caught(self) -> None:
         report = check(loose(GOOD))
         assert report.findings == []
         assert [entry.state for entry in report.checked] == ["ok"]
         assert report.checked[0].commands > 8
         assert report.controls == {"planted_kitchen": {"command": True, "drift": True}}
 
-    def test_the_same_in_two_processes(self, tmp_path: Path) -> None:
+    def test_check_with_two_processes_keeps_order_and_progress(self, tmp_path: Path) -> None:
         paths = [copy(tmp_path, f"run{number}") for number in range(4)]
         told: list[tuple[int, int]] = []
         report = check(loose(tmp_path, jobs=2), lambda done, total: told.append((done, total)))
@@ -102,7 +102,7 @@ class TestGreen:
         assert report.green
         assert told == [(number, 4) for number in range(1, 5)]
 
-    def test_an_open_history_is_partly_checked(self, tmp_path: Path) -> None:
+    def test_check_open_history_is_partly_checked(self, tmp_path: Path) -> None:
         path = copy(tmp_path, "open")
         document = json.loads(path.read_text(encoding="utf-8"))
         # The end of the run, and the completion of the task that issued it.
@@ -114,13 +114,13 @@ class TestGreen:
 
 
 class TestNothing:
-    def test_no_histories_is_red(self, tmp_path: Path) -> None:
+    def test_check_without_histories_is_red(self, tmp_path: Path) -> None:
         assert codes(check(loose(tmp_path))) == {"no_histories"}
 
-    def test_no_history_of_the_type_asked_for_is_red(self, tmp_path: Path) -> None:
+    def test_check_without_history_of_selected_type_is_red(self, tmp_path: Path) -> None:
         assert codes(check(replace(loose(tmp_path), workflow="planted_kitchen"))) == {"no_histories"}
 
-    def test_a_type_that_neither_the_code_nor_a_history_has_is_wrong_use(self) -> None:
+    def test_check_selected_type_unknown_is_wrong_use(self) -> None:
         with pytest.raises(WorkflowUnknown) as caught:
             check(replace(loose(GOOD), workflow="nosuch"))
         assert caught.value.wrong_use
@@ -128,7 +128,7 @@ class TestNothing:
 
 
 class TestLost:
-    def test_a_hang_is_red_by_name_and_the_others_go_on(self, tmp_path: Path) -> None:
+    def test_check_hanging_replay_is_red_and_others_continue(self, tmp_path: Path) -> None:
         code = codec(tmp_path, "await asyncio.Event().wait() if b'hang' in text else None")
         first, hanging, last = copy(tmp_path, "a"), copy(tmp_path, "b", dish="hang"), copy(tmp_path, "c")
         report = check(loose(first, hanging, last, code=code, limit_seconds=8.0, jobs=1))
@@ -137,7 +137,7 @@ class TestLost:
         assert "8 s" in report.findings[0].what
         assert not [child for child in psutil.Process().children(recursive=True) if replays(child)]
 
-    def test_a_crash_is_red_by_name_and_the_others_go_on(self, tmp_path: Path) -> None:
+    def test_check_crashing_replay_is_red_and_others_continue(self, tmp_path: Path) -> None:
         code = codec(tmp_path, "os._exit(7) if b'crash' in text else None")
         first, dying, last = copy(tmp_path, "a"), copy(tmp_path, "b", dish="crash"), copy(tmp_path, "c")
         report = check(loose(first, dying, last, code=code, jobs=1))
@@ -145,7 +145,7 @@ class TestLost:
         assert [(finding.code, finding.file) for finding in report.findings] == [("replay_crash", str(dying))]
         assert "exit status 7" in report.findings[0].what
 
-    def test_no_history_is_blamed_for_what_an_earlier_one_did(self, tmp_path: Path) -> None:
+    def test_check_crash_due_to_earlier_replay_blames_no_history(self, tmp_path: Path) -> None:
         body = "seen.add(next((word for word in (b'plum', b'quince') if word in text), b'')); "
         code = codec(tmp_path, body + "os._exit(7) if {b'plum', b'quince'} <= seen else None")
         paths = [copy(tmp_path, "a", dish="plum"), copy(tmp_path, "b", dish="quince")]
@@ -162,14 +162,14 @@ def replays(process: psutil.Process) -> bool:
 
 
 class TestFiles:
-    def test_a_broken_file_beside_a_good_one(self, tmp_path: Path) -> None:
+    def test_check_broken_file_beside_good_is_red_alone(self, tmp_path: Path) -> None:
         good, broken = copy(tmp_path, "good"), tmp_path / "broken.json"
         broken.write_text('{"events": []}', encoding="utf-8")
         report = check(loose(tmp_path))
         assert {entry.path: entry.state for entry in report.checked} == {good: "ok", broken: "failed"}
         assert codes(report) == {"history_without_events"}
 
-    def test_a_copied_run_is_red_and_still_replayed(self, tmp_path: Path) -> None:
+    def test_check_copied_run_is_red_and_still_replayed(self, tmp_path: Path) -> None:
         shutil.copy(GOOD, tmp_path / "a.json")
         shutil.copy(GOOD, tmp_path / "b.json")
         report = check(loose(tmp_path))
@@ -178,19 +178,19 @@ class TestFiles:
         ]
         assert all(entry.replayed for entry in report.checked)
 
-    def test_a_type_that_the_code_does_not_have(self) -> None:
+    def test_check_history_of_type_not_in_code_is_unknown(self) -> None:
         report = check(loose(GOOD, code=CodeUnderTest(workflows="tests.replay.planted.kitchen:Oven")))
         assert codes(report) == {"workflow_type_unknown"}
         assert "planted_kitchen" in report.findings[0].what
 
-    def test_a_folder_asks_for_provenance(self, tmp_path: Path) -> None:
+    def test_check_directory_requires_provenance(self, tmp_path: Path) -> None:
         path = copy(tmp_path, "success")
         options = replace(loose(tmp_path), provenance=None)
         assert codes(check(options)) == {"provenance_missing"}
         sign(path)
         assert check(options).green
 
-    def test_an_edited_history_is_red(self, tmp_path: Path) -> None:
+    def test_check_edited_history_is_provenance_mismatch(self, tmp_path: Path) -> None:
         path = copy(tmp_path, "success")
         sign(path)
         path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
@@ -201,7 +201,7 @@ class TestFiles:
 
 class TestControl:
     @pytest.mark.parametrize("blind_to", ["command", "drift"])
-    def test_a_planted_fault_that_goes_unseen_is_red(self, blind_to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_control_mutation_unseen_is_red(self, blind_to: str, monkeypatch: pytest.MonkeyPatch) -> None:
         run = ReplayPool.run
 
         def blind(
@@ -217,14 +217,14 @@ class TestControl:
 
 
 class TestCoverage:
-    def test_missing_exits_and_branches_are_red(self, tmp_path: Path) -> None:
+    def test_coverage_missing_exits_and_branches_are_red(self, tmp_path: Path) -> None:
         copy(tmp_path, "success")
         report = check(replace(loose(tmp_path), coverage=None))
         assert {finding.where for finding in report.findings} == {"failure", "cancellation", "unpatched:finer"}
         assert codes(report) == {"coverage_missing"}
         assert report.coverage[0].exits == {"success": 1}
 
-    def test_a_workflow_without_any_history_is_red(self, tmp_path: Path) -> None:
+    def test_coverage_workflow_without_history_is_red(self, tmp_path: Path) -> None:
         copy(tmp_path, "success")
         code = CodeUnderTest(workflows="own_workflows:WORKFLOWS", path=(str(tmp_path),))
         module = "from tests.replay.planted.kitchen import Bell, Kitchen\nWORKFLOWS = [Bell, Kitchen]\n"
@@ -232,10 +232,10 @@ class TestCoverage:
         report = check(replace(loose(tmp_path, code=code), coverage=True))
         assert ("planted_bell", "any") in {(finding.workflow_type, finding.where) for finding in report.findings}
 
-    def test_a_single_file_needs_none(self) -> None:
+    def test_coverage_of_single_file_is_not_required(self) -> None:
         assert check(replace(loose(GOOD), coverage=None)).green
 
-    def test_a_chain_with_a_missing_run_is_red(self, tmp_path: Path) -> None:
+    def test_coverage_chain_with_missing_run_is_red(self, tmp_path: Path) -> None:
         path = copy(tmp_path, "second")
         document = json.loads(path.read_text(encoding="utf-8"))
         started = document["events"][0]["workflowExecutionStartedEventAttributes"]
@@ -253,14 +253,14 @@ class TestAllowList:
         allow.write_text(text, encoding="utf-8")
         return replace(loose(folder), coverage=True, allow=allow)
 
-    def test_excuses_what_it_names(self, tmp_path: Path) -> None:
+    def test_allow_list_coverage_entries_excuse_findings(self, tmp_path: Path) -> None:
         copy(tmp_path, "success")
         text = "".join(self.ENTRY.format(exit=name) for name in ("failure", "cancellation", "unpatched:finer"))
         report = check(self.options(tmp_path, text))
         assert report.green
         assert len(report.allowed) == 3
 
-    def test_an_entry_that_matches_nothing_is_red(self, tmp_path: Path) -> None:
+    def test_allow_list_entry_without_match_is_stale(self, tmp_path: Path) -> None:
         copy(tmp_path, "success")
         names = ("failure", "cancellation", "unpatched:finer", "success")
         report = check(self.options(tmp_path, "".join(self.ENTRY.format(exit=name) for name in names)))
@@ -271,7 +271,7 @@ class TestAllowList:
         'was = "1.0"\nnow = "2.0"\nreason = "tests"\n'
     )
 
-    def test_an_entry_is_missed_only_where_all_is_checked_that_it_may_excuse(self, tmp_path: Path) -> None:
+    def test_allow_list_unused_entry_in_partial_check_is_note(self, tmp_path: Path) -> None:
         """A single file, or the runs of a service, need not show each drift of an allow list, nor every exit."""
         path = copy(tmp_path, "success")
         whole = self.options(tmp_path, self.ENTRY.format(exit="failure") + self.DRIFT)
@@ -294,7 +294,7 @@ class TestAllowList:
             ("no toml", "="),
         ],
     )
-    def test_an_entry_needs_a_reason(self, tmp_path: Path, text: str, says: str) -> None:
+    def test_allow_list_malformed_or_without_reason_is_refused(self, tmp_path: Path, text: str, says: str) -> None:
         with pytest.raises(AllowListInvalid, match=says.replace("[", r"\[")):
             check(self.options(tmp_path, text))
 
@@ -304,21 +304,21 @@ class TestCode:
         "workflows",
         ["nowhere:X", "tests.replay.planted.kitchen:Nobody", "no colon", "tests.replay.planted.kitchen:Order"],
     )
-    def test_a_path_that_leads_to_no_workflow(self, workflows: str) -> None:
+    def test_code_path_without_workflow_is_invalid_target(self, workflows: str) -> None:
         with pytest.raises(ReplayTargetInvalid):
             check(loose(GOOD, code=CodeUnderTest(workflows=workflows)))
 
-    def test_code_that_cannot_be_imported(self, tmp_path: Path) -> None:
+    def test_code_with_import_error_is_broken_target(self, tmp_path: Path) -> None:
         (tmp_path / "broken_code.py").write_text("import json\n1 / 0\n", encoding="utf-8")
         with pytest.raises(ReplayTargetBroken, match="ZeroDivisionError"):
             check(loose(GOOD, code=CodeUnderTest(workflows="broken_code:W", path=(str(tmp_path),))))
 
-    def test_code_that_prints_is_no_answer(self, tmp_path: Path) -> None:
+    def test_code_that_prints_is_not_taken_as_response(self, tmp_path: Path) -> None:
         text = "print('{}', flush=True)\nfrom tests.replay.planted.kitchen import Kitchen\n"
         (tmp_path / "loud_code.py").write_text(text, encoding="utf-8")
         assert check(loose(GOOD, code=CodeUnderTest(workflows="loud_code:Kitchen", path=(str(tmp_path),)))).green
 
-    def test_code_that_no_replay_can_repeat_is_red(self, tmp_path: Path) -> None:
+    def test_code_with_random_call_is_static_finding(self, tmp_path: Path) -> None:
         text = (
             "import random\nfrom temporalio import workflow\nfrom tests.replay.planted.kitchen import Kitchen\n"
             "@workflow.defn\nclass Dice:\n    @workflow.run\n    async def run(self) -> float:\n"

@@ -46,7 +46,7 @@ _FILES = [pytest.param(corpus, path, id=path.stem) for corpus in CORPORA for pat
 
 
 @pytest.mark.parametrize(("corpus", "scenario"), _PLAYED)
-def test_a_history_says_what_its_scenario_says(corpus: Corpus, scenario: Scenario) -> None:
+def test_history_matches_its_scenario(corpus: Corpus, scenario: Scenario) -> None:
     recorded = list(corpus.releases(scenario))
     assert recorded, "record it: photo-worker replay record"
     for paths in recorded:
@@ -54,13 +54,13 @@ def test_a_history_says_what_its_scenario_says(corpus: Corpus, scenario: Scenari
 
 
 @pytest.mark.parametrize(("corpus", "path"), _FILES)
-def test_every_history_belongs_to_a_scenario(corpus: Corpus, path: Path) -> None:
+def test_history_belongs_to_a_scenario(corpus: Corpus, path: Path) -> None:
     known = {file for scenario in corpus.scenarios for paths in corpus.releases(scenario) for file in paths}
     assert path in known
 
 
 @pytest.mark.parametrize(("corpus", "path"), _FILES)
-def test_provenance_is_of_this_file(corpus: Corpus, path: Path) -> None:
+def test_provenance_matches_its_history(corpus: Corpus, path: Path) -> None:
     provenance = Provenance.from_json(provenance_path(path).read_text(encoding="utf-8"))
     events = load(path)["events"]
     assert provenance.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -74,7 +74,7 @@ def test_provenance_is_of_this_file(corpus: Corpus, path: Path) -> None:
 
 
 @pytest.mark.parametrize(("corpus", "path"), _FILES)
-async def test_the_bare_replayer_accepts_it(corpus: Corpus, path: Path) -> None:
+async def test_sdk_replayer_accepts_history(corpus: Corpus, path: Path) -> None:
     document = load(path)
     started = attributes(document["events"][0])
     replayer = Replayer(workflows=corpus.workflows, data_converter=data_converter)
@@ -89,7 +89,7 @@ async def test_the_bare_replayer_accepts_it(corpus: Corpus, path: Path) -> None:
         pytest.param(FEATURES, "tests.replay.features.workflows:WORKFLOWS", id="features"),
     ],
 )
-def test_the_gate_is_green_for_each_collection(corpus: Corpus, code: str) -> None:
+def test_check_of_each_corpus_is_green(corpus: Corpus, code: str) -> None:
     allowed = corpus.root.with_name("allowed_drift.toml")
     allow = allowed if allowed.exists() else None
     report = check(GateOptions(paths=(corpus.root,), code=CodeUnderTest(workflows=code), allow=allow, static=False))
@@ -97,12 +97,12 @@ def test_the_gate_is_green_for_each_collection(corpus: Corpus, code: str) -> Non
     assert len(report.checked) == len(corpus.files())
 
 
-def test_the_patched_workflow_has_both_sides_of_its_patch() -> None:
+def test_histories_of_patched_workflow_cover_both_branches() -> None:
     sides = {patch_ids(load(path)["events"]) for path in FEATURES.files() if path.parts[-3] == "feature_patched"}
     assert sides == {(), ("wash-up",)}
 
 
-def test_each_run_of_a_chain_goes_on_with_the_next() -> None:
+def test_histories_of_chain_link_to_next_run() -> None:
     folder = FEATURES.root / "feature_batch" / "0.1.0"
     runs = [load(folder / f"batch-success-run{number}.json")["events"] for number in (1, 2, 3)]
     for run, following in itertools.pairwise(runs):
@@ -113,7 +113,7 @@ class TestWhatIsNotInThem:
     """A history holds no private text, picture, machine name or path."""
 
     @pytest.mark.parametrize(("corpus", "path"), _FILES)
-    def test_no_machine(self, corpus: Corpus, path: Path) -> None:
+    def test_history_holds_no_machine_name_or_path(self, corpus: Corpus, path: Path) -> None:
         text = path.read_text(encoding="utf-8") + "".join(decoded_payloads(load(path)))
         assert list(problems_in(path.name, text)) == []
         assert not re.search(rf"(?i)\b{re.escape(platform.node())}\b", text) or platform.node() == "localhost"
@@ -122,7 +122,7 @@ class TestWhatIsNotInThem:
         assert {value for name, value in strings(load(path)) if name == "stackTrace"} <= {""}
 
     @pytest.mark.parametrize("path", PRODUCT.files(), ids=lambda path: path.stem)
-    def test_no_document(self, path: Path) -> None:
+    def test_history_holds_no_document_text_or_picture(self, path: Path) -> None:
         payloads = "".join(decoded_payloads(load(path)))
         for line in document_lines():
             assert line not in payloads
@@ -134,7 +134,7 @@ class TestWhatIsNotInThem:
         assert len(raw) < 40_000
 
     @pytest.mark.parametrize("path", PRODUCT.files(), ids=lambda path: path.stem)
-    def test_no_queue_of_a_recording(self, path: Path) -> None:
+    def test_history_holds_no_task_queue_of_recording(self, path: Path) -> None:
         names = {
             queue["name"]
             for event in load(path)["events"]
@@ -154,21 +154,21 @@ class TestARecordingThatDiffers:
     def history(self, scenario: Scenario) -> dict[str, Any]:
         return copy.deepcopy(load(next(iter(PRODUCT.releases(scenario)))[0]))
 
-    def test_other_attempts(self, scenario: Scenario, history: dict[str, Any]) -> None:
+    def test_difference_from_expected_names_other_attempts(self, scenario: Scenario, history: dict[str, Any]) -> None:
         started = [event for event in history["events"] if event_name(event) == "ActivityTaskStarted"][1]
         started["activityTaskStartedEventAttributes"]["attempt"] = 2
         assert "attempts=2" in (difference_from_expected(scenario.expected, [history]) or "")
 
-    def test_another_exit(self, scenario: Scenario, history: dict[str, Any]) -> None:
+    def test_difference_from_expected_names_other_exit(self, scenario: Scenario, history: dict[str, Any]) -> None:
         history["events"][-1]["eventType"] = "EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED"
         assert "exit" in (difference_from_expected(scenario.expected, [history]) or "")
 
-    def test_another_activity(self, scenario: Scenario, history: dict[str, Any]) -> None:
+    def test_difference_from_expected_names_other_activity(self, scenario: Scenario, history: dict[str, Any]) -> None:
         scheduled = [event for event in history["events"] if event_name(event) == "ActivityTaskScheduled"][1]
         scheduled["activityTaskScheduledEventAttributes"]["activityType"]["name"] = "ocr_elsewhere"
         assert "ocr_elsewhere" in (difference_from_expected(scenario.expected, [history]) or "")
 
-    def test_another_number_of_runs(self, scenario: Scenario, history: dict[str, Any]) -> None:
+    def test_difference_from_expected_names_other_run_count(self, scenario: Scenario, history: dict[str, Any]) -> None:
         assert "2 runs" in (difference_from_expected(scenario.expected, [history, history]) or "")
 
 
@@ -226,7 +226,7 @@ class EndsAtOnce(ImageProcessingWorkflow):
 
 
 @pytest.mark.parametrize("code", [ReadsOn, EndsAtOnce])
-async def test_both_sides_of_the_end_of_rereading_are_recorded(code: type) -> None:
+async def test_history_of_rereading_end_refuses_both_wrong_rules(code: type) -> None:
     (path,) = (path for path in PRODUCT.files() if path.stem == "rereading-ends")
     history = WorkflowHistory.from_json("any", path.read_text(encoding="utf-8"))
     for workflows, fits in ((ImageProcessingWorkflow, True), (code, False)):

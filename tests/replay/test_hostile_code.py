@@ -15,7 +15,7 @@ import pytest
 from photo_worker.replay.gate import check
 from photo_worker.replay.replay_pool import CodeUnderTest, ReplayPool
 from photo_worker.replay_errors import ReplayTargetBroken
-from tests.replay.test_at_command import ROOT, head
+from tests.replay.test_check_command import ROOT, head
 from tests.replay.test_gate import GOOD, codes, copy, loose
 
 _END = "\nfrom tests.replay.planted.kitchen import Kitchen\n"
@@ -49,7 +49,7 @@ def gate(folder: Path, history: str, workflows: str, *options: str) -> subproces
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_what_the_code_does_to_its_process_is_no_matter(tmp_path: Path, name: str) -> None:
+def test_check_of_code_that_changes_its_process_is_green(tmp_path: Path, name: str) -> None:
     (tmp_path / "hostile_code.py").write_text(HARMLESS[name] + _END, encoding="utf-8")
     copy(tmp_path, "run")
     done = gate(tmp_path, "run.json", "hostile_code:Kitchen", "--format", "json", "--limit-seconds", "60")
@@ -77,20 +77,20 @@ NO_OUTCOMES = [b"{}", b'{"findings": [{"code": "x"}]}', b'{"findings": []}', b'{
 
 
 @pytest.mark.parametrize("answer", NO_ANSWERS)
-def test_an_answer_that_is_none_is_a_finding(tmp_path: Path, answer: bytes) -> None:
+def test_malformed_response_to_import_is_broken_target(tmp_path: Path, answer: bytes) -> None:
     with pytest.raises(ReplayTargetBroken, match="answered with what is none"):
         check(loose(GOOD, code=answering(tmp_path, answer)))
 
 
 @pytest.mark.parametrize("answer", NO_OUTCOMES)
-def test_so_is_one_to_a_replay(tmp_path: Path, answer: bytes) -> None:
+def test_malformed_response_to_replay_is_crash(tmp_path: Path, answer: bytes) -> None:
     report = check(replace(loose(GOOD, code=answering(tmp_path, TYPES, answer)), static=False))
     assert codes(report) == {"replay_crash"}
     assert "answered with what is none" in report.findings[0].what
 
 
 @pytest.mark.parametrize("answer", NO_OUTCOMES[:2])
-def test_and_one_to_the_static_check(tmp_path: Path, answer: bytes) -> None:
+def test_malformed_response_to_static_check_is_broken_target(tmp_path: Path, answer: bytes) -> None:
     with ReplayPool(answering(tmp_path, TYPES, answer)) as engine:
         engine.types()
         with pytest.raises(ReplayTargetBroken, match="answered with what is none"):
@@ -100,7 +100,7 @@ def test_and_one_to_the_static_check(tmp_path: Path, answer: bytes) -> None:
 class TestOtherOrder:
     """Faults that occur only under the other order of sets."""
 
-    def test_code_that_cannot_be_imported_is_told_beside_the_rest(self, tmp_path: Path) -> None:
+    def test_other_seed_import_error_is_reported_beside_results(self, tmp_path: Path) -> None:
         text = "import os\nif os.environ['PYTHONHASHSEED'] == '1':\n    raise RuntimeError('not in this order')\n"
         (tmp_path / "seed_code.py").write_text(text + _END, encoding="utf-8")
         report = check(
@@ -111,7 +111,7 @@ class TestOtherOrder:
         assert [entry.state for entry in report.checked] == ["ok"]
         assert report.controls == {"planted_kitchen": {"command": True, "drift": True}}
 
-    def test_a_task_that_fails_before_it_asks_for_anything_is_red(self, tmp_path: Path) -> None:
+    def test_other_seed_task_failure_is_order_finding(self, tmp_path: Path) -> None:
         names = {"leek", "plum", "fig", "pea"}
         firsts = [self.first(names, seed) for seed in ("0", "1")]
         assert firsts[0] != firsts[1]
@@ -140,7 +140,7 @@ class TestOtherOrder:
         return told
 
 
-def test_a_further_process_that_does_not_come_up_is_a_finding_of_its_history(tmp_path: Path) -> None:
+def test_replacement_process_failing_to_start_is_crash(tmp_path: Path) -> None:
     """The first history ends its child; the code lets no second child start for the other history."""
     text = (
         "import os\nfrom pathlib import Path\nfrom temporalio.converter import DataConverter, PayloadCodec\n"
@@ -170,13 +170,13 @@ def written(folder: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
-def test_a_report_that_cannot_be_written_is_named_and_the_others_are_written(tmp_path: Path) -> None:
+def test_unwritable_report_is_named_and_others_are_written(tmp_path: Path) -> None:
     code, errors, data = written(tmp_path, "--format", "junit=/dev/full", "--format", "text")
     assert (code, "replay_report_unwritable" in errors, "Traceback" in errors) == (1, True, False), errors
     assert data["green"]
 
 
-def test_a_type_with_brackets_in_its_name(tmp_path: Path) -> None:
+def test_workflow_type_with_brackets_is_printed_as_is(tmp_path: Path) -> None:
     text = (
         "from temporalio import workflow\n\n@workflow.defn(name='a[/b]')\nclass Waits:\n"
         "    @workflow.run\n    async def run(self) -> None:\n"

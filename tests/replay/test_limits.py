@@ -47,7 +47,7 @@ def lives(number: int) -> bool:
         return False
 
 
-def test_code_that_forks_is_checked_and_its_forks_are_ended(tmp_path: Path, forked: Path) -> None:
+def test_check_of_code_that_forks_ends_its_forks(tmp_path: Path, forked: Path) -> None:
     (tmp_path / "forking_code.py").write_text(FORKS.format(told=str(forked)), encoding="utf-8")
     code = CodeUnderTest("forking_code:Kitchen", path=(str(tmp_path),))
     report = check(replace(loose(GOOD, code=code), static=False))
@@ -57,7 +57,7 @@ def test_code_that_forks_is_checked_and_its_forks_are_ended(tmp_path: Path, fork
     assert not [number for number in numbers if lives(number)]
 
 
-def test_what_a_child_prints_without_end_is_bounded(tmp_path: Path) -> None:
+def test_child_endless_output_is_bounded(tmp_path: Path) -> None:
     text = "while True:\n    print('x' * 60000, flush=True)\n"
     (tmp_path / "loud_without_end.py").write_text(text, encoding="utf-8")
     about = {"workflows": "loud_without_end:W", "converter": "loud_without_end:C"}
@@ -71,7 +71,7 @@ def test_what_a_child_prints_without_end_is_bounded(tmp_path: Path) -> None:
         child.end()
 
 
-def test_the_whole_run_has_a_limit_that_names_what_it_did_not_reach(tmp_path: Path) -> None:
+def test_run_limit_exceeded_names_unreached_histories(tmp_path: Path) -> None:
     code = codec(tmp_path, "await asyncio.Event().wait() if b'hang' in text else None")
     folder = tmp_path / "histories"
     paths = [copy(folder, f"run{number}", dish="hang") for number in range(5)]
@@ -85,7 +85,7 @@ def test_the_whole_run_has_a_limit_that_names_what_it_did_not_reach(tmp_path: Pa
     assert not report.green
 
 
-def test_what_follows_the_order_of_a_set_is_red_each_time(tmp_path: Path) -> None:
+def test_check_set_order_in_arguments_is_red(tmp_path: Path) -> None:
     text = (GOOD.with_name("kitchen.py")).read_text(encoding="utf-8")
     old = "            wash,\n            order.dish,\n"
     assert text.count(old) == 1

@@ -50,7 +50,7 @@ def fault(path: Path, **options: bool) -> str:
     return found.code
 
 
-def test_a_good_file() -> None:
+def test_inspect_good_file_has_no_faults() -> None:
     history, faults = inspect(GOOD)
     assert faults == []
     assert history is not None
@@ -86,7 +86,7 @@ def test_a_good_file() -> None:
         ),
     ],
 )
-def test_events_that_may_not_be_replayed(tmp_path: Path, edit: Callable[[Events], Any], code: str) -> None:
+def test_inspect_malformed_events_has_fault(tmp_path: Path, edit: Callable[[Events], Any], code: str) -> None:
     assert fault(written(tmp_path, edit)) == code
 
 
@@ -104,32 +104,32 @@ def test_events_that_may_not_be_replayed(tmp_path: Path, edit: Callable[[Events]
         (b'{"events": {}}', "history_without_events"),
     ],
 )
-def test_content_that_is_no_history(tmp_path: Path, content: bytes, code: str) -> None:
+def test_inspect_content_that_is_not_history_has_fault(tmp_path: Path, content: bytes, code: str) -> None:
     path = tmp_path / "broken.json"
     path.write_bytes(content)
     assert fault(path) == code
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_inspect_missing_file_is_unreadable(tmp_path: Path) -> None:
     assert fault(tmp_path / "absent.json") == "history_unreadable"
 
 
-def test_a_folder_under_a_histories_name(tmp_path: Path) -> None:
+def test_inspect_directory_is_not_a_file(tmp_path: Path) -> None:
     assert fault(tmp_path) == "history_not_a_file"
 
 
-def test_a_file_too_large_to_be_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inspect_file_over_size_limit_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "SIZE_LIMIT_BYTES", GOOD.stat().st_size - 1)
     assert fault(GOOD) == "history_too_large"
 
 
-def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+def test_inspect_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "bom.json"
     path.write_bytes(b"\xef\xbb\xbf" + GOOD.read_bytes())
     assert inspect(path)[1] == []
 
 
-def test_old_exports_write_event_types_without_prefix(tmp_path: Path) -> None:
+def test_inspect_event_types_without_prefix_are_accepted(tmp_path: Path) -> None:
     def shorten(events: Events) -> None:
         for event in events:
             words = str(event["eventType"]).removeprefix("EVENT_TYPE_").split("_")
@@ -141,7 +141,7 @@ def test_old_exports_write_event_types_without_prefix(tmp_path: Path) -> None:
     assert history.exit == "success"
 
 
-def test_duplicates_and_unknown_types() -> None:
+def test_duplicates_and_unknown_type_are_reported() -> None:
     history, _ = inspect(GOOD)
     assert history is not None
     assert [found.code for found in duplicates([history, replace(history)])] == ["run_id_duplicate"]
@@ -172,7 +172,7 @@ class TestProvenance:
         provenance_path(path).write_text(Provenance(**facts | changed).to_json(), encoding="utf-8")
         return path
 
-    def test_belongs_to_its_history(self, tmp_path: Path) -> None:
+    def test_provenance_of_its_history_is_accepted(self, tmp_path: Path) -> None:
         path = self.signed(tmp_path)
         history, faults = inspect(path, need_provenance=True)
         assert faults == []
@@ -184,29 +184,29 @@ class TestProvenance:
     @pytest.mark.parametrize(
         "changed", [{"sha256": "0" * 64}, {"core_flags": (2,)}, {"patch_ids": ()}, {"exit": "failure"}]
     )
-    def test_of_another_history(self, tmp_path: Path, changed: dict[str, Any]) -> None:
+    def test_provenance_of_another_history_is_mismatch(self, tmp_path: Path, changed: dict[str, Any]) -> None:
         path = self.signed(tmp_path, **changed)
         assert fault(path) == "provenance_mismatch"
         assert next(iter(changed)) in inspect(path)[1][0].what
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"sha256": 1}'])
-    def test_that_says_nothing(self, tmp_path: Path, text: str) -> None:
+    def test_provenance_without_facts_is_invalid(self, tmp_path: Path, text: str) -> None:
         path = self.signed(tmp_path)
         provenance_path(path).write_text(text, encoding="utf-8")
         assert fault(path) == "provenance_invalid"
 
     @pytest.mark.parametrize("changed", [{"core_flags": (1, "a")}, {"patch_ids": ({}, "a")}])
-    def test_with_entries_of_another_kind(self, tmp_path: Path, changed: dict[str, Any]) -> None:
+    def test_provenance_with_entries_of_wrong_type_is_invalid(self, tmp_path: Path, changed: dict[str, Any]) -> None:
         assert fault(self.signed(tmp_path, **changed)) == "provenance_invalid"
 
-    def test_nested_too_deeply(self, tmp_path: Path) -> None:
+    def test_provenance_nested_too_deeply_is_reported(self, tmp_path: Path) -> None:
         path = self.signed(tmp_path)
         provenance_path(path).write_text("[" * 100_000, encoding="utf-8")
         assert "its JSON is nested too deeply" in inspect(path)[1][0].what
 
     @pytest.mark.timeout(20)
     @pytest.mark.parametrize("kind", ["pipe", "device"])
-    def test_without_an_end(self, tmp_path: Path, kind: str) -> None:
+    def test_provenance_pipe_or_device_is_invalid(self, tmp_path: Path, kind: str) -> None:
         path = self.signed(tmp_path)
         provenance_path(path).unlink()
         if kind == "pipe":
@@ -216,12 +216,12 @@ class TestProvenance:
         assert fault(path) == "provenance_invalid"
         assert "a pipe, a socket or a device" in inspect(path)[1][0].what
 
-    def test_missing(self, tmp_path: Path) -> None:
+    def test_provenance_missing_is_reported_if_needed(self, tmp_path: Path) -> None:
         assert fault(GOOD, need_provenance=True) == "provenance_missing"
 
 
 @pytest.mark.parametrize(("limit", "says"), [(9, "8 open runs in"), (8, "8 open runs or more in")])
-def test_a_count_that_came_to_its_limit_says_so(limit: int, says: str) -> None:
+def test_unknown_type_notes_at_limit_say_or_more(limit: int, says: str) -> None:
     _, note = unknown_type_notes(["own"], {("Ours", "a"): 3, ("Theirs", "b"): 5}, "shared", limit)
     assert note.code == "open_runs_on_other_queues"
     assert note.what.startswith(f"Not checked: {says}")

@@ -60,9 +60,7 @@ async def all_of(recording: AsyncIterator[RecordedHistory]) -> list[RecordedHist
 
 @pytest.mark.stack
 class TestOnTheStack:
-    async def test_what_is_recorded_today_is_what_stands_in_the_repository(
-        self, runner: ScenarioRunner, tmp_path: Path
-    ) -> None:
+    async def test_record_writes_histories_with_provenance_once(self, runner: ScenarioRunner, tmp_path: Path) -> None:
         wanted = [
             "lifetime-success-configured-engine",
             "lifetime-object-missing",
@@ -84,7 +82,7 @@ class TestOnTheStack:
         with pytest.raises(HistoryExists):
             await all_of(record(runner, again, tmp_path))
 
-    async def test_raw_and_scrubbed_replay_alike(self, runner: ScenarioRunner) -> None:
+    async def test_replay_problem_of_raw_and_scrubbed_run_is_none(self, runner: ScenarioRunner) -> None:
         for name in ("lifetime-type-not-expected", "lifetime-cancelled-in-verify"):
             raw = [history.to_json_dict() for history in await runner.run(named(name))]
             scrubbed = [scrub(history, task_queues=runner.queues) for history in raw]
@@ -92,22 +90,20 @@ class TestOnTheStack:
             assert replay_problem(runner.suite.code, raw) is None
             assert replay_problem(runner.suite.code, scrubbed) is None
 
-    async def test_a_chain_is_recorded_run_by_run(self, harness: Harness, tmp_path: Path) -> None:
+    async def test_record_chain_writes_one_file_per_run(self, harness: Harness, tmp_path: Path) -> None:
         runner = ScenarioRunner(harness.client, harness.settings, build_worker, PLAYBOOK)
         (ended,) = await all_of(record(runner, [named("batch-success")], tmp_path))
         assert ended.error is None
         assert [path.name for path in ended.paths] == [f"batch-success-run{number}.json" for number in (1, 2, 3)]
 
-    async def test_a_scenario_that_ends_otherwise_writes_nothing(self, runner: ScenarioRunner, tmp_path: Path) -> None:
+    async def test_record_unexpected_outcome_writes_nothing(self, runner: ScenarioRunner, tmp_path: Path) -> None:
         wrong = dataclasses.replace(named("lifetime-object-missing"), expected=Expected("success"))
         (ended,) = await all_of(record(runner, [wrong], tmp_path))
         assert isinstance(ended.error, ScenarioDeviated)
         assert "failure instead of success" in ended.error.message
         assert not written(tmp_path)
 
-    async def test_a_constant_that_scrubbing_would_change_writes_nothing(
-        self, harness: Harness, tmp_path: Path
-    ) -> None:
+    async def test_record_constant_masked_by_scrub_writes_nothing(self, harness: Harness, tmp_path: Path) -> None:
         runner = ScenarioRunner(harness.client, harness.settings, build_worker, PLAYBOOK)
         (ended,) = await all_of(record(runner, [dataclasses.replace(named("patched-failure"), keep=())], tmp_path))
         assert isinstance(ended.error, RecordingUnfit)
@@ -116,7 +112,7 @@ class TestOnTheStack:
 
 
 class TestRefusals:
-    def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
+    def test_write_to_unwritable_directory_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the way")
         history = json.loads((PRODUCT.root / "image_processing_workflow" / "0.1.0" / "success.json").read_bytes())
         with pytest.raises(HistoryUnwritable) as caught:
@@ -124,14 +120,14 @@ class TestRefusals:
         assert caught.value.code == "history_unwritable"
         assert str(tmp_path) in caught.value.message
 
-    def test_what_another_recorder_wrote_meanwhile_stays(self, tmp_path: Path) -> None:
+    def test_write_when_file_exists_keeps_it(self, tmp_path: Path) -> None:
         path = tmp_path / "success.json"
         path.write_text("evidence")
         with pytest.raises(HistoryExists):
             write(path, {"events": load(PRODUCT.files()[0])["events"]}, named("lifetime-success"))
         assert path.read_text() == "evidence"
 
-    def test_a_history_that_is_there(self, tmp_path: Path) -> None:
+    def test_refuse_existing_history_names_path_and_keeps_it(self, tmp_path: Path) -> None:
         scenario = named("lifetime-success")
         (path,) = history_paths(tmp_path, scenario)
         path.parent.mkdir(parents=True)
@@ -141,7 +137,7 @@ class TestRefusals:
         assert str(path) in caught.value.message
         assert path.read_text() == "evidence"
 
-    def test_a_run_of_a_chain_that_is_there(self, tmp_path: Path) -> None:
+    def test_refuse_existing_run_of_chain_is_refused(self, tmp_path: Path) -> None:
         scenario = named("batch-success")
         last = history_paths(tmp_path, scenario)[-1]
         last.parent.mkdir(parents=True)
@@ -149,12 +145,12 @@ class TestRefusals:
         with pytest.raises(HistoryExists):
             refuse_existing(tmp_path, [scenario])
 
-    def test_an_unknown_scenario_is_answered_with_the_known(self) -> None:
+    def test_choose_unknown_scenario_lists_known(self) -> None:
         with pytest.raises(ScenarioUnknown) as caught:
             named("no-such-scenario")
         assert "object-missing" in caught.value.message
 
-    def test_codes_are_stable(self) -> None:
+    def test_record_error_codes_are_stable(self) -> None:
         kinds = (
             HistoryExists,
             HistoryUnscrubbable,
@@ -174,13 +170,13 @@ class TestRefusals:
 
 
 class TestCommand:
-    def test_it_lists_scenarios_without_any_service(self) -> None:
+    def test_record_list_needs_no_service(self) -> None:
         outcome = CliRunner().invoke(cli, ["replay", "record", "--list", "--photo", str(PHOTO), "-o", "json"])
         assert outcome.exit_code == 0
         listed = json.loads(outcome.stdout)["data"]["scenarios"]
         assert {one["name"] for one in listed} == {one.name for one in SCENARIOS}
 
-    def test_missing_leaves_out_what_is_recorded(self, tmp_path: Path) -> None:
+    def test_record_list_missing_omits_recorded_scenario(self, tmp_path: Path) -> None:
         (path,) = history_paths(tmp_path, named("lifetime-success"))
         path.parent.mkdir(parents=True)
         path.write_text("{}")
@@ -199,14 +195,14 @@ class TestCommand:
             (["--photo", "no-such.png"], "scenarios_unusable"),
         ],
     )
-    def test_wrong_use_says_what_is_wrong(self, arguments: list[str], code: str) -> None:
+    def test_record_wrong_use_exits_2_with_code_and_hint(self, arguments: list[str], code: str) -> None:
         photo = [] if "--photo" in arguments else ["--photo", str(PHOTO)]
         outcome = CliRunner().invoke(cli, ["replay", "record", *photo, *arguments])
         assert outcome.exit_code == 2
         assert f"[{code}]" in outcome.stderr
         assert "hint:" in outcome.stderr
 
-    def test_a_recorded_history_is_refused_with_its_path(self, tmp_path: Path) -> None:
+    def test_record_existing_history_exits_1_and_keeps_it(self, tmp_path: Path) -> None:
         """The command refuses before it connects to a service, so that no scenario runs in vain."""
         (path,) = history_paths(tmp_path, named("lifetime-success"))
         path.parent.mkdir(parents=True)

@@ -67,7 +67,7 @@ def text_of(report: GateReport) -> str:
 
 
 class TestText:
-    def test_says_what_where_why_and_what_to_do(self, red: GateReport) -> None:
+    def test_text_says_what_where_why_and_fix(self, red: GateReport) -> None:
         text = text_of(red)
         for part in (DRIFT.why, "photo-worker replay record", "drift_arguments", "event 7 ActivityTaskScheduled"):
             assert part in text
@@ -77,12 +77,12 @@ class TestText:
         assert "1 failed" in text.splitlines()[-1]
         assert "1 of 2 planted faults caught" in text.splitlines()[-1]
 
-    def test_shows_what_is_covered(self, red: GateReport) -> None:
+    def test_text_shows_coverage(self, red: GateReport) -> None:
         assert "finer 1/0" in text_of(red)
 
 
 class TestJson:
-    def test_has_every_fact(self, red: GateReport) -> None:
+    def test_json_has_each_fact(self, red: GateReport) -> None:
         data = json.loads(json.dumps(as_dict(red)))
         assert data["green"] is False
         assert data["histories"][0]["findings"] == ["drift_arguments"]
@@ -92,7 +92,7 @@ class TestJson:
 
 
 class TestJunit:
-    def test_counts_and_names_what_failed(self, red: GateReport) -> None:
+    def test_junit_counts_and_names_failures(self, red: GateReport) -> None:
         suite = junit(to_junit(red))
         cases = {case.get("name"): case for case in suite}
         assert suite.get("tests") == str(len(cases)) == "4"
@@ -103,7 +103,7 @@ class TestJunit:
         assert cases["planted drift is caught"].find("failure") is not None
         assert cases["planted command is caught"].find("failure") is None
 
-    def test_a_history_that_was_not_reached_is_skipped(self, tmp_path: Path) -> None:
+    def test_junit_history_not_reached_is_skipped(self, tmp_path: Path) -> None:
         copies = [copy(tmp_path, f"run{number}") for number in range(3)]
         # The run is over as soon as its first history has been replayed.
         clock = RunClock()
@@ -119,13 +119,13 @@ class TestJunit:
         ] * 2
         assert (suite.get("skipped"), suite.get("failures")) == ("2", "1")
 
-    def test_green_has_no_failures(self) -> None:
+    def test_junit_green_report_has_no_failures(self) -> None:
         suite = junit(to_junit(GateReport()))
         assert (suite.get("failures"), suite.findall(".//failure")) == ("0", [])
 
 
 class TestGithub:
-    def test_points_at_the_line_of_the_code(self, red: GateReport) -> None:
+    def test_github_annotation_points_at_source_line(self, red: GateReport) -> None:
         first, second, last = to_github(red).splitlines()
         assert first.startswith("::error file=shop/a%2Cb.py,line=12,title=replay gate%3A drift_arguments::")
         assert "50%25" in first
@@ -133,12 +133,12 @@ class TestGithub:
         assert second.startswith("::error title=replay gate%3A coverage_missing::No failure.")
         assert last.startswith("::error title=replay gate::red")
 
-    def test_green_is_a_notice(self) -> None:
+    def test_github_green_report_is_notice(self) -> None:
         assert to_github(GateReport()).startswith("::notice")
 
 
 class TestCommand:
-    def test_green_ends_with_0_and_writes_every_format(
+    def test_check_green_exits_0_and_writes_each_format(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         files = {name: tmp_path / name for name in ("json", "junit", "github")}
@@ -149,14 +149,14 @@ class TestCommand:
         assert junit(files["junit"].read_text(encoding="utf-8")).get("failures") == "0"
         assert files["github"].read_text(encoding="utf-8").startswith("::notice")
 
-    def test_red_ends_with_1(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_check_red_exits_1(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "empty.json").write_text("", encoding="utf-8")
         assert run(["replay", "check", str(tmp_path), *TARGET, "--no-coverage", "--format", "json"]) == 1
         document = json.loads(capsys.readouterr().out)
         assert document["status"] == "failed"
         assert [finding["code"] for finding in document["data"]["findings"]] == ["history_empty_file"]
 
-    def test_an_empty_folder_ends_with_1(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_check_empty_directory_exits_1(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["replay", "check", str(tmp_path), *TARGET, "--no-coverage"]) == 1
         assert "no_histories" in capsys.readouterr().out
 
@@ -174,13 +174,13 @@ class TestCommand:
             ["--allow", "/nowhere/allow.toml"],
         ],
     )
-    def test_wrong_use_ends_with_2(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    def test_check_wrong_use_exits_2(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         paths = [] if arguments[0].startswith("/") else [str(GOOD)]
         target = [] if arguments[0] == "--workflows" else TARGET
         assert run(["replay", "check", *paths, *arguments, *target]) == 2
         assert capsys.readouterr().err
 
-    def test_an_allow_list_beside_the_folder_is_found(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_check_finds_allow_list_beside_directory(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         folder = tmp_path / "histories"
         folder.mkdir()
         (folder / "success.json").write_bytes(GOOD.read_bytes())
@@ -197,7 +197,7 @@ class TestCommand:
         assert data["coverage"][0]["patched"] == {"finer": 1}
         assert [fault["code"] for fault in data["faults"]] == ["history_not_an_object"]
 
-    def test_show_decodes_what_the_events_say(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_show_decodes_payloads(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["replay", "show", str(GOOD)]) == 0
         out = capsys.readouterr().out
         assert "TimerStarted" in out
@@ -206,14 +206,14 @@ class TestCommand:
         rows = json.loads(capsys.readouterr().out)["data"]["events"]
         assert rows[0]["details"]["workflowType"] == "planted_kitchen"
 
-    def test_show_says_why_it_cannot(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_show_broken_file_exits_1_with_fault(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         path = tmp_path / "bad.json"
         path.write_text("[]", encoding="utf-8")
         assert run(["replay", "show", str(path)]) == 1
         assert "history_not_an_object" in capsys.readouterr().err
 
 
-def test_names_with_escape_sequences_do_not_reach_the_terminal() -> None:
+def test_report_escapes_control_sequences_in_names() -> None:
     """An escape sequence in a file's name could clear the screen or overwrite findings."""
     finding = Finding("preflight", "file_not_read", "It is \x1b[2Jnone.", "why", "fix", file="runs/a\x1b[31m\n.json")
     text = text_of(GateReport(findings=[finding]))

@@ -46,7 +46,7 @@ def through(*events: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
     return [dict(attributes(one)) for one in scrub({"events": list(events)}, **more)["events"]]
 
 
-def test_what_enters_is_masked_and_what_comes_of_it_follows() -> None:
+def test_scrub_masks_input_and_derived_values_alike() -> None:
     started, scheduled = through(
         event("WorkflowExecutionStarted", input={"payloads": [payload({"job_id": _JOB, "key": _SECRET})]}),
         event("ActivityTaskScheduled", input={"payloads": [payload({"key": _SECRET, "label": f"s3://{_SECRET}"})]}),
@@ -58,7 +58,7 @@ def test_what_enters_is_masked_and_what_comes_of_it_follows() -> None:
     assert issued == {"key": entered["key"], "label": f"s3://{entered['key']}"}
 
 
-def test_a_message_keeps_its_words_and_loses_what_was_filled_in() -> None:
+def test_scrub_known_error_masks_filled_in_values_only() -> None:
     error = ObjectMissing(key=_SECRET, bucket="family-photos")
     failure = {"message": error.message, "applicationFailureInfo": {"type": error.code}}
     (failed,) = through(event("ActivityTaskFailed", failure=failure))
@@ -68,7 +68,7 @@ def test_a_message_keeps_its_words_and_loses_what_was_filled_in() -> None:
     assert "family" not in message
 
 
-def test_an_unknown_error_loses_all_its_words_and_the_reason_made_of_it_too() -> None:
+def test_scrub_unknown_error_masks_message_and_derived_reason() -> None:
     reason = StepFailed(step="ocr_textract", reason="ValueError: butter is no number")
     failed, scheduled = through(
         event(
@@ -88,7 +88,7 @@ def test_an_unknown_error_loses_all_its_words_and_the_reason_made_of_it_too() ->
     assert message == StepFailed(step="ocr_textract", reason=f"ValueError: {masked}").message
 
 
-def test_machines_and_queues_of_the_recording_are_renamed() -> None:
+def test_scrub_renames_identities_and_task_queues() -> None:
     scheduled, started = through(
         event(
             "WorkflowTaskScheduled",
@@ -106,7 +106,7 @@ def test_machines_and_queues_of_the_recording_are_renamed() -> None:
 
 
 @pytest.mark.parametrize("info", ["applicationFailureInfo", "canceledFailureInfo", "terminatedFailureInfo"])
-def test_what_a_program_or_a_person_says_of_an_end_is_masked(info: str) -> None:
+def test_scrub_masks_reasons_but_keeps_timeout_messages(info: str) -> None:
     words = "Anna wants it no more"
     (ended,) = through(event("ActivityTaskCanceled", reason=words, failure={"message": words, info: {}}))
     assert words not in {ended["reason"], ended["failure"]["message"]}
@@ -114,13 +114,13 @@ def test_what_a_program_or_a_person_says_of_an_end_is_masked(info: str) -> None:
     assert timed_out["failure"]["message"] == "too late"
 
 
-def test_kept_constants_stay() -> None:
+def test_scrub_keep_leaves_constants() -> None:
     completed = event("WorkflowExecutionCompleted", result={"payloads": [payload("served warm")]})
     assert value_of(through(completed, keep=["served warm"])[0]["result"]["payloads"][0]) == "served warm"
     assert value_of(through(completed)[0]["result"]["payloads"][0]) != "served warm"
 
 
-def test_bytes_become_as_many_zeros() -> None:
+def test_scrub_bytes_become_as_many_zeros() -> None:
     body = {"metadata": {"encoding": base64.b64encode(b"binary/plain").decode()}, "data": "iVBORw0KGgo="}
     (completed,) = through(event("ActivityTaskCompleted", result={"payloads": [body]}))
     assert base64.b64decode(completed["result"]["payloads"][0]["data"]) == bytes(8)
@@ -134,27 +134,27 @@ def test_bytes_become_as_many_zeros() -> None:
         pytest.param({"encoding": "json/plain", "data": "AAAA", "said": "is no JSON"}, id="not-json"),
     ],
 )
-def test_what_cannot_be_read_is_refused(broken: dict[str, str]) -> None:
+def test_scrub_unreadable_payload_is_refused(broken: dict[str, str]) -> None:
     encoded = {"metadata": {"encoding": base64.b64encode(broken["encoding"].encode()).decode()}, "data": broken["data"]}
     with pytest.raises(HistoryUnscrubbable, match=broken["said"]):
         through(event("ActivityTaskCompleted", result={"payloads": [encoded]}))
 
 
-def test_local_activities_lose_their_result_and_keep_the_sdks_bookkeeping() -> None:
+def test_scrub_local_activity_masks_result_keeps_sdk_data() -> None:
     details = {"data": {"payloads": [payload({"activity_type": "cook"})]}, "result": {"payloads": [payload("my soup")]}}
     (marker,) = through(event("MarkerRecorded", markerName="core_local_activity", details=copy.deepcopy(details)))
     assert marker["details"]["data"] == details["data"]
     assert value_of(marker["details"]["result"]["payloads"][0]) != "my soup"
 
 
-def test_a_marker_of_another_sdk_is_content() -> None:
+def test_scrub_marker_of_another_sdk_is_masked() -> None:
     details = {"data": {"payloads": [payload("my soup")]}}
     (marker,) = through(event("MarkerRecorded", markerName="SideEffect", details=details))
     assert value_of(marker["details"]["data"]["payloads"][0]) != "my soup"
 
 
 @pytest.mark.parametrize("path", PRODUCT.files()[:6], ids=lambda path: path.stem)
-def test_a_second_scrubbing_changes_text_alone(path: Any) -> None:
+def test_scrub_again_keeps_events_and_flags(path: Any) -> None:
     once = load(path)
     again = scrub(once)
     assert core_flags(again["events"]) == core_flags(once["events"])
@@ -162,7 +162,7 @@ def test_a_second_scrubbing_changes_text_alone(path: Any) -> None:
     assert [one["eventId"] for one in again["events"]] == [one["eventId"] for one in once["events"]]
 
 
-def test_a_history_of_foreign_text_replays_alike_before_and_after() -> None:
+def test_scrub_history_replays_before_and_after() -> None:
     """Replace the masks of a recorded history by private text: both forms replay alike."""
     history = load(PRODUCT.root / "image_processing_workflow" / "0.1.0" / "object-missing.json")
     started = value_of(attributes(history["events"][0])["input"]["payloads"][0])
@@ -175,7 +175,7 @@ def test_a_history_of_foreign_text_replays_alike_before_and_after() -> None:
     assert replay_problem(PRODUCT_WORKFLOWS, [scrubbed]) is None
 
 
-def test_masking_each_string_by_itself_would_be_seen() -> None:
+def test_replay_problem_reports_inconsistent_masking() -> None:
     history = load(PRODUCT.root / "image_processing_workflow" / "0.1.0" / "object-missing.json")
     key = value_of(attributes(history["events"][0])["input"]["payloads"][0])["key"]
     first, rest = history["events"][:1], history["events"][1:]
@@ -204,7 +204,7 @@ def _decoded(history: dict[str, Any]) -> str:
 
 
 @given(st.lists(st.text(min_size=8), min_size=1, max_size=20, unique=True))
-def test_masks_have_the_form_of_their_text_and_are_told_apart(texts: list[str]) -> None:
+def test_mask_keeps_length_and_punctuation_of_text(texts: list[str]) -> None:
     table = MaskTable()
     masks = [table.mask(text) for text in texts]
     assert [table.mask(text) for text in texts] == masks
@@ -218,7 +218,7 @@ def test_masks_have_the_form_of_their_text_and_are_told_apart(texts: list[str]) 
 
 
 @given(st.text(alphabet=st.characters(categories=["Ll", "Lu"]), min_size=6, max_size=40))
-def test_nothing_unknown_is_left(secret: str) -> None:
+def test_scrub_leaves_no_unknown_text(secret: str) -> None:
     for kind, name in (("WorkflowExecutionStarted", "input"), ("WorkflowExecutionCompleted", "result")):
         (found,) = through(event(kind, **{name: {"payloads": [payload({"text": secret, secret + " x": 1})]}}))
         content = value_of(found[name]["payloads"][0])

@@ -121,7 +121,7 @@ async def settled(service: Service, selection: Selection, folder: Path, *, close
     return await eventually(probe)
 
 
-async def test_closed_and_open_runs_are_brought(service: Service, tmp_path: Path) -> None:
+async def test_download_brings_closed_and_open_runs(service: Service, tmp_path: Path) -> None:
     async with service.worker():
         runs = {how: await service.run(how) for how in ("complete", "fail", "cancel", "wait")}
         await eventually(lambda: began(service, runs["wait"]))
@@ -149,7 +149,7 @@ async def began(service: Service, run_id: str) -> bool:
     return False
 
 
-async def test_files_replay_and_show_a_diverging_change(service: Service, tmp_path: Path) -> None:
+async def test_download_files_replay_and_reveal_divergence(service: Service, tmp_path: Path) -> None:
     async with service.worker():
         await service.run("complete")
     fetched = await settled(service, service.selection, tmp_path, closed=1, opened=0)
@@ -160,7 +160,7 @@ async def test_files_replay_and_show_a_diverging_change(service: Service, tmp_pa
         await Replayer(workflows=[WaitsFirst]).replay_workflow(history)
 
 
-async def test_files_are_for_this_user_alone_and_stay_in_the_folder(service: Service, tmp_path: Path) -> None:
+async def test_download_files_are_private_and_inside_directory(service: Service, tmp_path: Path) -> None:
     service = replace(service, workflow_type=f"../../{service.workflow_type}")
     service.selection = Selection((service.workflow_type,))
     async with service.worker():
@@ -172,7 +172,7 @@ async def test_files_are_for_this_user_alone_and_stay_in_the_folder(service: Ser
 
 
 class TestUnknownTypes:
-    async def test_an_open_run_of_a_type_that_is_gone_is_counted(self, service: Service, tmp_path: Path) -> None:
+    async def test_download_counts_open_runs_of_unknown_type(self, service: Service, tmp_path: Path) -> None:
         # Two types on one queue; the code of today has the first alone.
         gone = replace(service, workflow_type=f"{service.workflow_type}-gone")
         async with service.worker():
@@ -186,7 +186,7 @@ class TestUnknownTypes:
         named = replace(selection, task_queues=("another-queue",))
         assert (await settled(service, named, tmp_path, closed=1, opened=0)).unknown == {}
 
-    async def test_where_no_run_of_a_known_type_is_left(self, service: Service, tmp_path: Path) -> None:
+    async def test_download_without_known_type_counts_unknown_open_runs(self, service: Service, tmp_path: Path) -> None:
         gone = replace(service, workflow_type=f"{service.workflow_type}-gone")
         await gone.run("not begun")
         await gone.shows(1)
@@ -196,7 +196,7 @@ class TestUnknownTypes:
 
 
 class TestLimits:
-    async def test_the_cap_holds_and_takes_every_way_to_end_in_turn(self, service: Service, tmp_path: Path) -> None:
+    async def test_download_cap_takes_each_status_in_turn(self, service: Service, tmp_path: Path) -> None:
         async with service.worker():
             failed = await service.run("fail")
             for _ in range(4):
@@ -206,7 +206,7 @@ class TestLimits:
         assert sorted(run.status for run in capped.runs) == ["completed", "failed"]
         assert failed in {run.run_id for run in capped.runs}
 
-    async def test_a_type_can_have_a_cap_of_its_own(self, service: Service, tmp_path: Path) -> None:
+    async def test_download_cap_by_type_is_applied(self, service: Service, tmp_path: Path) -> None:
         async with service.worker():
             for _ in range(3):
                 await service.run("complete")
@@ -214,7 +214,7 @@ class TestLimits:
         own = replace(service.selection, closed=3, closed_by_type={service.workflow_type: 1})
         assert len((await download(service.client, own, tmp_path / "one")).runs) == 1
 
-    async def test_open_runs_above_the_cap_are_counted(self, service: Service, tmp_path: Path) -> None:
+    async def test_download_open_runs_above_cap_are_counted(self, service: Service, tmp_path: Path) -> None:
         async with service.worker():
             runs = [await service.run("wait") for _ in range(3)]
             for run in runs:
@@ -225,7 +225,7 @@ class TestLimits:
         assert capped.left_out == {service.workflow_type: 2}
         assert "2 more open runs are above the cap and not checked" in "\n".join(capped.lines())
 
-    async def test_runs_that_closed_before_the_window_are_left(self, service: Service, tmp_path: Path) -> None:
+    async def test_download_run_closed_before_window_is_skipped(self, service: Service, tmp_path: Path) -> None:
         async with service.worker():
             await service.run("complete")
         await settled(service, service.selection, tmp_path / "all", closed=1, opened=0)
@@ -239,7 +239,7 @@ class TestLimits:
         assert service.workflow_type in caught.value.message
         assert "3 days" in caught.value.message
 
-    async def test_one_more_condition_narrows(self, service: Service, tmp_path: Path) -> None:
+    async def test_download_query_narrows_selection(self, service: Service, tmp_path: Path) -> None:
         async with service.worker():
             await service.run("fail")
             await service.run("complete")
@@ -249,36 +249,36 @@ class TestLimits:
 
 
 class TestRefusals:
-    async def test_nothing_found_is_an_error(self, service: Service, tmp_path: Path) -> None:
+    async def test_download_nothing_found_is_an_error(self, service: Service, tmp_path: Path) -> None:
         with pytest.raises(ReplayNothingFound):
             await download(service.client, service.selection, tmp_path)
 
-    async def test_only_runs_without_a_task_is_nothing_found(self, service: Service, tmp_path: Path) -> None:
+    async def test_download_runs_not_begun_only_is_nothing_found(self, service: Service, tmp_path: Path) -> None:
         await service.run("not begun")
         await service.shows(1)
         with pytest.raises(ReplayNothingFound) as caught:
             await download(service.client, service.selection, tmp_path)
         assert "1 have not begun" in caught.value.message
 
-    async def test_a_query_that_temporal_refuses(self, service: Service, tmp_path: Path) -> None:
+    async def test_download_query_with_unknown_field_is_refused(self, service: Service, tmp_path: Path) -> None:
         with pytest.raises(ReplayQueryRefused) as caught:
             await download(service.client, replace(service.selection, query="NoSuchField = 1"), tmp_path)
         assert "NoSuchField" in caught.value.message
         assert caught.value.wrong_use
 
-    async def test_a_query_that_is_no_query(self, service: Service, tmp_path: Path) -> None:
+    async def test_download_query_with_syntax_error_is_refused(self, service: Service, tmp_path: Path) -> None:
         with pytest.raises(ReplayQueryRefused) as caught:
             await download(service.client, replace(service.selection, query="bad ("), tmp_path)
         assert caught.value.wrong_use
 
-    async def test_a_namespace_that_is_not_there(self, stack_env: dict[str, str], tmp_path: Path) -> None:
+    async def test_download_missing_namespace_is_refused(self, stack_env: dict[str, str], tmp_path: Path) -> None:
         client = await Client.connect(stack_env["TEMPORAL_TARGET"], namespace="absent")
         with pytest.raises(ReplayQueryRefused) as caught:
             await download(client, Selection(("any",)), tmp_path)
         assert "absent" in caught.value.message
         assert not caught.value.wrong_use, "no option of the command names it"
 
-    async def test_a_service_that_goes_away(self, stack_env: dict[str, str], tmp_path: Path) -> None:
+    async def test_download_service_unavailable_is_an_error(self, stack_env: dict[str, str], tmp_path: Path) -> None:
         host, _, port = stack_env["TEMPORAL_TARGET"].rpartition(":")
         with proxy_to(host, int(port)) as proxy:
             client = await Client.connect(f"127.0.0.1:{proxy.port}")
@@ -288,7 +288,7 @@ class TestRefusals:
         assert str(proxy.port) in caught.value.message
 
 
-async def test_what_is_kept_can_be_scrubbed_first(service: Service, tmp_path: Path) -> None:
+async def test_keep_scrubs_history_or_copies_it_unchanged(service: Service, tmp_path: Path) -> None:
     async with service.worker():
         await service.run("complete")
     fetched = await settled(service, service.selection, tmp_path / "raw", closed=1, opened=0)
@@ -319,7 +319,7 @@ class TestCommand:
         assert process.returncode is not None
         return process.returncode, output.decode(), errors.decode()
 
-    async def test_open_and_closed_runs_are_replayed(self, harness: Harness, tmp_path: Path) -> None:
+    async def test_check_from_server_replays_and_keeps_scrubbed(self, harness: Harness, tmp_path: Path) -> None:
         path = sorted((FIXTURES / "photos").glob("*.png"))[0]
         source = Source(label=path.name, path=path)
         async with harness.worker():
@@ -338,7 +338,7 @@ class TestCommand:
         (kept,) = (tmp_path / "kept").rglob("*.json")
         assert str(done.job_id) in kept.name
 
-    async def test_nothing_found_is_red(self, service: Service) -> None:
+    async def test_check_from_server_nothing_found_is_red(self, service: Service) -> None:
         code, output, errors = await self.run(service, "--query", "WorkflowId = 'absent'")
         assert code == 1
         assert "replay_nothing_found" in errors
@@ -352,7 +352,7 @@ class TestCommand:
             ("WorkflowId =", "replay_query_refused"),
         ],
     )
-    async def test_an_error_stands_in_every_report(
+    async def test_check_from_server_error_is_in_each_report(
         self, service: Service, tmp_path: Path, query: str, kind: str
     ) -> None:
         files = {name: tmp_path / name for name in ("text", "json", "junit", "github")}
@@ -368,7 +368,7 @@ class TestCommand:
         assert f"title=replay gate%3A {kind}::" in files["github"].read_text(encoding="utf-8")
         assert f"[{kind}]" in files["text"].read_text(encoding="utf-8")
 
-    async def test_a_service_that_is_away_is_named(self, service: Service) -> None:
+    async def test_check_from_server_unavailable_names_port(self, service: Service) -> None:
         host, _, port = service.client.service_client.config.target_host.rpartition(":")
         with proxy_to(host, int(port)) as proxy:
             proxy.down()
@@ -387,13 +387,15 @@ class TestCommand:
             (("--keep-raw",), "needs --keep"),
         ],
     )
-    async def test_wrong_use(self, service: Service, arguments: tuple[str, ...], says: str) -> None:
+    async def test_check_from_server_wrong_use_exits_2(
+        self, service: Service, arguments: tuple[str, ...], says: str
+    ) -> None:
         code, _, errors = await self.run(service, *arguments)
         assert code == 2
         assert says in errors
 
 
-async def test_encrypted_payloads_are_read_with_the_converter_that_is_named(service: Service, tmp_path: Path) -> None:
+async def test_check_encrypted_run_needs_its_converter(service: Service, tmp_path: Path) -> None:
     client = await Client.connect(service.client.service_client.config.target_host, data_converter=data_converter)
     workflow_id = f"letter-{secrets.token_hex(6)}"
     runner = UnsandboxedWorkflowRunner()

@@ -158,7 +158,7 @@ async def reset(site: Site) -> Sequence[Path]:
 class TestReset:
     """A reset mixes two run ids and random seeds in one history."""
 
-    async def test_green_where_the_code_is_right_and_red_where_it_is_not(self, site: Site) -> None:
+    async def test_reset_run_is_green_and_red_if_code_drifts(self, site: Site) -> None:
         first, second = await reset(site)
         assert "RESET_WORKFLOW" in second.read_text(encoding="utf-8")
         await site.shows(f"{site.ids} AND ExecutionStatus = 'Completed'", 2)
@@ -190,7 +190,7 @@ class TestUnknownTypes:
         await site.shows(f"{site.ids} AND ExecutionStatus = 'Running'", 1)
         site.code(workflows="Child")
 
-    async def test_open_runs_of_it_are_red_in_every_report(self, site: Site) -> None:
+    async def test_unknown_type_with_open_run_is_red_in_each_report(self, site: Site) -> None:
         await self.lost(site)
         formats = ("--format", "text", "--format", "json=report.json", "--format", "junit=report.xml")
         code, output, errors = await site.check("--from-server", *formats)
@@ -203,14 +203,14 @@ class TestUnknownTypes:
         failures = re.findall('<failure type="(.*?)"', (site.folder / "report.xml").read_text(encoding="utf-8"))
         assert failures == ["open_runs_of_unknown_type"]
 
-    async def test_with_the_type_in_the_code_it_is_green(self, site: Site) -> None:
+    async def test_unknown_type_restored_in_code_is_green(self, site: Site) -> None:
         await self.lost(site)
         site.code()
         code, output, errors = await site.check("--from-server")
         assert code == 0, output + errors
         assert "open_runs" not in output
 
-    async def test_open_runs_of_it_on_another_queue_are_told_and_by_its_name_red(self, site: Site) -> None:
+    async def test_unknown_type_on_other_queue_is_note_or_red_if_named(self, site: Site) -> None:
         other = f"{site.name}-other"
         async with site.worker():
             await site.client.execute_workflow(f"{site.name}-child", id=f"kept-{site.name}", task_queue=site.name)
@@ -231,7 +231,7 @@ class TestUnknownTypes:
         assert (code, "[open_runs_of_unknown_type]" in output) == (1, True), output
         assert "other task queues" not in output
 
-    async def test_where_all_its_runs_have_ended_it_is_green(self, site: Site) -> None:
+    async def test_unknown_type_with_closed_runs_only_is_green(self, site: Site) -> None:
         await self.lost(site)
         await site.client.get_workflow_handle(f"open-{site.name}").terminate()
         await site.shows(f"{site.ids} AND ExecutionStatus = 'Running'", 0)
@@ -239,6 +239,6 @@ class TestUnknownTypes:
         assert code == 0, output + errors
         assert "green: 2 of 2" in output
 
-    async def test_a_cap_of_a_type_that_the_code_does_not_have_is_wrong_use(self, site: Site) -> None:
+    async def test_cap_of_unknown_type_exits_2(self, site: Site) -> None:
         code, _, errors = await site.check("--from-server", "--cap-of", "nothing=3")
         assert (code, "replay_server_option_invalid" in errors) == (2, True)

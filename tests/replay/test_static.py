@@ -54,7 +54,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Check]:
         del sys.modules[name]
 
 
-def test_the_products_workflows_pass() -> None:
+def test_product_workflows_have_no_static_findings() -> None:
     report = check_workflows(workflow_types())
     assert report.findings == ()
     assert {"image.py", "boundary.py", "errors.py"} <= {path.name for path in report.files}
@@ -95,7 +95,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("body", "code"), REFUSED, ids=[body[:60] for body, _ in REFUSED])
-def test_refused_with_its_line(check: Check, body: str, code: str) -> None:
+def test_forbidden_call_is_reported_with_its_line(check: Check, body: str, code: str) -> None:
     finding, *_ = check("first = 1\n" + body).findings
     assert finding.code == code or (code == "threads_or_io" and finding.code in {"threads", "io"})
     assert finding.path.name == "flow.py"
@@ -123,7 +123,7 @@ ORDER = [
 
 
 @pytest.mark.parametrize("body", ORDER)
-def test_the_order_of_a_set_is_refused(check: Check, body: str) -> None:
+def test_set_order_is_refused(check: Check, body: str) -> None:
     report = check(body)
     assert [finding.code for finding in report.findings] == ["order"]
 
@@ -149,7 +149,7 @@ ALLOWED = [
 
 
 @pytest.mark.parametrize("body", ALLOWED)
-def test_what_a_replay_can_repeat_is_allowed(check: Check, body: str) -> None:
+def test_deterministic_code_is_allowed(check: Check, body: str) -> None:
     assert check(body).findings == ()
 
 
@@ -161,10 +161,10 @@ class TestHelpers:
             "KINDS = {'a'}\ndef walk(): return [*KINDS]",
         ],
     )
-    def test_sets_of_the_helpers_module_are_known(self, check: Check, helpers: str) -> None:
+    def test_helper_returning_set_is_refused_for_order(self, check: Check, helpers: str) -> None:
         assert [finding.code for finding in check("return helpers.walk()", helpers=helpers).findings] == ["order"]
 
-    def test_a_helper_of_the_package_is_read(self, check: Check) -> None:
+    def test_helper_call_chain_is_followed(self, check: Check) -> None:
         report = check(
             "return helpers.outer()",
             helpers="""
@@ -185,11 +185,11 @@ class TestHelpers:
         assert finding.via == ("Sample", "run", "outer", "inner")
         assert "reached by Sample -> run -> outer -> inner" in str(finding)
 
-    def test_a_function_handed_on_is_read(self, check: Check) -> None:
+    def test_helper_passed_as_argument_is_checked(self, check: Check) -> None:
         helpers = "import random\ndef key(name): return random.random()"
         assert [f.code for f in check("return sorted(names, key=helpers.key)", helpers=helpers).findings] == ["random"]
 
-    def test_a_class_that_is_made_is_read_with_its_bases(self, check: Check) -> None:
+    def test_helper_class_base_constructor_is_checked(self, check: Check) -> None:
         helpers = """
         import uuid
 
@@ -202,7 +202,7 @@ class TestHelpers:
         """
         assert [f.code for f in check("return helpers.Made()", helpers=helpers).findings] == ["uuid"]
 
-    def test_an_activity_may_do_all_of_it(self, check: Check) -> None:
+    def test_helper_activity_is_not_checked(self, check: Check) -> None:
         helpers = """
         import time
         from temporalio import activity
@@ -214,11 +214,11 @@ class TestHelpers:
         """
         assert check("return helpers.Activities.work", helpers=helpers).findings == ()
 
-    def test_a_value_that_was_read_at_import_is_refused(self, check: Check) -> None:
+    def test_helper_module_constant_is_checked_if_used(self, check: Check) -> None:
         helpers = "import time\nSTARTED = time.time()\nUNUSED = time.time()"
         assert [finding.line for finding in check("return helpers.STARTED", helpers=helpers).findings] == [2]
 
-    def test_signal_handlers_are_read(self, check: Check) -> None:
+    def test_signal_handler_is_checked(self, check: Check) -> None:
         handler = (
             "    @workflow.signal\n    def told(self) -> None:\n        import time\n        self.at = time.time()\n\n"
         )
@@ -226,31 +226,31 @@ class TestHelpers:
         assert [(finding.code, finding.via) for finding in report.findings] == [("clock", ("Sample", "told"))]
 
 
-def test_a_workflow_outside_the_sandbox_is_refused(check: Check) -> None:
+def test_unsandboxed_workflow_is_refused(check: Check) -> None:
     head = HEAD.replace("@workflow.defn\n", "@workflow.defn(sandboxed=False)\n")
     assert [finding.code for finding in check("return None", head=head).findings] == ["unsandboxed"]
 
 
 class TestEscape:
-    def test_a_reason_lets_a_line_pass(self, check: Check) -> None:
+    def test_escape_with_reason_permits_line(self, check: Check) -> None:
         body = "for name in set(names):  # replay-ok[order]: the loop only counts\n    print(name)"
         assert check(body).findings == ()
 
-    def test_only_the_named_code_passes(self, check: Check) -> None:
+    def test_escape_permits_named_code_only(self, check: Check) -> None:
         body = "import time\nreturn time.time(), hash('x')  # replay-ok[hash]: of a number only, see above"
         assert [finding.code for finding in check(body).findings] == ["clock"]
 
     @pytest.mark.parametrize("comment", ["# replay-ok[order]", "# replay-ok[order]: fine"])
-    def test_without_a_reason_it_is_refused(self, check: Check, comment: str) -> None:
+    def test_escape_without_reason_is_refused(self, check: Check, comment: str) -> None:
         (finding,) = check(f"for name in set(names):  {comment}\n    print(name)").findings
         assert (finding.code, finding.what) == ("escape", "replay-ok without a reason")
 
-    def test_one_that_nothing_needs_is_refused(self, check: Check) -> None:
+    def test_escape_unused_is_refused(self, check: Check) -> None:
         (finding,) = check("return None  # replay-ok[order]: there was a loop here once").findings
         assert (finding.code, finding.what) == ("escape", "replay-ok without use")
 
 
-def test_a_class_whose_source_is_gone_is_not_taken_as_checked() -> None:
+def test_class_without_source_is_unread() -> None:
     made = type("Made", (), {"__module__": "nowhere_at_all"})
     (finding,) = check_workflows([made]).findings
     assert finding.code == "unread"

@@ -28,7 +28,7 @@ IN_CONTAINERS = (
     os.environ.get("PHOTO_WORKER_S3") or "localstack" if os.environ.get("PHOTO_WORKER_STACK_KIND") == "compose" else ""
 )
 HERE = Path(__file__).parent
-_ASKS_AS_A_PAGE = "test_a_browser_is_told_which_origins_may_write"
+_ASKS_AS_A_PAGE = "test_cors_preflight_names_the_allowed_origins"
 
 
 class Servers:

@@ -15,7 +15,7 @@ def names_of_tests(kind: type) -> set[str]:
     return {name.removeprefix("test_") for name, _ in inspect.getmembers(kind) if name.startswith("test_")}
 
 
-def test_every_behaviour_has_its_test_and_every_test_its_behaviour() -> None:
+def test_behaviours_table_matches_tests() -> None:
     suites = {
         name.removeprefix("Test"): names_of_tests(kind)
         for name, kind in inspect.getmembers(test_behaviours, inspect.isclass)
@@ -28,19 +28,19 @@ def test_every_behaviour_has_its_test_and_every_test_its_behaviour() -> None:
     assert OBJECT_STORE.keys() <= names_of_tests(ObjectStoreContract)
 
 
-def test_every_server_keeps_what_the_application_needs() -> None:
+def test_behaviours_needed_by_application_are_kept_by_all() -> None:
     needed = {name: behaviour for name, behaviour in BEHAVIOURS.items() if behaviour.needed}
     assert needed
     assert {name: dict(behaviour.not_kept) for name, behaviour in needed.items() if behaviour.not_kept} == {}
 
 
-def test_a_reason_is_given_for_a_server_that_there_is() -> None:
+def test_behaviours_reasons_name_known_servers() -> None:
     for reasons in [*(behaviour.not_kept for behaviour in BEHAVIOURS.values()), *OBJECT_STORE.values()]:
         assert reasons.keys() <= SERVERS.keys()
         assert all(reason.strip() for reason in reasons.values())
 
 
-def test_the_table_is_about_this_version(server: Endpoint) -> None:
+def test_behaviours_table_matches_server_version(server: Endpoint) -> None:
     found = version_of(server)
     assert found in {None, SERVERS[server.name].version}, (
         f"the table is about {SERVERS[server.name].version}; try {found} with the whole of tests/s3, then change the "

@@ -114,7 +114,7 @@ Step = Callable[[LedgerStack], object]
     ],
 )
 @pytest.mark.timeout(max(120, 60 * ROUNDS))
-def test_a_command_that_is_ended_at_any_moment_leaves_a_stack_that_works(
+def test_command_interrupted_at_any_moment_leaves_usable_stack(
     stack: LedgerStack, arguments: list[str], before: Step, kept: list[list[list[str]]] | None
 ) -> None:
     stack.up()
@@ -165,7 +165,7 @@ def test_a_command_that_is_ended_at_any_moment_leaves_a_stack_that_works(
         (signal.SIGHUP, 129, "SIGHUP"),
     ],
 )
-def test_a_command_at_work_ends_in_order_and_says_so(
+def test_command_on_signal_exits_with_its_code_and_message(
     stack: LedgerStack, number: signal.Signals, code: int, words: str
 ) -> None:
     with (
@@ -185,7 +185,7 @@ def waits_for_the_lock(pid: int, stack: LedgerStack) -> bool:
     return any(Path(file.path) == stack.paths.command_lock for file in psutil.Process(pid).open_files())
 
 
-def test_a_command_that_was_told_to_ignore_a_closing_terminal_goes_on(stack: LedgerStack) -> None:
+def test_up_with_sighup_ignored_continues(stack: LedgerStack) -> None:
     with begun(command("up", "--name", stack.name, home=stack.paths.home, hangup=signal.SIG_IGN)) as process:
         os.killpg(process.pid, signal.SIGHUP)
         process.communicate(timeout=60)
@@ -193,7 +193,7 @@ def test_a_command_that_was_told_to_ignore_a_closing_terminal_goes_on(stack: Led
     assert stack.status().running
 
 
-def test_a_deletion_that_is_interrupted_halfway_leaves_nothing_that_looks_whole(
+def test_reset_interrupted_in_deletion_leaves_no_partial_data(
     stack: LedgerStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = record_of(stack).password
@@ -217,7 +217,9 @@ def delete_one_file(directory: Path) -> None:
     directory.rmdir()
 
 
-def test_a_snapshot_and_its_password_come_together(stack: LedgerStack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_snapshot_interrupted_restores_data_and_password(
+    stack: LedgerStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = snapshots.swap_in
 
     def interrupted_swap(paths: StackPaths) -> None:

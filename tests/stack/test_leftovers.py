@@ -93,7 +93,7 @@ def remove_all_state(stack: LedgerStack) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut_list, remove_list, remove_lock, remove_all_state])
-def test_a_running_stack_with_damaged_files_is_found_and_replaced(stack: LedgerStack, damage: Damage) -> None:
+def test_up_with_damaged_files_replaces_running_stack(stack: LedgerStack, damage: Damage) -> None:
     before = pids_of(stack)
     damage(stack)
     status = stack.status()
@@ -110,7 +110,7 @@ def test_a_running_stack_with_damaged_files_is_found_and_replaced(stack: LedgerS
     assert stack.status().problem is None
 
 
-def test_down_ends_a_stack_whose_directory_was_deleted(stack: LedgerStack) -> None:
+def test_down_after_deleted_directory_ends_processes(stack: LedgerStack) -> None:
     before = pids_of(stack)
     # Like `git clean`.
     shutil.rmtree(stack.paths.root)
@@ -122,7 +122,7 @@ def test_down_ends_a_stack_whose_directory_was_deleted(stack: LedgerStack) -> No
     assert not stack.paths.root.exists(), "looking makes nothing"
 
 
-def test_up_replaces_a_stack_whose_directory_was_deleted(stack: LedgerStack) -> None:
+def test_up_after_deleted_directory_replaces_stack(stack: LedgerStack) -> None:
     base, before = record_of(stack).base_port, pids_of(stack)
     shutil.rmtree(stack.paths.root)
     again = LedgerStack(stack.paths.home, stack.name, base_port=base)
@@ -131,9 +131,7 @@ def test_up_replaces_a_stack_whose_directory_was_deleted(stack: LedgerStack) -> 
     assert lines(again) == [[], []]
 
 
-def test_after_a_restart_of_the_machine_up_goes_on_with_the_data(
-    stack: LedgerStack, bystander: subprocess.Popen[bytes]
-) -> None:
+def test_up_after_machine_restart_keeps_data(stack: LedgerStack, bystander: subprocess.Popen[bytes]) -> None:
     base = record_of(stack).base_port
     end_all_at_once(stack)
     # The pids belong to other processes now, and the temporary files are gone.
@@ -158,7 +156,7 @@ def test_after_a_restart_of_the_machine_up_goes_on_with_the_data(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99, "name": "x"}', '{"format": 1, "colour": "blue"}'])
-def test_a_record_that_cannot_be_read_is_named_and_the_data_left_alone(stack: LedgerStack, content: str) -> None:
+def test_unreadable_record_is_named_and_data_kept(stack: LedgerStack, content: str) -> None:
     stack.down()
     good = stack.paths.record.read_text()
     stack.paths.record.write_text(content)
@@ -172,7 +170,7 @@ def test_a_record_that_cannot_be_read_is_named_and_the_data_left_alone(stack: Le
     assert lines(stack) == KEPT
 
 
-def test_a_lock_file_that_nobody_holds_is_no_obstacle(stack: LedgerStack) -> None:
+def test_up_with_unheld_lock_files_starts(stack: LedgerStack) -> None:
     end_all_at_once(stack)
     for lock in (stack.paths.command_lock, stack.paths.supervisor_lock):
         lock.write_text("31337\n")
@@ -182,7 +180,7 @@ def test_a_lock_file_that_nobody_holds_is_no_obstacle(stack: LedgerStack) -> Non
     assert lines(stack) == KEPT
 
 
-def test_what_an_interrupted_deletion_left_is_deleted_at_the_next_start(stack: LedgerStack) -> None:
+def test_up_deletes_remains_of_interrupted_deletion(stack: LedgerStack) -> None:
     stack.down()
     half = stack.paths.root / ".data.deleted" / "toy"
     half.mkdir(parents=True)
@@ -193,7 +191,7 @@ def test_what_an_interrupted_deletion_left_is_deleted_at_the_next_start(stack: L
 
 
 @pytest.mark.parametrize("content", ["{pid}\n{data}\n1\n", "{pid}", "garbage\n", ""])
-def test_the_pid_file_of_a_crashed_postgres_names_nobody_any_more(
+def test_forget_reused_pid_replaces_pid_of_other_process(
     tmp_path: Path, bystander: subprocess.Popen[bytes], content: str
 ) -> None:
     data = tmp_path / "postgres-18"
@@ -209,7 +207,7 @@ def test_the_pid_file_of_a_crashed_postgres_names_nobody_any_more(
         assert file.read_text() == content
 
 
-def test_the_pid_file_of_a_postgres_that_runs_is_left_alone(tmp_path: Path) -> None:
+def test_forget_reused_pid_keeps_running_postgres(tmp_path: Path) -> None:
     data = tmp_path / "postgres-18"
     data.mkdir()
     server = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)", str(data)])
@@ -226,9 +224,7 @@ def test_the_pid_file_of_a_postgres_that_runs_is_left_alone(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("address", ["127.0.0.1", ""], ids=["loopback", "wildcard"])
 @pytest.mark.parametrize("use", [use for service in SERVICES for use in service.uses])
-def test_each_port_that_is_taken_is_named_and_nothing_is_started_or_moved(
-    tmp_path: Path, use: str, address: str
-) -> None:
+def test_up_with_taken_port_names_it_and_starts_nothing(tmp_path: Path, use: str, address: str) -> None:
     base = ports.free_base()
     stack = Stack(tmp_path, "dev", base_port=base)
     port = ports.StackPorts(base)[use]
@@ -252,7 +248,7 @@ class Impostor(FakeService):
         return super().plan(record, paths)
 
 
-def test_a_port_that_is_taken_between_the_check_and_the_start_is_named(tmp_path: Path) -> None:
+def test_up_when_port_is_taken_after_check_names_process(tmp_path: Path) -> None:
     stack = Stack(tmp_path, "dev", base_port=0, services=[Impostor()])
     try:
         with pytest.raises(PortTaken, match=f"is taken by process {os.getpid()} "):
@@ -270,9 +266,7 @@ def test_a_port_that_is_taken_between_the_check_and_the_start_is_named(tmp_path:
     stack.delete()
 
 
-def test_a_full_disk_is_named_before_anything_starts_and_is_no_obstacle_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_up_with_full_disk_is_refused_until_space_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = LedgerStack(tmp_path, "dev", base_port=0)
     with monkeypatch.context() as patch:
         patch.setattr(disk, "free_bytes", lambda _: disk.NEEDED_WITH_DATA - 1)
@@ -299,7 +293,7 @@ class Speechless(Ledger):
         return replace(super().plan(record, paths), log=str(paths.logs / "missing" / "blue.log"))
 
 
-def test_a_log_that_cannot_be_made_fails_its_service_and_ends_no_other(tmp_path: Path) -> None:
+def test_log_that_cannot_be_created_fails_only_its_service(tmp_path: Path) -> None:
     stack = Stack(tmp_path, "dev", base_port=0, services=[Speechless(name="blue"), RED])
     with pytest.raises(ServiceFailed, match="blue is not ready: its process ended with code 127"):
         stack.up()
@@ -309,7 +303,7 @@ def test_a_log_that_cannot_be_made_fails_its_service_and_ends_no_other(tmp_path:
     assert processes_of(tmp_path) == []
 
 
-def test_a_file_in_the_way_is_named(stack: LedgerStack) -> None:
+def test_up_with_directory_in_place_of_log_names_it(stack: LedgerStack) -> None:
     stack.down()
     for name in ("blue.log", "blue.log.1"):
         (stack.paths.logs / name).unlink(missing_ok=True)

@@ -165,7 +165,7 @@ def without_names(directory: Path) -> tuple[str, ...]:
     return prefix
 
 
-def test_what_was_acknowledged_survives_every_kill(place: Path, small_disk: Path | None) -> None:
+def test_acknowledged_data_survives_every_kill(place: Path, small_disk: Path | None) -> None:
     """Uses one stack for all of it, as each start takes seconds."""
     home = (small_disk or place) / "home"
     config = place / "aws-config"
@@ -312,7 +312,7 @@ def worktree(place: Path, names: tuple[str, ...]) -> Path:
             return directory
 
 
-def test_three_stacks_in_two_worktrees_have_nothing_in_common(place: Path) -> None:
+def test_three_stacks_in_two_worktrees_share_nothing(place: Path) -> None:
     first, second = worktree(place, ("dev", "other")), worktree(place, ("dev",))
     stacks = {("first", "dev"): first, ("first", "other"): first, ("second", "dev"): second}
     environment = {"PHOTO_WORKER_HOME": ""}

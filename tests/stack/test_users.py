@@ -32,7 +32,7 @@ def stack() -> Iterator[LedgerStack]:
     assert processes_of(place) == []
 
 
-def test_a_stack_of_root_is_refused_to_another_user(stack: LedgerStack) -> None:
+def test_stack_of_root_is_refused_to_other_user(stack: LedgerStack) -> None:
     before = pids_of(stack)
     for arguments in (["status"], ["up"], ["down"], ["env"], ["reset", "--yes"], ["snapshot", "list"]):
         answer = cli_as_nobody(*arguments, "--name", stack.name, home=stack.paths.home)
@@ -59,7 +59,7 @@ def seen(stack: LedgerStack) -> dict[Path, tuple[int, ...]]:
     }
 
 
-def test_root_leaves_the_stack_of_another_user_as_it_is(stack: LedgerStack) -> None:
+def test_stack_of_other_user_is_refused_to_root_and_unchanged(stack: LedgerStack) -> None:
     stack.down()
     for path in everything_of(stack):
         os.chown(path, NOBODY, NOBODY)

@@ -124,7 +124,7 @@ class TestVerify:
         )
         return found
 
-    def test_a_good_asset_is_hashed_and_its_row_runs(
+    def test_verify_asset_records_hash_and_running_status(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         body, job_id = image(), uuid4()
@@ -146,14 +146,14 @@ class TestVerify:
 
     @given(st.binary(min_size=1, max_size=3 << 20))
     @settings(max_examples=20, deadline=None)
-    def test_the_hash_is_that_of_all_bytes_in_their_order(self, tail: bytes) -> None:
+    def test_verify_asset_hashes_all_bytes_in_order(self, tail: bytes) -> None:
         store, body = MemoryObjectStore(), image() + tail
         store.ensure_bucket(BUCKET)
         store.put(BUCKET, "k", body, content_type="image/png")
         found = self.located(store, MemoryJobRepository(), key="k")
         assert (found.sha256, found.size_bytes) == (hashlib.sha256(body).hexdigest(), len(body))
 
-    def test_the_workflow_id_stands_in_for_a_missing_job_id(
+    def test_verify_asset_without_job_id_uses_workflow_id(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         store.put(BUCKET, "k", image(), content_type="image/png")
@@ -165,7 +165,7 @@ class TestVerify:
         )
         assert repository.get(job_id) is not None
 
-    def test_an_undeclared_type_is_told_by_content(
+    def test_verify_asset_of_undeclared_type_sniffs_content(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         store.put(BUCKET, "k", image("JPEG"), content_type="binary/octet-stream")
@@ -186,7 +186,7 @@ class TestVerify:
             (image("PNG", (2, 10_001)), "image/png", None, ImageTooLarge),
         ],
     )
-    def test_what_can_never_work_is_refused(
+    def test_verify_asset_invalid_document_is_refused(
         self,
         store: MemoryObjectStore,
         repository: MemoryJobRepository,
@@ -199,13 +199,13 @@ class TestVerify:
         with pytest.raises(error):
             self.located(store, repository, key="k", expected_content_type=expected)
 
-    def test_ten_thousand_pixels_are_still_fine(
+    def test_verify_asset_of_10000_pixels_is_accepted(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         store.put(BUCKET, "k", image("PNG", (10_000, 2)), content_type="image/png")
         assert self.located(store, repository, key="k").content_type == "image/png"
 
-    def test_missing_objects_traversing_keys_and_bad_ids_are_refused(
+    def test_verify_asset_missing_object_or_bad_id_is_refused(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         with pytest.raises(ObjectMissing):
@@ -218,7 +218,9 @@ class TestVerify:
                 LocateAssetInput(bucket=BUCKET, key="k", job_id="42"),
             )
 
-    def test_a_job_keeps_its_asset(self, store: MemoryObjectStore, repository: MemoryJobRepository) -> None:
+    def test_verify_asset_other_key_for_same_job_conflicts(
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
+    ) -> None:
         job_id = uuid4()
         for key in ("one", "two"):
             store.put(BUCKET, key, image(), content_type="image/png")
@@ -239,7 +241,7 @@ class TestVerify:
             (documents.animated_webp(), "image/webp", "an animated WebP"),
         ],
     )
-    def test_what_is_refused_is_refused_by_what_it_is(
+    def test_verify_asset_unsupported_document_is_named(
         self,
         store: MemoryObjectStore,
         repository: MemoryJobRepository,
@@ -251,7 +253,9 @@ class TestVerify:
         with pytest.raises(UnsupportedDocument, match=said):
             self.located(store, repository, key="k")
 
-    def test_a_pdf_with_a_password_says_so(self, store: MemoryObjectStore, repository: MemoryJobRepository) -> None:
+    def test_verify_asset_password_protected_pdf_is_refused(
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
+    ) -> None:
         store.put(BUCKET, "k", documents.protected_pdf(), content_type="application/pdf")
         with pytest.raises(DocumentProtected):
             self.located(store, repository, key="k")
@@ -266,7 +270,7 @@ class TestVerify:
             ("binary/octet-stream", image(), 11 << 20, 1),
         ],
     )
-    def test_what_is_too_large_is_refused_before_its_bytes_travel(
+    def test_verify_asset_too_large_is_refused_before_download(
         self, repository: MemoryJobRepository, declared: str, body: bytes, size: int, pieces: int
     ) -> None:
         taken: list[int] = []
@@ -289,7 +293,7 @@ class TestVerify:
         with pytest.raises(DocumentTooLarge, match=str(size)):
             self.located(Large(), repository, key="k")
 
-    def test_a_heic_of_more_than_ten_megabytes_is_taken(
+    def test_verify_asset_large_heic_is_converted(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         # The bytes after the last box belong to no image.
@@ -317,7 +321,7 @@ class TestOcr:
         result: OcrResult = run(activities.ocr_textract, OcrInput(**given), attempt=attempt)
         return result
 
-    def test_the_whole_answer_is_stored_under_the_job(self, store: MemoryObjectStore) -> None:
+    def test_ocr_textract_stores_response_under_job_id(self, store: MemoryObjectStore) -> None:
         store.put(BUCKET, "k", image(), content_type="image/png")
         backend, job_id = CountingBackend(), uuid4()
         result = self.read(store, backend, job_id=str(job_id))
@@ -328,7 +332,7 @@ class TestOcr:
 
     # After an unexpected error the workflow runs the activity anew, and its attempts begin at 1.
     @pytest.mark.parametrize("attempt", [1, 2])
-    def test_a_later_attempt_takes_the_answer_that_is_there(self, store: MemoryObjectStore, attempt: int) -> None:
+    def test_ocr_textract_later_attempt_reuses_stored_response(self, store: MemoryObjectStore, attempt: int) -> None:
         store.put(BUCKET, "k", image(), content_type="image/png")
         charging, job_id = Charging(), str(uuid4())
         client: Any = charging
@@ -339,7 +343,7 @@ class TestOcr:
         assert charging.charges == 1
         assert again == first
 
-    def test_a_worker_that_may_not_list_the_bucket_reads_all_the_same(self) -> None:
+    def test_ocr_textract_without_list_permission_reads_document(self) -> None:
         class Unlisted(MemoryObjectStore):
             """S3 as it responds without s3:ListBucket."""
 
@@ -358,9 +362,7 @@ class TestOcr:
             self.read(store, backend, attempt=2, sha256="a" * 64)
 
     @pytest.mark.parametrize("attempt", [1, 2])
-    def test_the_first_answer_for_the_same_bytes_stays_whatever_engine_gave_it(
-        self, store: MemoryObjectStore, attempt: int
-    ) -> None:
+    def test_ocr_textract_keeps_first_response_of_other_engine(self, store: MemoryObjectStore, attempt: int) -> None:
         # A worker with another engine may continue after the job's row describes this response.
         store.put(BUCKET, "k", image(), content_type="image/png")
         other, job_id = CountingBackend(), str(uuid4())
@@ -371,14 +373,14 @@ class TestOcr:
         assert first.ocr_engine == "another"
         assert store.get(BUCKET, first.s3_ocr_key, limit_bytes=10_000) == kept
 
-    def test_more_than_ten_megabytes_are_refused_before_the_engine(self, store: MemoryObjectStore) -> None:
+    def test_ocr_textract_over_10_mb_is_refused_before_backend(self, store: MemoryObjectStore) -> None:
         store.put(BUCKET, "k", b"\xff\xd8\xff" + bytes(10 * 1024 * 1024), content_type="image/jpeg")
         backend = CountingBackend()
         with pytest.raises(DocumentTooLarge, match="10485763"):
             self.read(store, backend)
         assert backend.documents == []
 
-    def test_an_unknown_engine_is_an_input_error(self, store: MemoryObjectStore) -> None:
+    def test_ocr_textract_unknown_engine_is_refused(self, store: MemoryObjectStore) -> None:
         def unknown(engine: str) -> OcrBackend:
             raise UnknownEngine(engine=engine, known="none")
 
@@ -402,7 +404,7 @@ class TestResults:
             bucket=BUCKET,
         )
 
-    def test_repeating_it_leaves_the_same_bytes_and_row(
+    def test_persist_artifacts_twice_leaves_same_bytes_and_row(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         activities, job_id = ResultActivities(store, repository, BUCKET), uuid4()
@@ -415,7 +417,7 @@ class TestResults:
         assert row is not None
         assert (row.status, row.s3_manifest_key, row.s3_bucket) == ("succeeded", key, BUCKET)
 
-    def test_a_late_failure_does_not_undo_success_and_says_so(
+    def test_record_failure_after_success_reports_success(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         activities, job_id = ResultActivities(store, repository, BUCKET), uuid4()
@@ -423,7 +425,7 @@ class TestResults:
         failure = FailureInput(job_id=str(job_id), bucket=BUCKET, key="raw/k", code="x", message="late")
         assert run(activities.record_failure, failure).status == "succeeded"
 
-    def test_a_late_success_does_not_undo_failure(
+    def test_persist_artifacts_after_failure_keeps_failure(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         activities, job_id = ResultActivities(store, repository, BUCKET), uuid4()
@@ -443,7 +445,7 @@ class TestCancellation:
         environment.info = dataclasses.replace(ActivityEnvironment.default_info(), workflow_id=str(job_id))
         return environment
 
-    def test_an_answer_that_textract_has_given_is_stored(self, store: MemoryObjectStore) -> None:
+    def test_ocr_textract_cancelled_stores_response(self, store: MemoryObjectStore) -> None:
         store.put(BUCKET, "k", image(), content_type="image/png")
         job_id = uuid4()
         environment = self.attempt(job_id)
@@ -460,7 +462,7 @@ class TestCancellation:
             environment.run(activities.ocr_textract, request)
         assert [entry.key for entry in store.list(BUCKET, "artifacts/")] == [f"artifacts/{job_id}/textract.json"]
 
-    def test_a_result_that_is_being_committed_is_committed(
+    def test_persist_artifacts_cancelled_commits_result(
         self, store: MemoryObjectStore, repository: MemoryJobRepository, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         job_id = uuid4()
@@ -473,7 +475,7 @@ class TestCancellation:
         row = repository.get(job_id)
         assert (stored, row and row.status) == ([f"artifacts/{job_id}/manifest.json"], "succeeded")
 
-    def test_a_failure_that_is_being_written_is_written(
+    def test_record_failure_cancelled_writes_failure(
         self, store: MemoryObjectStore, repository: MemoryJobRepository, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         job_id = uuid4()
@@ -485,7 +487,7 @@ class TestCancellation:
         row = repository.get(job_id)
         assert (row and row.status) == "failed"
 
-    def test_verification_ends_at_the_next_piece(
+    def test_verify_asset_cancelled_records_no_hash(
         self, store: MemoryObjectStore, repository: MemoryJobRepository, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store.put(BUCKET, "k", image() + bytes(3 << 20), content_type="image/png")
@@ -501,7 +503,7 @@ class TestCancellation:
         assert (row := repository.get(job_id)) is not None
         assert (row.status, row.content_sha256) == ("running", "")
 
-    def test_waiting_for_what_goes_on_alone_ends_at_once(self) -> None:
+    def test_wait_cancelled_ends_at_once(self) -> None:
         environment = ActivityEnvironment()
 
         @activity.defn(no_thread_cancel_exception=True)
@@ -514,7 +516,7 @@ class TestCancellation:
             environment.run(waits)
         assert time.monotonic() - began < 30
 
-    def test_outside_of_an_attempt_waiting_is_sleeping(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_wait_outside_activity_sleeps(self, monkeypatch: pytest.MonkeyPatch) -> None:
         slept: list[float] = []
         monkeypatch.setattr(time, "sleep", slept.append)
         wait(1.5)

@@ -66,9 +66,7 @@ def said(caplog: pytest.LogCaptureFixture, text: str) -> list[logging.LogRecord]
     return [record for record in caplog.records if text in record.getMessage()]
 
 
-async def test_a_worker_whose_database_is_away_begins_when_it_is_back(
-    needs: Needs, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_admission_when_database_is_away_waits_for_it(needs: Needs, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     needs.error = AWAY
     admission = Admission([needs])
@@ -82,9 +80,7 @@ async def test_a_worker_whose_database_is_away_begins_when_it_is_back(
     assert len(said(caplog, "takes work again")) == 1
 
 
-async def test_a_worker_that_loses_its_credentials_stops_and_goes_on(
-    needs: Needs, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_watch_closes_on_refused_credentials_and_reopens(needs: Needs, caplog: pytest.LogCaptureFixture) -> None:
     admission = Admission([needs])
     await admission.wait_until_ready()
     watching = asyncio.create_task(admission.watch())
@@ -101,9 +97,7 @@ async def test_a_worker_that_loses_its_credentials_stops_and_goes_on(
     watching.cancel()
 
 
-async def test_codes_that_alternate_within_one_outage_are_said_once_each(
-    needs: Needs, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_admission_logs_each_code_once_per_outage(needs: Needs, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     refused = ServiceRefused(service="S3", reason="ExpiredToken")
     admission = Admission([needs])
@@ -124,7 +118,7 @@ async def test_codes_that_alternate_within_one_outage_are_said_once_each(
         assert len(said(caplog, "takes work again")) == 1
 
 
-async def test_one_refused_object_does_not_stop_a_worker(needs: Needs) -> None:
+async def test_watch_single_refused_object_stays_open(needs: Needs) -> None:
     admission = Admission([needs])
     await admission.wait_until_ready()
     watching = asyncio.create_task(admission.watch())
@@ -168,7 +162,7 @@ class Service:
         return worked
 
 
-async def test_a_step_that_fails_again_and_again_asks_little_and_leaves_the_others_alone(needs: Needs) -> None:
+async def test_held_back_failing_step_limits_calls_of_that_step(needs: Needs) -> None:
     clock = Clock()
     admission = Admission([needs], clock=clock)
     await admission.wait_until_ready()
@@ -183,7 +177,7 @@ async def test_a_step_that_fails_again_and_again_asks_little_and_leaves_the_othe
     assert admission.held_back(PERSIST, jobs[0]) is None
 
 
-async def test_a_service_that_throttles_most_calls_is_told_of_once_a_minute(
+async def test_admission_mostly_throttled_is_logged_once_a_minute(
     needs: Needs, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -201,7 +195,7 @@ async def test_a_service_that_throttles_most_calls_is_told_of_once_a_minute(
     assert len(less) - 1 <= len(said(caplog, "takes ocr_textract again")) <= len(less)
 
 
-async def test_a_step_that_begins_to_fail_for_good_within_the_silence_is_told_of_after_it(
+async def test_admission_lasting_failure_is_logged_after_silence(
     needs: Needs, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -226,7 +220,7 @@ async def test_a_step_that_begins_to_fail_for_good_within_the_silence_is_told_of
     assert len(said(caplog, "takes less work: persist_artifacts")) == 1
 
 
-async def test_single_failures_hold_nothing_back(needs: Needs) -> None:
+async def test_held_back_single_failures_hold_no_job(needs: Needs) -> None:
     admission = Admission([needs], clock=lambda: 0.0)
     await admission.wait_until_ready()
     service = Service(admission)
@@ -238,7 +232,7 @@ async def test_single_failures_hold_nothing_back(needs: Needs) -> None:
         assert service.attempt(f"fine-{number}")
 
 
-async def test_when_the_service_works_again_every_job_is_tried_at_once(needs: Needs) -> None:
+async def test_held_back_when_service_recovers_frees_all_jobs(needs: Needs) -> None:
     clock = Clock()
     admission = Admission([needs], clock=clock)
     await admission.wait_until_ready()
@@ -253,7 +247,7 @@ async def test_when_the_service_works_again_every_job_is_tried_at_once(needs: Ne
     assert all(service.attempt(job) for job in jobs)
 
 
-async def test_documents_that_always_fail_do_not_keep_a_healthy_one_waiting(needs: Needs) -> None:
+async def test_held_back_failing_documents_do_not_delay_healthy_one(needs: Needs) -> None:
     clock = Clock()
     admission = Admission([needs], clock=clock)
     await admission.wait_until_ready()
@@ -269,7 +263,7 @@ async def test_documents_that_always_fail_do_not_keep_a_healthy_one_waiting(need
     assert clock.now - began <= 2
 
 
-async def test_refused_objects_keep_no_other_job_waiting(needs: Needs) -> None:
+async def test_slots_refused_objects_leave_slots_available(needs: Needs) -> None:
     admission = Admission([needs], clock=lambda: 0.0)
     await admission.wait_until_ready()
     slots = AdmittedSlots(admission, 2)
@@ -285,7 +279,7 @@ async def test_refused_objects_keep_no_other_job_waiting(needs: Needs) -> None:
     await asyncio.wait_for(slots.reserve_slot(ASKED), 1)
 
 
-async def test_refused_objects_hold_no_healthy_job_back(needs: Needs) -> None:
+async def test_held_back_refused_objects_hold_no_healthy_job(needs: Needs) -> None:
     admission = Admission([needs], clock=lambda: 0.0)
     await admission.wait_until_ready()
     for number in range(200):
@@ -294,7 +288,7 @@ async def test_refused_objects_hold_no_healthy_job_back(needs: Needs) -> None:
     assert [admission.held_back(OCR, f"healthy-{number}") for number in range(20)] == [None] * 20
 
 
-async def test_a_worker_whose_own_bucket_refuses_what_it_stores_takes_less_work(needs: Needs) -> None:
+async def test_held_back_forbidden_worker_bucket_holds_failed_job(needs: Needs) -> None:
     """For example, a bucket policy refuses what no check requests."""
     admission = Admission([needs], clock=lambda: 0.0)
     await admission.wait_until_ready()
@@ -304,7 +298,7 @@ async def test_a_worker_whose_own_bucket_refuses_what_it_stores_takes_less_work(
     assert admission.held_back(OCR, "job-0") is not None
 
 
-async def test_a_check_that_fails_unexpectedly_is_told_of_and_looked_at_again(
+async def test_watch_unexpected_check_error_is_logged_and_retried(
     needs: Needs, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -327,7 +321,7 @@ async def test_a_check_that_fails_unexpectedly_is_told_of_and_looked_at_again(
     watching.cancel()
 
 
-async def test_a_machine_without_a_thread_to_spare_ends_no_watch(needs: Needs, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watch_without_spare_thread_goes_on(needs: Needs, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -340,7 +334,7 @@ async def test_a_machine_without_a_thread_to_spare_ends_no_watch(needs: Needs, m
     assert admission.is_open
 
 
-async def test_a_worker_that_says_it_takes_work_again_does(needs: Needs, caplog: pytest.LogCaptureFixture) -> None:
+async def test_slots_after_takes_work_again_log_are_available(needs: Needs, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     admission = Admission([needs], clock=lambda: 0.0)
     await admission.wait_until_ready()
@@ -356,7 +350,7 @@ async def test_a_worker_that_says_it_takes_work_again_does(needs: Needs, caplog:
     watching.cancel()
 
 
-async def test_a_job_that_met_the_outage_is_tried_when_it_is_over(needs: Needs) -> None:
+async def test_held_back_job_is_released_when_outage_ends(needs: Needs) -> None:
     admission = Admission([needs], clock=lambda: 0.0)
     await admission.wait_until_ready()
     watching = asyncio.create_task(admission.watch())
@@ -372,9 +366,7 @@ async def test_a_job_that_met_the_outage_is_tried_when_it_is_over(needs: Needs) 
     watching.cancel()
 
 
-async def test_what_no_check_sees_is_looked_into_less_and_less_and_something_new_at_once(
-    needs: Needs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_watch_backs_off_for_same_error_not_for_new_one(needs: Needs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_LOOK_SECONDS", 0.05)
     monkeypatch.setattr(module, "LONGEST_LOOK_SECONDS", 2.0)
     admission = Admission([needs])
@@ -396,7 +388,7 @@ async def test_what_no_check_sees_is_looked_into_less_and_less_and_something_new
 
 
 class TestSlots:
-    async def test_no_more_slots_are_given_than_there_are(self, needs: Needs) -> None:
+    async def test_slots_grant_at_most_their_count(self, needs: Needs) -> None:
         admission = Admission([needs])
         await admission.wait_until_ready()
         slots = AdmittedSlots(admission, 2)
@@ -412,7 +404,7 @@ class TestSlots:
         for task in left:
             task.cancel()
 
-    async def test_no_slot_is_given_while_a_service_is_away(self, needs: Needs) -> None:
+    async def test_slots_when_service_is_away_grant_none(self, needs: Needs) -> None:
         needs.error = AWAY
         admission = Admission([needs])
         looking = asyncio.create_task(admission.wait_until_ready())

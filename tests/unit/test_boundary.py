@@ -40,7 +40,7 @@ from photo_worker.errors import (
     ],
     ids=lambda error: error.code,
 )
-def test_what_would_fail_again_is_not_tried_again(error: PhotoWorkerError) -> None:
+def test_to_application_error_final_is_non_retryable(error: PhotoWorkerError) -> None:
     assert to_application_error(error).non_retryable
 
 
@@ -59,17 +59,17 @@ def test_what_would_fail_again_is_not_tried_again(error: PhotoWorkerError) -> No
     ],
     ids=lambda error: error.code,
 )
-def test_what_may_pass_is_tried_again(error: PhotoWorkerError) -> None:
+def test_to_application_error_passing_is_retryable(error: PhotoWorkerError) -> None:
     assert not to_application_error(error).non_retryable
 
 
-def test_the_code_and_the_hint_travel_with_it() -> None:
+def test_to_application_error_carries_code_and_hint() -> None:
     error = OcrThrottled(engine="textract", reason="too many requests")
     told = to_application_error(error)
     assert (told.type, told.message, list(told.details)) == (error.code, error.message, [error.hint])
 
 
-def test_a_throttled_call_is_tried_again_when_the_service_asks_for_it() -> None:
+def test_to_application_error_throttled_sets_retry_delay() -> None:
     error = OcrThrottled(engine="textract", reason="too many requests")
     error.retry_after_seconds = 7.5
     delay = to_application_error(error).next_retry_delay
@@ -100,17 +100,17 @@ async def ends(error: BaseException, boundary: ErrorBoundary) -> ApplicationErro
     return caught.value
 
 
-async def test_an_error_without_a_code_is_counted_and_says_what_it_was() -> None:
+async def test_boundary_error_without_code_is_unexpected() -> None:
     told = await ends(ZeroDivisionError("division by zero"), ErrorBoundary())
     assert (told.type, told.message) == ("unexpected", "ZeroDivisionError: division by zero")
 
 
-async def test_an_error_without_a_code_shows_no_password_of_an_address() -> None:
+async def test_boundary_error_without_code_hides_password() -> None:
     told = await ends(RuntimeError("no answer from http://kitchen:secret-word@127.0.0.1:9/"), ErrorBoundary())
     assert told.message == "RuntimeError: no answer from http://127.0.0.1:9/"
 
 
-async def test_a_long_chain_of_causes_leaves_the_reason_of_a_pending_activity_readable() -> None:
+async def test_boundary_long_cause_chain_fits_failure_size_limit() -> None:
     try:
         try:
             raise ConnectionError("cannot reach " + "x" * 5000)
@@ -125,7 +125,7 @@ async def test_a_long_chain_of_causes_leaves_the_reason_of_a_pending_activity_re
     assert failure.message.startswith("Postgres does not answer (d): cannot reach")
 
 
-async def test_the_worker_s_own_bucket_is_not_the_job_s_to_miss() -> None:
+async def test_boundary_missing_worker_bucket_is_retryable() -> None:
     boundary = ErrorBoundary("photos")
     own = await ends(BucketMissing(bucket="photos"), boundary)
     other = await ends(BucketMissing(bucket="theirs"), boundary)
@@ -134,7 +134,7 @@ async def test_the_worker_s_own_bucket_is_not_the_job_s_to_miss() -> None:
 
 
 @pytest.mark.parametrize("key", ["artifacts/1/textract.json", "converted/1.jpg"])
-async def test_what_the_worker_may_not_store_in_its_own_bucket_is_its_fault(key: str) -> None:
+async def test_boundary_forbidden_worker_bucket_is_retryable(key: str) -> None:
     heard: list[str | None] = []
     boundary = ErrorBoundary("photos", record_outcome=lambda kind, error: heard.append(error.code if error else None))
     told = await ends(ObjectForbidden(bucket="photos", key=key), boundary)
@@ -144,7 +144,7 @@ async def test_what_the_worker_may_not_store_in_its_own_bucket_is_its_fault(key:
     assert heard == ["worker_bucket_forbidden", "object_forbidden", "object_forbidden"]
 
 
-async def test_what_a_service_or_the_worker_is_at_fault_for_is_heard() -> None:
+async def test_boundary_reports_service_faults_only() -> None:
     heard: list[tuple[str, str | None]] = []
     boundary = ErrorBoundary(record_outcome=lambda kind, error: heard.append((kind, error.code if error else None)))
     await ends(ServiceRefused(service="S3", reason="ExpiredToken"), boundary)
@@ -166,7 +166,7 @@ async def test_what_a_service_or_the_worker_is_at_fault_for_is_heard() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
 )
-async def test_what_is_wrong_with_the_machine_is_the_worker_s_and_never_final(error: Exception, code: str) -> None:
+async def test_boundary_exhausted_machine_is_retryable(error: Exception, code: str) -> None:
     heard: list[str | None] = []
     boundary = ErrorBoundary(record_outcome=lambda kind, error: heard.append(error.code if error else None))
     told = await ends(error, boundary)
@@ -177,7 +177,7 @@ async def test_what_is_wrong_with_the_machine_is_the_worker_s_and_never_final(er
 @pytest.mark.parametrize(
     "error", [RuntimeError("the list is empty"), FileNotFoundError(errno.ENOENT, "gone"), KeyError("ETag")]
 )
-async def test_other_errors_are_counted_and_heard_all_the_same(error: Exception) -> None:
+async def test_boundary_reports_unexpected_errors(error: Exception) -> None:
     """The admission must notice a worker on which every activity fails, or it pulls the backlog into final failures."""
     heard: list[str | None] = []
     boundary = ErrorBoundary(record_outcome=lambda kind, error: heard.append(error.code if error else None))
@@ -185,7 +185,7 @@ async def test_other_errors_are_counted_and_heard_all_the_same(error: Exception)
     assert (told.type, heard) == ("unexpected", ["step_failed"])
 
 
-async def test_a_cancellation_passes_as_it_is() -> None:
+async def test_boundary_passes_cancellation_unchanged() -> None:
     inbound = ErrorBoundary().intercept_activity(_Raising(CancelledError("Cancelled")))
     given: Any = None
 

@@ -23,7 +23,7 @@ MACHINE = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 512 * GB // 4096}
         ("", "", 64),
     ],
 )
-def test_as_many_as_the_container_has_processors_and_memory_for(
+def test_max_processes_respects_cgroup_limits(
     quota: str, memory: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container's limits are those of its control group; the host may have many times more."""

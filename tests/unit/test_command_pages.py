@@ -21,12 +21,12 @@ COMMANDS = {named.slug: named for named in commands()}
 NOT_FROM_A_COMMAND = {"ports_exhausted"}
 
 
-def test_each_file_of_facts_is_about_a_command() -> None:
+def test_command_facts_have_a_command() -> None:
     assert {path.stem for path in FACTS.glob("*.toml")} == {*COMMANDS, SHARED}
     assert {path.stem for path in FACTS.glob("*.json")} <= set(COMMANDS)
 
 
-def test_each_command_with_json_shows_some() -> None:
+def test_command_facts_with_json_have_an_example() -> None:
     for slug, named in COMMANDS.items():
         output = next((param for param in named.command.params if param.name == "output"), None)
         if output is not None:
@@ -35,12 +35,12 @@ def test_each_command_with_json_shows_some() -> None:
             assert not like or made.example(like), slug
 
 
-def test_the_exit_codes_are_those_that_the_program_tells_of() -> None:
+def test_command_facts_exit_codes_match_help() -> None:
     codes = {int(code) for code in re.findall(r"\d+", cli.epilog or "")}
     assert codes == {int(code) for code in made._shared()["exit"]}
 
 
-def test_each_error_of_a_page_is_met_in_a_test() -> None:
+def test_command_facts_errors_occur_in_tests() -> None:
     # Without the words of this test and of the pages.
     tests = {word for path in (ROOT / "tests").rglob("*.py") for word in re.findall(r"\w+", path.read_text("utf-8"))}
     named = {code for slug in COMMANDS for code in facts_of(slug).errors}
@@ -50,12 +50,12 @@ def test_each_error_of_a_page_is_met_in_a_test() -> None:
     assert unseen == set()
 
 
-def test_each_error_of_the_stack_is_on_a_page() -> None:
+def test_command_facts_include_each_stack_error() -> None:
     named = {code for slug in COMMANDS for code in facts_of(slug).errors}
     assert {kind.code for kind in _tree(StackError)} - named - NOT_FROM_A_COMMAND == set()
 
 
-def test_the_variables_of_the_pages_are_those_that_are_read() -> None:
+def test_command_facts_variables_match_those_read() -> None:
     known = made.variables()
     on_pages = {name for slug in COMMANDS for name in facts_of(slug).variables}
     assert on_pages <= set(known)
@@ -67,7 +67,7 @@ def test_the_variables_of_the_pages_are_those_that_are_read() -> None:
 
 
 @pytest.mark.parametrize("slug", sorted(COMMANDS))
-def test_the_examples_are_commands(slug: str) -> None:
+def test_command_facts_examples_parse(slug: str) -> None:
     for entry in facts_of(slug).examples:
         (line,) = re.findall(r"photo-worker ([^|>;)]+)", entry["run"])
         words = shlex.split(line)
@@ -79,7 +79,7 @@ def test_the_examples_are_commands(slug: str) -> None:
         named.command.make_context(slug, words[len(named.words) :], parent=named.context.parent)
 
 
-def test_the_links_lead_somewhere() -> None:
+def test_command_pages_links_resolve() -> None:
     for page in PAGES.glob("*.md"):
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -32,7 +32,7 @@ def completed(words: str) -> list[str]:
     return [line.partition(",")[2] for line in run(MODULE, **variables).splitlines() if line]
 
 
-def test_bash_is_told_values_a_line() -> None:
+def test_bash_completion_prints_one_value_per_line() -> None:
     assert completed("photo-worker status --output ") == ["text", "json"]
 
 
@@ -60,14 +60,14 @@ def offered(words: str) -> list[str]:
         ("photo-worker up --external s", ["s3=", "sns=", "sqs="]),
     ],
 )
-def test_commands_options_and_values_are_completed(
+def test_completion_offers_commands_options_and_values(
     words: str, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path))
     assert offered(words) == expected
 
 
-def test_stacks_are_completed_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completion_offers_stack_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path))
     for name in ("review", "release"):
         StackPaths(tmp_path, name).create()
@@ -78,7 +78,7 @@ def test_stacks_are_completed_by_name(tmp_path: Path, monkeypatch: pytest.Monkey
     assert offered("photo-worker down --name ") == []
 
 
-def test_snapshots_and_services_are_those_of_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completion_offers_snapshots_and_services_of_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path))
     paths = StackPaths(tmp_path, "review")
     paths.create()
@@ -101,7 +101,7 @@ def test_snapshots_and_services_are_those_of_the_stack(tmp_path: Path, monkeypat
         ("fish", {"COMP_WORDS": "photo-worker sta", "COMP_CWORD": "sta"}, "plain\nstatus\nShow the state"),
     ],
 )
-def test_other_shells_are_told_in_their_own_way(shell: str, variables: dict[str, str], answer: str) -> None:
+def test_zsh_and_fish_completion_use_their_formats(shell: str, variables: dict[str, str], answer: str) -> None:
     told = run(MODULE, _PHOTO_WORKER_COMPLETE=f"{shell}_complete", **variables)
     assert told.replace(",", "\n").replace("\t", "\n").startswith(answer)
     script = run(MODULE, _PHOTO_WORKER_COMPLETE=f"{shell}_source")
@@ -109,7 +109,7 @@ def test_other_shells_are_told_in_their_own_way(shell: str, variables: dict[str,
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-def test_a_real_bash_completes(tmp_path: Path) -> None:
+def test_bash_completion_in_real_bash(tmp_path: Path) -> None:
     program = tmp_path / "photo-worker"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m photo_worker.cli "$@"\n')
     program.chmod(0o755)
@@ -126,7 +126,7 @@ def test_a_real_bash_completes(tmp_path: Path) -> None:
     assert run(["bash", "-c", script], PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}") == "down\n"
 
 
-def test_completing_a_command_imports_none_of_them() -> None:
+def test_completion_imports_no_command_module() -> None:
     code = (
         "import sys\n"
         "from photo_worker.cli import cli\n"
@@ -138,7 +138,7 @@ def test_completing_a_command_imports_none_of_them() -> None:
     assert run([sys.executable, "-c", code]) == "[]\n"
 
 
-def test_looking_at_a_stack_imports_nothing_slow() -> None:
+def test_stack_status_imports_no_slow_module() -> None:
     """`photo-worker status` may take 200 ms, and each of these modules would take half of that."""
     code = (
         "import sys\n"

@@ -8,7 +8,7 @@ from photo_worker.config import load_settings, read_environment
 from photo_worker.errors import ConfigurationError
 
 
-def test_environment_goes_before_the_file(tmp_path: Path) -> None:
+def test_read_environment_overrides_file(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("TEMPORAL_TASK_QUEUE=from-file\nS3_BUCKET='quoted-bucket'\n")
     settings = load_settings(read_environment({"TEMPORAL_TASK_QUEUE": "from-environment"}, file))
@@ -16,7 +16,7 @@ def test_environment_goes_before_the_file(tmp_path: Path) -> None:
     assert settings.s3_bucket == "quoted-bucket"
 
 
-def test_empty_variables_count_as_not_set(tmp_path: Path) -> None:
+def test_read_environment_empty_variable_counts_as_unset(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("MAX_WF_TASKS=7\n")
     given = {"MAX_ACTIVITIES": "", "MAX_WF_TASKS": "", "LOG_LEVEL": "debug"}
@@ -40,7 +40,7 @@ def test_empty_variables_count_as_not_set(tmp_path: Path) -> None:
         ("S3_SSE_KMS_KEY_ID", "alias/photos"),
     ],
 )
-def test_a_bad_value_names_variable_and_origin_but_not_the_value(tmp_path: Path, name: str, value: str) -> None:
+def test_load_settings_bad_value_names_variable_not_value(tmp_path: Path, name: str, value: str) -> None:
     file = tmp_path / ".env"
     file.write_text(f"{name}={value!r}\n")
     with pytest.raises(ConfigurationError) as caught:
@@ -52,39 +52,39 @@ def test_a_bad_value_names_variable_and_origin_but_not_the_value(tmp_path: Path,
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_line_that_is_no_assignment_is_named(tmp_path: Path) -> None:
+def test_read_environment_bad_line_is_named(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("GOOD=1\nthis is no assignment\n")
     with pytest.raises(ConfigurationError, match="line 2"):
         read_environment({}, file)
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_read_environment_non_utf8_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_bytes(b"NAME=\xff\xfe")
     with pytest.raises(ConfigurationError, match="UTF-8"):
         read_environment({}, file)
 
 
-def test_a_file_asked_for_by_name_must_exist(tmp_path: Path) -> None:
+def test_read_environment_required_file_must_exist(tmp_path: Path) -> None:
     assert read_environment({}, tmp_path / "absent").variables == {}
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_environment({}, tmp_path / "absent", required=True)
 
 
-def test_the_database_url_stays_out_of_representations() -> None:
+def test_settings_repr_hides_database_url() -> None:
     settings = load_settings(read_environment({"DATABASE_URL": "postgresql://u:hunter2@h/d"}, None))
     assert "hunter2" not in repr(settings)
     assert settings.require_database_url() == "postgresql://u:hunter2@h/d"
 
 
-def test_a_missing_database_url_is_named_when_it_is_needed() -> None:
+def test_require_database_url_missing_is_named() -> None:
     with pytest.raises(ConfigurationError, match="DATABASE_URL"):
         load_settings(read_environment({}, None)).require_database_url()
 
 
 @pytest.mark.parametrize(("encryption", "fits"), [("AES256", False), ("aws:kms", True), ("aws:kms:dsse", True)])
-def test_a_kms_key_goes_with_kms_alone(encryption: str, fits: bool) -> None:
+def test_load_settings_kms_key_requires_kms_encryption(encryption: str, fits: bool) -> None:
     variables = {"S3_SERVER_SIDE_ENCRYPTION": encryption, "S3_SSE_KMS_KEY_ID": "alias/photos"}
     if fits:
         settings = load_settings(read_environment(variables, None))
@@ -106,7 +106,7 @@ def test_a_kms_key_goes_with_kms_alone(encryption: str, fits: bool) -> None:
         ("MAX_ACTIVITIES", "integer"),
     ],
 )
-def test_a_bad_value_is_told_its_form_in_words(name: str, example: str) -> None:
+def test_load_settings_bad_value_shows_expected_form(name: str, example: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_settings(read_environment({name: "not / this!"}, None))
     assert example in caught.value.message

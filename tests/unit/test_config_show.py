@@ -35,7 +35,7 @@ def settings_of(result: Result) -> dict[str, dict[str, Any]]:
     return {entry["name"]: entry for entry in envelope["data"]["settings"]}
 
 
-def test_each_setting_has_the_origin_that_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_show_names_effective_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("# ours\n\nS3_BUCKET=from-file\n\n\nexport OCR_ENGINE='local'\nLOG_LEVEL=debug\n")
     monkeypatch.setenv("OCR_ENGINE", "recorded")
     monkeypatch.setenv("LOG_LEVEL", "")
@@ -61,7 +61,7 @@ def test_each_setting_has_the_origin_that_counts(tmp_path: Path, monkeypatch: py
     ]
 
 
-def test_a_profile_of_temporal_is_an_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_show_names_temporal_profile_as_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     profile = tmp_path / "temporal.toml"
     profile.write_text('[profile.default]\naddress = "cloud.example:7233"\nnamespace = "kitchen"\n')
     monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(profile))
@@ -70,7 +70,7 @@ def test_a_profile_of_temporal_is_an_origin(tmp_path: Path, monkeypatch: pytest.
     assert (found["TEMPORAL_NAMESPACE"]["value"], found["TEMPORAL_NAMESPACE"]["origin"]) == ("kitchen", "profile")
 
 
-def test_a_stack_that_runs_is_an_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_show_names_running_stack_as_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEMPORAL_CONFIG_FILE")
     paths = StackPaths(tmp_path / "stacks", "dev")
     paths.create()
@@ -89,9 +89,7 @@ def test_a_stack_that_runs_is_an_origin(tmp_path: Path, monkeypatch: pytest.Monk
     assert record.password not in result.output
 
 
-def test_what_the_stack_is_made_of_is_shown_as_up_would_make_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_config_show_reports_stack_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings_of(show("-o", "json"))
     default = {"origin": "default", "file": None, "line": None}
     assert found["PHOTO_WORKER_STACK_KIND"] == {"name": "PHOTO_WORKER_STACK_KIND", "value": "native", **default}
@@ -122,14 +120,14 @@ def test_what_the_stack_is_made_of_is_shown_as_up_would_make_it(
     assert found["PHOTO_WORKER_STACK_KIND"]["origin"] == "environment"
 
 
-def test_an_error_names_the_command_as_its_answer_does() -> None:
+def test_config_show_error_names_command() -> None:
     result = show("-o", "json", "--name", "absent")
     assert result.exit_code == 1
     answer = json.loads(result.stdout)
     assert (answer["command"], answer["error"]["code"]) == ("config show", "stack_not_running")
 
 
-def test_what_the_stack_does_not_read_from_the_file_is_a_warning(tmp_path: Path) -> None:
+def test_config_show_ignored_stack_variable_in_file_warns(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PHOTO_WORKER_S3=minio\n")
     result = show("-o", "json")
     assert json.loads(result.stdout)["warnings"] == [
@@ -138,7 +136,7 @@ def test_what_the_stack_does_not_read_from_the_file_is_a_warning(tmp_path: Path)
     assert settings_of(result)["PHOTO_WORKER_S3"]["value"] == "ministack"
 
 
-def test_no_secret_is_shown_whatever_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_show_hides_secrets_in_each_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "TEMPORAL_API_KEY", "TEMPORAL_TLS_CLIENT_KEY_DATA"):
         monkeypatch.setenv(name, "hunter2")
     monkeypatch.setenv(
@@ -153,9 +151,7 @@ def test_no_secret_is_shown_whatever_the_format(tmp_path: Path, monkeypatch: pyt
         assert "https://cook:***@s3.example" in result.output
 
 
-def test_settings_that_are_not_valid_end_with_1_and_show_no_value_of_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_config_show_invalid_settings_exit_1_without_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("MAX_ACTIVITIES=hunter2\nS3_BUCKET=kept-too\n")
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     result = show("-o", "json")
@@ -173,7 +169,7 @@ def test_settings_that_are_not_valid_end_with_1_and_show_no_value_of_ours(
     assert "hunter2" not in text.output
 
 
-def test_a_misspelt_name_in_the_file_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_show_misspelt_name_in_file_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("MAX_ACTIVITES=3\nSOMETHING_ELSE=1\n")
     monkeypatch.setenv("MAX_ACTIVITYS", "the environment is everybody's")
     result = show("-o", "json")
@@ -194,5 +190,5 @@ def test_a_misspelt_name_in_the_file_is_a_warning(tmp_path: Path, monkeypatch: p
         ("plain", "plain"),
     ],
 )
-def test_a_url_keeps_all_but_its_secrets(value: str, shown: str) -> None:
+def test_without_secrets_keeps_rest_of_url(value: str, shown: str) -> None:
     assert without_secrets("ANY_URL", value) == shown

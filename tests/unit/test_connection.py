@@ -35,17 +35,17 @@ def profiles(tmp_path: Path) -> Path:
     return file
 
 
-def test_without_settings_it_is_the_local_default() -> None:
+def test_connection_options_default_to_localhost() -> None:
     assert options({}) == {"target_host": "localhost:7233", "namespace": "default"}
 
 
-def test_the_target_goes_before_the_profile(profiles: Path) -> None:
+def test_connection_options_target_overrides_profile(profiles: Path) -> None:
     variables = {"TEMPORAL_CONFIG_FILE": str(profiles), "TEMPORAL_PROFILE": "cloud"}
     assert options(variables)["target_host"] == "photos.a1b2c.tmprl.cloud:7233"
     assert options(variables | {"TEMPORAL_TARGET": "127.0.0.1:7"})["target_host"] == "127.0.0.1:7"
 
 
-def test_a_profile_with_a_certificate(profiles: Path) -> None:
+def test_connection_options_profile_reads_certificate(profiles: Path) -> None:
     found = options({"TEMPORAL_CONFIG_FILE": str(profiles), "TEMPORAL_PROFILE": "cloud"})
     assert found["namespace"] == "photos.a1b2c"
     tls = found["tls"]
@@ -53,14 +53,14 @@ def test_a_profile_with_a_certificate(profiles: Path) -> None:
     assert getattr(tls, "client_private_key", None) == b"contents of client.key"
 
 
-def test_an_api_key_turns_tls_on(profiles: Path) -> None:
+def test_connection_options_api_key_turns_tls_on(profiles: Path) -> None:
     found = options({"TEMPORAL_CONFIG_FILE": str(profiles), "TEMPORAL_PROFILE": "key"})
     assert (found["api_key"], found["tls"]) == ("a-secret", True)
     by_variable = options({"TEMPORAL_API_KEY": "another", "TEMPORAL_NAMESPACE": "photos"})
     assert (by_variable["api_key"], by_variable["tls"], by_variable["namespace"]) == ("another", True, "photos")
 
 
-def test_an_unknown_profile_and_a_missing_certificate_are_named(profiles: Path, tmp_path: Path) -> None:
+def test_connection_options_unknown_profile_is_refused(profiles: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no-such"):
         options({"TEMPORAL_CONFIG_FILE": str(profiles), "TEMPORAL_PROFILE": "no-such"})
     with pytest.raises(ConfigurationError, match=r"absent\.pem"):

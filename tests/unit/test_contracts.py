@@ -31,7 +31,7 @@ requests = st.builds(
 
 
 @given(requests)
-def test_a_request_travels_through_history_unchanged(request: ImageProcessingInput) -> None:
+def test_converter_round_trips_input(request: ImageProcessingInput) -> None:
     converter = ContractPayloadConverter()
     (payload,) = converter.to_payloads([request])
     assert payload.metadata["encoding"] == b"json/plain"
@@ -39,13 +39,13 @@ def test_a_request_travels_through_history_unchanged(request: ImageProcessingInp
 
 
 @pytest.mark.parametrize("kind", CONTRACTS)
-def test_instances_do_not_change_and_newer_fields_are_ignored(kind: type[BaseModel]) -> None:
+def test_contracts_are_frozen_and_ignore_extra_fields(kind: type[BaseModel]) -> None:
     assert kind.model_config["frozen"] is True
     assert kind.model_config["extra"] == "ignore"
 
 
 @pytest.mark.parametrize("kind", CONTRACTS)
-def test_every_string_is_bounded(kind: type[BaseModel]) -> None:
+def test_contracts_bound_each_string(kind: type[BaseModel]) -> None:
     def strings(schema: object) -> list[dict[str, object]]:
         if isinstance(schema, dict):
             own = [schema] if schema.get("type") == "string" and "const" not in schema else []
@@ -55,13 +55,13 @@ def test_every_string_is_bounded(kind: type[BaseModel]) -> None:
     assert all("maxLength" in schema for schema in strings(kind.model_json_schema()["properties"]))
 
 
-def test_what_is_too_long_fails_where_it_is_made() -> None:
+def test_contract_too_long_string_is_refused() -> None:
     with pytest.raises(ValidationError):
         FailureInput(job_id="j", bucket="b", key="k", code="c", message="x" * 4001)
 
 
 @given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3))
-def test_a_payload_that_breaks_its_contract_ends_the_workflow_and_shows_no_value(given: dict[str, object]) -> None:
+def test_converter_invalid_contract_hides_values(given: dict[str, object]) -> None:
     converter = ContractPayloadConverter()
     (payload,) = converter.to_payloads([{**given, "size_bytes": "hunter2"}])
     with pytest.raises(ApplicationError) as caught:
@@ -87,7 +87,7 @@ def test_a_payload_that_breaks_its_contract_ends_the_workflow_and_shows_no_value
     ],
 )
 @pytest.mark.parametrize("hints", [None, [ImageProcessingInput]])
-def test_a_payload_that_is_not_what_its_encoding_says_ends_the_workflow(
+def test_converter_malformed_payload_is_non_retryable(
     metadata: dict[str, bytes], data: bytes, hints: list[type] | None
 ) -> None:
     payload = Payload(metadata=metadata, data=data)
@@ -98,7 +98,7 @@ def test_a_payload_that_is_not_what_its_encoding_says_ends_the_workflow(
     assert "None" not in caught.value.message
 
 
-def test_a_payload_for_which_another_worker_may_have_the_codec_ends_nothing() -> None:
+def test_converter_unknown_encoding_raises_key_error() -> None:
     payload = Payload(metadata={"encoding": b"binary/encrypted"}, data=b"sealed")
     with pytest.raises(KeyError):
         ContractPayloadConverter().from_payloads([payload], [ImageProcessingInput])
@@ -118,11 +118,11 @@ GOOD = {"job_id": "j", "bucket": "b", "key": "k"}
         (({"bucket": "b", "key": 7},), "job_id: Field required; key: Input should be a valid string"),
     ],
 )
-def test_arguments_that_are_no_contract_are_told_apart(given: tuple[object, ...], said: str) -> None:
+def test_only_argument_invalid_names_reason(given: tuple[object, ...], said: str) -> None:
     with pytest.raises(InvalidContract) as caught:
         only_argument(given, ImageProcessingInput)
     assert caught.value.message == f"The input does not have the form that ImageProcessingInput asks for: {said}."
 
 
-def test_the_one_argument_is_the_contract() -> None:
+def test_only_argument_returns_contract() -> None:
     assert only_argument([GOOD], ImageProcessingInput) == ImageProcessingInput(job_id="j", bucket="b", key="k")

@@ -28,18 +28,18 @@ def places() -> Iterator[str]:
                             yield name
 
 
-def test_each_point_stands_in_one_place() -> None:
+def test_crash_points_are_each_used_once() -> None:
     assert Counter(places()) == dict.fromkeys(CrashPoint.__members__, 1)
 
 
-def test_a_point_tells_both_sides_of_its_effect() -> None:
+def test_crash_point_reports_before_and_after() -> None:
     told: list[object] = []
     with armed(lambda point, phase: told.append((point, phase))), crash_point(CrashPoint.JOB_QUEUED):
         told.append("effect")
     assert told == [(CrashPoint.JOB_QUEUED, Phase.BEFORE), "effect", (CrashPoint.JOB_QUEUED, Phase.AFTER)]
 
 
-def test_an_effect_that_failed_has_no_other_side() -> None:
+def test_crash_point_failed_effect_reports_no_after() -> None:
     told: list[Phase] = []
     with armed(lambda point, phase: told.append(phase)):
         with pytest.raises(ZeroDivisionError), crash_point(CrashPoint.JOB_QUEUED):
@@ -47,7 +47,7 @@ def test_an_effect_that_failed_has_no_other_side() -> None:
         assert told == [Phase.BEFORE]
 
 
-def test_nothing_happens_where_no_test_listens() -> None:
+def test_crash_point_unarmed_reports_nothing() -> None:
     told: list[Phase] = []
     with armed(lambda point, phase: told.append(phase)):
         pass
@@ -56,7 +56,7 @@ def test_nothing_happens_where_no_test_listens() -> None:
     assert told == []
 
 
-def test_the_last_that_listens_is_told_and_may_die_before_the_effect() -> None:
+def test_crash_point_innermost_listener_may_raise() -> None:
     def die(point: CrashPoint, phase: Phase) -> None:
         raise KeyboardInterrupt
 

@@ -13,7 +13,7 @@ from photo_worker.errors import WorkerFailed
 from photo_worker.stack_errors import FixturesMissing
 
 
-async def test_a_worker_that_always_dies_is_given_up_and_its_log_named(
+async def test_keep_worker_gives_up_and_names_log(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each start takes almost a second.
@@ -29,9 +29,7 @@ async def test_a_worker_that_always_dies_is_given_up_and_its_log_named(
 PHOTOS = Path(__file__).resolve().parents[2] / "fixtures" / "photos"
 
 
-def test_outside_of_a_checkout_the_photos_of_the_package_are_processed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fixture_folder_outside_checkout_is_in_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert demo.fixture_directory() == PHOTOS
     monkeypatch.chdir(tmp_path)
     found = demo.fixture_directory()
@@ -43,7 +41,7 @@ def test_outside_of_a_checkout_the_photos_of_the_package_are_processed(
     assert sum(map(len, packaged.values())) < 1_200_000
 
 
-def test_without_any_photos_the_message_says_how_to_name_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fixture_folder_missing_names_fixtures_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(devkit, "__path__", [str(tmp_path)])
     with pytest.raises(FixturesMissing) as caught:

@@ -167,7 +167,7 @@ def left(steps: list[ErasureStep]) -> dict[str, str]:
     return {step.part: step.left for step in steps if step.left}
 
 
-async def test_everything_goes_and_the_rows_that_name_it_go_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_erase_deletes_rows_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = await world.finished()
     world.observe(monkeypatch)
     heard: list[ErasureStep] = []
@@ -190,7 +190,7 @@ async def test_everything_goes_and_the_rows_that_name_it_go_last(world: World, m
     assert world.repository.is_erased(job_id)
 
 
-async def test_other_jobs_are_left_alone(world: World) -> None:
+async def test_erase_leaves_other_jobs(world: World) -> None:
     job_id, other = await world.finished(), await world.finished(key="raw/" + "b" * 64)
     row, keys = world.repository.get(other), [key for key in world.listing() if str(other) in key]
     await world.erasure.erase(job_id)
@@ -201,7 +201,7 @@ async def test_other_jobs_are_left_alone(world: World) -> None:
 
 @pytest.mark.parametrize("phase", list(Phase))
 @pytest.mark.parametrize("point", POINTS)
-async def test_an_erasure_that_dies_is_completed_by_the_next(world: World, point: CrashPoint, phase: Phase) -> None:
+async def test_erase_after_crash_is_completed_by_next_call(world: World, point: CrashPoint, phase: Phase) -> None:
     job_id = await world.finished()
 
     class Died(BaseException):
@@ -223,7 +223,7 @@ async def test_an_erasure_that_dies_is_completed_by_the_next(world: World, point
 
 
 @pytest.mark.parametrize("point", POINTS)
-async def test_an_erasure_passes_each_of_its_points(world: World, point: CrashPoint) -> None:
+async def test_erase_passes_each_crash_point(world: World, point: CrashPoint) -> None:
     passed: list[tuple[CrashPoint, Phase]] = []
     with armed(lambda at, when: passed.append((at, when))):
         await world.erasure.erase(await world.finished())
@@ -232,7 +232,7 @@ async def test_an_erasure_passes_each_of_its_points(world: World, point: CrashPo
     assert {at for at, _ in passed} == set(POINTS)
 
 
-async def test_nothing_is_deleted_before_the_workflow_is_gone(world: World) -> None:
+async def test_erase_when_temporal_is_away_deletes_nothing(world: World) -> None:
     job_id = await world.finished()
     keys = world.listing()
     world.workflows.away = True
@@ -245,9 +245,7 @@ async def test_nothing_is_deleted_before_the_workflow_is_gone(world: World) -> N
     assert world.is_gone(job_id)
 
 
-async def test_what_a_worker_stores_as_it_dies_goes_with_the_workflow(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_erase_deletes_objects_stored_before_workflow_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its activity is not retried, so no other attempt finds the mark and deletes the object."""
     job_id = await world.finished()
     stop = world.workflows.erase
@@ -261,9 +259,7 @@ async def test_what_a_worker_stores_as_it_dies_goes_with_the_workflow(
     assert world.listing() == []
 
 
-async def test_an_attempt_that_goes_on_meanwhile_brings_nothing_back(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_erase_with_concurrent_attempt_leaves_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attempt stores the manifest right after its deletion, and deletes it again when it finds the mark."""
     job_id = await world.finished()
     delete, late = world.store.delete, [job_id]
@@ -282,7 +278,7 @@ async def test_an_attempt_that_goes_on_meanwhile_brings_nothing_back(
     assert world.is_gone(job_id)
 
 
-async def test_a_photo_that_two_jobs_share_goes_with_the_last(world: World) -> None:
+async def test_erase_shared_photo_is_deleted_with_last_job(world: World) -> None:
     one, other = await world.finished(), await world.finished()
     assert (await world.erasure.traces(one)).shared
     said = left(await world.erasure.erase(one))
@@ -293,7 +289,7 @@ async def test_a_photo_that_two_jobs_share_goes_with_the_last(world: World) -> N
     assert world.listing() == []
 
 
-async def test_a_copy_that_two_jobs_share_goes_with_the_last(world: World) -> None:
+async def test_erase_shared_copy_is_deleted_with_last_job(world: World) -> None:
     one, other = await world.finished(), await world.finished()
     world.store.put(BUCKET, COPY, b"copy", content_type="image/jpeg")
     assert (await world.erasure.traces(one)).copies == ((BUCKET, COPY),)
@@ -305,7 +301,7 @@ async def test_a_copy_that_two_jobs_share_goes_with_the_last(world: World) -> No
     assert world.listing() == []
 
 
-async def test_the_copy_of_somebody_s_own_photo_goes_at_once(world: World) -> None:
+async def test_erase_copy_of_user_photo_is_deleted_at_once(world: World) -> None:
     job_id = await world.finished(bucket="somebodys", key="pie.heic")
     copy = converted_key("somebodys", "pie.heic", SHA)
     world.store.put(BUCKET, copy, b"copy", content_type="image/jpeg")
@@ -319,7 +315,7 @@ async def test_the_copy_of_somebody_s_own_photo_goes_at_once(world: World) -> No
 
 @pytest.mark.parametrize("older", [False, True], ids=["kept", "older than the record"])
 @pytest.mark.parametrize("shared", [False, True])
-async def test_copies_of_bytes_that_were_replaced_go_too(
+async def test_erase_deletes_copies_of_replaced_bytes(
     world: World, monkeypatch: pytest.MonkeyPatch, shared: bool, older: bool
 ) -> None:
     """An attempt that died after storing its copy leaves it, and the next attempt finds other bytes."""
@@ -340,7 +336,7 @@ async def test_copies_of_bytes_that_were_replaced_go_too(
     assert list(said) == [Part.PHOTO]
 
 
-async def test_erasing_lists_no_copies_of_other_photos(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_erase_lists_no_copies_of_other_photos(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a million photos of other jobs, each erasure would send a thousand requests."""
     job_id = await world.finished(bucket="somebodys", key="pie.heic", before="d" * 64)
     left = [converted_key("somebodys", "pie.heic", sha256) for sha256 in (SHA, "d" * 64)]
@@ -363,7 +359,7 @@ async def test_erasing_lists_no_copies_of_other_photos(world: World, monkeypatch
     assert sorted(world.listing()) == sorted(others)
 
 
-async def test_a_copy_that_a_waiting_job_may_read_goes_with_that_job(world: World) -> None:
+async def test_erase_keeps_copy_that_queued_job_may_read(world: World) -> None:
     """The queued job may have the same bytes; it then finds others, and nothing names the copy."""
     job_id = await world.finished(bucket="somebodys", key="pie.heic", before="d" * 64)
     copies = [converted_key("somebodys", "pie.heic", sha256) for sha256 in (SHA, "d" * 64)]
@@ -378,7 +374,7 @@ async def test_a_copy_that_a_waiting_job_may_read_goes_with_that_job(world: Worl
     assert world.listing() == []
 
 
-async def test_a_job_that_has_not_hashed_its_photo_yet_keeps_the_copy(world: World) -> None:
+async def test_erase_keeps_copy_of_job_without_hash(world: World) -> None:
     job_id = await world.finished(bucket="somebodys", key="pie.heic")
     copy = converted_key("somebodys", "pie.heic", SHA)
     world.store.put(BUCKET, copy, b"copy", content_type="image/jpeg")
@@ -387,7 +383,7 @@ async def test_a_job_that_has_not_hashed_its_photo_yet_keeps_the_copy(world: Wor
     assert copy in world.listing()
 
 
-async def test_the_copy_of_a_job_whose_row_is_lost_is_found_by_its_manifest(world: World) -> None:
+async def test_erase_without_row_finds_copy_in_manifest(world: World) -> None:
     job_id = await world.finished()
     world.store.put(BUCKET, COPY, b"copy", content_type="image/jpeg")
     world.repository.delete(job_id)
@@ -399,7 +395,7 @@ async def test_the_copy_of_a_job_whose_row_is_lost_is_found_by_its_manifest(worl
     ("bucket", "key"),
     [("somebodys", "pie.png"), ("somebodys", RAW), (BUCKET, "inbox/pie.png"), (BUCKET, "raw/pie.png")],
 )
-async def test_somebodys_own_photo_goes_only_when_asked_for(world: World, bucket: str, key: str) -> None:
+async def test_erase_user_photo_requires_with_source(world: World, bucket: str, key: str) -> None:
     job_id = await world.finished(bucket=bucket, key=key)
     said = left(await world.erasure.erase(job_id))
     assert world.listing(bucket) == [key], "the owner's photo is gone"
@@ -410,9 +406,7 @@ async def test_somebodys_own_photo_goes_only_when_asked_for(world: World, bucket
     assert world.listing(bucket) == []
 
 
-async def test_a_source_that_may_not_be_deleted_keeps_the_rows_that_name_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_erase_with_forbidden_source_keeps_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = await world.finished(bucket="somebodys", key="pie.png")
     delete = world.store.delete
 
@@ -429,14 +423,14 @@ async def test_a_source_that_may_not_be_deleted_keeps_the_rows_that_name_it(
     assert world.is_gone(job_id)
 
 
-async def test_the_photo_of_a_job_whose_row_is_lost_is_found_by_its_manifest(world: World) -> None:
+async def test_erase_without_row_finds_photo_in_manifest(world: World) -> None:
     job_id = await world.finished()
     world.repository.delete(job_id)
     await world.erasure.erase(job_id)
     assert world.listing() == []
 
 
-async def test_what_was_stored_when_the_worker_had_another_bucket_goes_as_well(world: World) -> None:
+async def test_erase_deletes_objects_in_former_bucket(world: World) -> None:
     job_id = await world.finished()
     world.store.ensure_bucket("the-next-bucket")
     bind(world.store, world.repository, "the-next-bucket")
@@ -447,7 +441,7 @@ async def test_what_was_stored_when_the_worker_had_another_bucket_goes_as_well(w
     assert world.is_gone(job_id)
 
 
-async def test_a_former_bucket_that_is_no_more_does_not_stop_an_erasure(world: World) -> None:
+async def test_erase_when_former_bucket_is_missing_completes(world: World) -> None:
     job_id = await world.finished(bucket="somebodys", key="pie.png")
     ocr = OcrRecord("a-former-bucket", ocr_key(job_id), manifest_key(job_id), "recorded", "1", 1)
     world.repository.succeed(job_id, bucket="somebodys", key="pie.png", sha256=SHA, ocr=ocr)
@@ -455,9 +449,7 @@ async def test_a_former_bucket_that_is_no_more_does_not_stop_an_erasure(world: W
     assert world.is_gone(job_id)
 
 
-async def test_an_object_whose_name_has_two_readings_is_told_and_left(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_erase_ambiguous_object_key_is_reported_and_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = await world.finished()
     odd = f"artifacts/{job_id}/../pie.png"
     listed = world.store.list
@@ -474,7 +466,7 @@ async def test_an_object_whose_name_has_two_readings_is_told_and_left(
     assert world.listing() == []
 
 
-async def test_a_job_can_be_erased_twice_at_once(world: World) -> None:
+async def test_erase_twice_concurrently_completes(world: World) -> None:
     job_id, other = await world.finished(), await world.finished()
     await asyncio.gather(*(world.erasure.erase(one) for one in (job_id, other, job_id, other)))
     assert world.is_gone(job_id)
@@ -483,7 +475,7 @@ async def test_a_job_can_be_erased_twice_at_once(world: World) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"no json", b"{}", b"[1]"])
-async def test_a_manifest_that_is_none_does_not_stop_an_erasure(world: World, body: bytes) -> None:
+async def test_erase_with_invalid_manifest_completes(world: World, body: bytes) -> None:
     job_id = uuid4()
     world.store.put(BUCKET, manifest_key(job_id), body, content_type="application/json")
     await world.erasure.erase(job_id)
@@ -491,7 +483,7 @@ async def test_a_manifest_that_is_none_does_not_stop_an_erasure(world: World, bo
 
 
 @pytest.mark.parametrize("key", ["../x", "a\nb"])
-async def test_a_job_that_failed_for_its_key_can_be_erased(world: World, key: str) -> None:
+async def test_erase_job_with_invalid_key_completes(world: World, key: str) -> None:
     job_id = uuid4()
     world.repository.fail(job_id, bucket="no-such-bucket", key=key, code="key_invalid", message="no")
     for with_source in (False, True):
@@ -499,7 +491,7 @@ async def test_a_job_that_failed_for_its_key_can_be_erased(world: World, key: st
     assert world.is_gone(job_id)
 
 
-async def test_looking_changes_nothing(world: World) -> None:
+async def test_traces_change_nothing(world: World) -> None:
     job_id = await world.finished()
     keys, row = world.listing(), world.repository.get(job_id)
     traces = await world.erasure.traces(job_id)
@@ -520,7 +512,7 @@ async def test_looking_changes_nothing(world: World) -> None:
     assert not (await world.erasure.traces(uuid4())).known
 
 
-async def test_an_erased_id_says_so_to_everybody(world: World, tmp_path: Path) -> None:
+async def test_job_service_erased_id_is_refused(world: World, tmp_path: Path) -> None:
     job_id = await world.finished()
     await world.erasure.erase(job_id)
     photo = tmp_path / "pie.png"
@@ -540,7 +532,7 @@ async def test_an_erased_id_says_so_to_everybody(world: World, tmp_path: Path) -
         await world.service.wait(nobody)
 
 
-async def test_a_job_is_erased_for_its_readers_from_the_mark_on(world: World) -> None:
+async def test_report_of_marked_job_is_refused(world: World) -> None:
     job_id = await world.finished()
     world.repository.mark_erased(job_id)
     with pytest.raises(JobErased):

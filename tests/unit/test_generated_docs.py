@@ -14,11 +14,11 @@ from scripts import generated_docs, make_command_pages, make_reference
 AGAIN = "run: python3 dev.py nox -s docs"
 
 
-def test_every_page_says_what_it_is_made_from() -> None:
+def test_generated_docs_are_up_to_date() -> None:
     assert [path.name for path in generated_docs.stale(generated_docs.texts())] == [], AGAIN
 
 
-def test_each_error_has_a_code_of_its_own() -> None:
+def test_error_codes_are_unique() -> None:
     """Programs match the code, so two errors must not share one."""
     codes = Counter(kind.code for kind in make_reference._tree(PhotoWorkerError))
     assert [code for code, count in codes.items() if count > 1] == []
@@ -38,7 +38,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return docs
 
 
-def test_what_differs_is_told_and_written(
+def test_generated_docs_main_reports_and_writes_stale_pages(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ["docs/commands/gone.md", "docs/commands/up.md", "docs/errors.md"]

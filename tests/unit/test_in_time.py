@@ -43,7 +43,7 @@ timeout = 0.3
 
 
 @pytest.mark.single_python
-def test_a_test_that_hangs_leaves_its_blocks(tmp_path: Path) -> None:
+def test_in_time_timeout_runs_finally_blocks(tmp_path: Path) -> None:
     (tmp_path / "test_hangs.py").write_text(HANGS, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text(SETTINGS, encoding="utf-8")
     command = [
@@ -82,7 +82,7 @@ class Endless:
         await asyncio.Event().wait()
 
 
-async def test_a_worker_without_an_end_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
+async def test_running_worker_without_end_is_abandoned(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     async with asyncio.timeout(60), running(cast(Worker, Endless()), seconds=0.05):
         pass

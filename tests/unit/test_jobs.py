@@ -132,7 +132,7 @@ def stored(store: MemoryObjectStore) -> list[str]:
     return [entry.key for entry in store.list(BUCKET, "")]
 
 
-async def test_the_object_is_there_before_its_row_and_the_row_before_its_workflow(
+async def test_submit_writes_object_then_row_then_workflow(
     service: JobService, store: MemoryObjectStore, repository: Meddled, starts: Starts, photo: Source
 ) -> None:
     seen = []
@@ -146,7 +146,7 @@ class DiedError(BaseException):
     """Simulates the death of the process."""
 
 
-async def test_a_process_that_dies_behind_the_row_leaves_a_job_with_a_photo(
+async def test_submit_crash_after_row_leaves_job_with_photo(
     service: JobService, store: MemoryObjectStore, repository: Meddled, photo: Source
 ) -> None:
     def dies(job_id: UUID) -> None:
@@ -170,7 +170,7 @@ async def test_a_process_that_dies_behind_the_row_leaves_a_job_with_a_photo(
         ({"bucket": "b" * 256}, InvalidBucket, "256 characters"),
     ],
 )
-async def test_what_the_workflow_would_not_take_is_refused_before_anything_is_written(
+async def test_submit_invalid_options_write_nothing(
     store: MemoryObjectStore,
     repository: Meddled,
     starts: Starts,
@@ -191,14 +191,14 @@ async def test_what_the_workflow_would_not_take_is_refused_before_anything_is_wr
     assert (stored(store), list(store.list(bucket, "")), list(repository.all()), starts.known) == ([], [], [], [])
 
 
-async def test_an_object_in_no_bucket_is_refused(service: JobService, repository: Meddled, starts: Starts) -> None:
+async def test_submit_empty_bucket_is_refused(service: JobService, repository: Meddled, starts: Starts) -> None:
     """In a row an empty bucket means the worker's bucket, and erasing the job would delete an object there."""
     with pytest.raises(InvalidBucket, match="empty"):
         await service.submit(Source("s3:///theirs.png", bucket="", key="theirs.png"))
     assert (list(repository.all()), starts.known) == ([], [])
 
 
-async def test_waiting_where_temporal_refuses_leaves_the_job_as_it_is(
+async def test_wait_when_temporal_refuses_leaves_row(
     service: JobService, repository: Meddled, starts: Starts, photo: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key that expires while a command waits says nothing about the job."""
@@ -215,7 +215,7 @@ async def test_waiting_where_temporal_refuses_leaves_the_job_as_it_is(
     assert (row.status, row.error_code) == ("queued", None)
 
 
-async def test_what_a_lost_start_leaves_the_same_call_completes(
+async def test_submit_again_completes_lost_start(
     service: JobService, repository: Meddled, starts: Starts, photo: Source
 ) -> None:
     job_id = uuid4()
@@ -239,7 +239,7 @@ async def test_what_a_lost_start_leaves_the_same_call_completes(
     assert starts.known == [job_id]
 
 
-async def test_a_finished_job_is_not_started_again_when_temporal_has_forgotten_it(
+async def test_submit_finished_job_unknown_to_temporal_joins(
     service: JobService, repository: Meddled, starts: Starts, photo: Source
 ) -> None:
     job_id = (await service.submit(photo)).job_id
@@ -254,7 +254,7 @@ def refused() -> WorkflowState:
     return WorkflowState("failed", now, now, "service_refused", "Postgres refuses the worker's credentials.")
 
 
-async def test_submitting_a_job_whose_workflow_ended_without_its_row_says_that_nothing_runs(
+async def test_submit_closed_workflow_without_row_is_refused(
     service: JobService, repository: Meddled, starts: Starts, photo: Source
 ) -> None:
     job_id = (await service.submit(photo)).job_id
@@ -267,7 +267,7 @@ async def test_submitting_a_job_whose_workflow_ended_without_its_row_says_that_n
     assert row.status == "queued", "the job can be set going again"
 
 
-async def test_submitting_a_job_whose_workflow_has_just_ended_with_its_row_joins_it(
+async def test_submit_workflow_closed_with_row_joins(
     service: JobService, repository: Meddled, starts: Starts, photo: Source
 ) -> None:
     job_id = (await service.submit(photo)).job_id
@@ -280,7 +280,7 @@ async def test_submitting_a_job_whose_workflow_has_just_ended_with_its_row_joins
     assert (await service.submit(photo, job_id=job_id)).joined
 
 
-async def test_waiting_for_a_job_that_a_worker_ended_leaves_its_row_open(
+async def test_wait_closed_workflow_without_row_leaves_row_open(
     service: JobService, repository: Meddled, starts: Starts, photo: Source
 ) -> None:
     job_id = (await service.submit(photo)).job_id
@@ -299,7 +299,7 @@ def later(store: MemoryObjectStore, repository: Meddled, starts: Starts, seconds
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
-async def test_an_open_job_of_which_temporal_knows_no_workflow_does_not_pass_for_one_that_waits(
+async def test_workflow_of_open_job_without_workflow_raises(
     store: MemoryObjectStore, repository: Meddled, starts: Starts, service: JobService, photo: Source, status: str
 ) -> None:
     """The workflow ended without the row, and Temporal has deleted the run after its retention."""
@@ -318,7 +318,7 @@ async def test_an_open_job_of_which_temporal_knows_no_workflow_does_not_pass_for
     assert state.is_open
 
 
-async def test_a_job_that_is_just_being_submitted_is_no_job_without_a_workflow(
+async def test_workflow_of_job_being_submitted_is_none(
     store: MemoryObjectStore, repository: Meddled, starts: Starts, service: JobService, photo: Source
 ) -> None:
     """Another process queries the job between its row and its start."""
@@ -328,7 +328,7 @@ async def test_a_job_that_is_just_being_submitted_is_no_job_without_a_workflow(
     assert await later(store, repository, starts, 50).workflow_of(job_id) is None
 
 
-async def test_an_ended_job_that_temporal_has_forgotten_is_no_finding(
+async def test_workflow_of_ended_job_without_workflow_is_none(
     store: MemoryObjectStore, repository: Meddled, starts: Starts, service: JobService, photo: Source
 ) -> None:
     job_id = (await service.submit(photo)).job_id
@@ -337,7 +337,7 @@ async def test_an_ended_job_that_temporal_has_forgotten_is_no_finding(
     assert await later(store, repository, starts, 3600).workflow_of(job_id) is None
 
 
-async def test_a_job_that_is_being_erased_says_so_and_not_that_nothing_runs(
+async def test_workflow_of_job_being_erased_raises_job_erased(
     store: MemoryObjectStore, repository: Meddled, starts: Starts, service: JobService, photo: Source
 ) -> None:
     job_id = (await service.submit(photo)).job_id
@@ -347,7 +347,7 @@ async def test_a_job_that_is_being_erased_says_so_and_not_that_nothing_runs(
         await later(store, repository, starts, 3600).workflow_of(job_id)
 
 
-async def test_waiting_for_a_job_whose_workflow_was_deleted_says_that_nothing_runs(
+async def test_wait_deleted_workflow_raises_job_without_workflow(
     repository: Meddled, starts: Starts, service: JobService, photo: Source
 ) -> None:
     """The row exists, so JobMissing would be wrong."""
@@ -361,7 +361,7 @@ async def test_waiting_for_a_job_whose_workflow_was_deleted_says_that_nothing_ru
         await service.wait(uuid4())
 
 
-async def test_a_photo_that_an_erasure_took_meanwhile_is_stored_again(
+async def test_submit_photo_deleted_by_erasure_is_stored_again(
     service: JobService, store: MemoryObjectStore, repository: Meddled, photo: Source
 ) -> None:
     repository.before_queue = lambda job_id: store.delete(BUCKET, KEY)
@@ -370,7 +370,7 @@ async def test_a_photo_that_an_erasure_took_meanwhile_is_stored_again(
 
 
 @pytest.mark.parametrize("when", ["behind the row", "before the photo is stored again"])
-async def test_an_erasure_between_row_and_start_wins(
+async def test_submit_erased_before_start_leaves_nothing(
     store: MemoryObjectStore, repository: Meddled, starts: Starts, photo: Source, when: str
 ) -> None:
     """The erasure has found no workflow, and perhaps no photo; what the submission writes afterwards must not stay."""
@@ -400,7 +400,7 @@ async def test_an_erasure_between_row_and_start_wins(
     assert refused
 
 
-async def test_an_erasure_between_object_and_row_leaves_no_object(
+async def test_submit_erased_before_row_leaves_no_object(
     service: JobService, store: MemoryObjectStore, repository: Meddled, starts: Starts, photo: Source
 ) -> None:
     repository.before_queue = repository.mark_erased
@@ -410,7 +410,7 @@ async def test_an_erasure_between_object_and_row_leaves_no_object(
     assert starts.known == []
 
 
-async def test_a_refused_upload_is_taken_back(
+async def test_submit_conflict_deletes_upload(
     service: JobService, store: MemoryObjectStore, photo: Source, tmp_path: Path
 ) -> None:
     store.put(BUCKET, "elsewhere.png", BODY, content_type="image/png")
@@ -421,7 +421,7 @@ async def test_a_refused_upload_is_taken_back(
         store.head(BUCKET, KEY)
 
 
-async def test_a_refused_upload_stays_where_another_job_has_the_same_photo(
+async def test_submit_conflict_keeps_upload_of_other_job(
     service: JobService, store: MemoryObjectStore, photo: Source
 ) -> None:
     store.put(BUCKET, "elsewhere.png", BODY, content_type="image/png")

@@ -69,7 +69,7 @@ def environment(job_id: UUID, *, attempt: int = 1, heartbeat_timeout: timedelta 
 class TestNotes:
     """An attempt's note for the next one is sent with its heartbeats, of which Temporal keeps the last."""
 
-    def test_the_next_attempt_reads_what_the_one_before_it_wrote(self) -> None:
+    def test_heartbeat_notes_are_read_by_next_attempt(self) -> None:
         sent: list[tuple[object, ...]] = []
 
         def leave() -> None:
@@ -90,7 +90,7 @@ class TestNotes:
         assert environment(uuid4()).run(find) is None
 
     @pytest.mark.parametrize("before", [[], [{"generation": 2}]])
-    def test_every_later_sign_of_life_repeats_the_note(self, before: list[object]) -> None:
+    def test_heartbeat_notes_are_repeated_in_each_heartbeat(self, before: list[object]) -> None:
         sent: list[tuple[object, ...]] = []
         enough = threading.Event()
 
@@ -111,7 +111,7 @@ class TestNotes:
         within.run(wait_long)
         assert set(map(repr, sent)) == {"({'generation': 2},)"}
 
-    def test_outside_of_an_attempt_there_are_none(self) -> None:
+    def test_heartbeat_notes_outside_activity_are_none(self) -> None:
         HeartbeatNotes().write({"generation": 1})
         assert HeartbeatNotes().read() is None
 
@@ -151,7 +151,7 @@ def there(store: MemoryObjectStore, key: str) -> bool:
 
 
 class TestReading:
-    def test_an_attempt_that_wakes_up_late_leaves_the_answer_that_was_reported(
+    def test_ocr_textract_late_attempt_keeps_reported_response(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         job_id = uuid4()
@@ -166,7 +166,7 @@ class TestReading:
         assert late == result
         assert store.get(BUCKET, result.s3_ocr_key, limit_bytes=LIMIT) == stored
 
-    def test_what_it_stores_of_a_job_that_was_erased_meanwhile_is_taken_away(
+    def test_ocr_textract_when_job_is_erased_deletes_response(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         job_id, refused = uuid4(), False
@@ -177,7 +177,7 @@ class TestReading:
         assert [entry.key for entry in store.list(BUCKET, "artifacts/")] == []
         assert refused
 
-    def test_a_long_attempt_is_not_taken_for_dead(
+    def test_ocr_textract_long_attempt_sends_heartbeats(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         """Temporal gives an attempt up and starts another one if no heartbeat arrives within the timeout."""
@@ -201,7 +201,7 @@ class TestReading:
 
 class TestVerifying:
     @pytest.mark.parametrize("waits_for", ["the row", "the first piece", "the rest"])
-    def test_a_slow_service_is_not_taken_for_a_dead_worker(self, waits_for: str) -> None:
+    def test_verify_asset_slow_service_sends_heartbeats(self, waits_for: str) -> None:
         """A call to a service ends by its own timeouts; heartbeats show meanwhile that the worker lives."""
         alive = threading.Event()
         told: dict[str, bool] = {}
@@ -261,7 +261,7 @@ class Failing(MemoryJobRepository):
 
 
 class TestPersisting:
-    def test_a_row_that_says_succeeded_has_its_manifest(self, store: MemoryObjectStore) -> None:
+    def test_persist_artifacts_succeeded_row_has_manifest(self, store: MemoryObjectStore) -> None:
         repository, job_id = Failing(), uuid4()
         repository.dies = True
         activities = ResultActivities(store, repository, BUCKET)
@@ -271,7 +271,7 @@ class TestPersisting:
         assert row is not None
         assert (row.status, there(store, row.s3_manifest_key or "")) == ("succeeded", True)
 
-    def test_where_the_rows_cannot_be_written_the_next_attempt_writes_them(self, store: MemoryObjectStore) -> None:
+    def test_persist_artifacts_next_attempt_writes_rows(self, store: MemoryObjectStore) -> None:
         repository, job_id = Failing(), uuid4()
         activities = ResultActivities(store, repository, BUCKET)
         repository.away = True
@@ -284,7 +284,7 @@ class TestPersisting:
         assert row is not None
         assert row.status == "succeeded"
 
-    def test_a_manifest_of_a_job_that_was_erased_meanwhile_is_taken_away(
+    def test_persist_artifacts_when_job_is_erased_deletes_manifest(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         job_id: Any = uuid4()

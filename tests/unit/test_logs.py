@@ -23,9 +23,7 @@ def _logging_as_before() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
-def test_a_traceback_shows_lines_and_no_variables(
-    style: Literal["json", "console"], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_traceback_hides_local_variables(style: Literal["json", "console"], capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("INFO", style)
     words = "-".join(["two", "cups", "of", "flour"])
     try:
@@ -35,10 +33,10 @@ def test_a_traceback_shows_lines_and_no_variables(
     said = capsys.readouterr().err
     assert words not in said
     assert "17 characters" in said
-    assert "test_a_traceback_shows_lines_and_no_variables" in said
+    assert "test_traceback_hides_local_variables" in said
 
 
-def test_a_traceback_in_json_names_the_error_and_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+def test_traceback_in_json_names_error_and_frame(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("INFO", "json")
     try:
         raise ValueError("no")
@@ -46,13 +44,11 @@ def test_a_traceback_in_json_names_the_error_and_its_place(capsys: pytest.Captur
         logging.getLogger("test").exception("failed")
     (found,) = json.loads(capsys.readouterr().err)["exception"]
     assert (found["exc_type"], found["exc_value"]) == ("ValueError", "no")
-    assert found["frames"][-1]["name"] == "test_a_traceback_in_json_names_the_error_and_its_place"
+    assert found["frames"][-1]["name"] == "test_traceback_in_json_names_error_and_frame"
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
-def test_the_password_of_an_address_is_never_said(
-    style: Literal["json", "console"], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_logs_hide_password_of_url(style: Literal["json", "console"], capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("INFO", style)
     try:
         raise ConnectionError('no answer from "http://kitchen:secr@t-word@127.0.0.1:9/photos/a@b.jpg"')
@@ -65,9 +61,7 @@ def test_the_password_of_an_address_is_never_said(
 
 
 @pytest.mark.parametrize(("level", "lines"), [("INFO", 0), ("WARNING", 0), ("DEBUG", 1)])
-def test_what_the_pool_says_of_each_attempt_is_for_debugging(
-    level: str, lines: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_logs_of_connection_pool_are_debug_level(level: str, lines: int, capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(level, "json")
     make_pool("postgresql://nobody@127.0.0.1:1/none").close()
     capsys.readouterr()

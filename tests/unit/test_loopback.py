@@ -103,7 +103,7 @@ def ask_for_job(client: Any) -> None:
         ),
     ],
 )
-def test_no_client_asks_a_proxy_for_loopback(
+def test_clients_bypass_proxy_for_loopback(
     make: Callable[[], Any],
     use: Callable[[Any], None],
     service: tuple[str, list[str]],
@@ -119,7 +119,7 @@ def test_no_client_asks_a_proxy_for_loopback(
     assert not asked(proxied)
 
 
-def test_no_photo_for_loopback_is_sent_to_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_put_to_loopback_is_not_sent_to_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A company's proxy would see the photo, and respond that it cannot reach 127.0.0.1."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "local")
@@ -134,7 +134,7 @@ def test_no_photo_for_loopback_is_sent_to_a_proxy(monkeypatch: pytest.MonkeyPatc
         assert [request.body for request in service.requests] == [b"a pie"]
 
 
-def test_what_is_elsewhere_still_goes_by_the_proxy(proxied: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_uses_proxy_for_other_hosts(proxied: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3.example.invalid")
     with closing(s3_boto.make_client(connect_timeout=1, read_timeout=0.2)) as client, pytest.raises(BotoCoreError):
         client.list_buckets()
@@ -142,7 +142,7 @@ def test_what_is_elsewhere_still_goes_by_the_proxy(proxied: socket.socket, monke
 
 
 @pytest.mark.parametrize("spelling", ["NO_PROXY", "no_proxy"])
-def test_a_star_among_names_is_every_host_to_a_client(
+def test_no_proxy_star_in_list_disables_proxy(
     spelling: str, proxied: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container has this value if the Compose file is started by hand; Python's own clients read it as a name."""
@@ -154,16 +154,16 @@ def test_a_star_among_names_is_every_host_to_a_client(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost", "LocalHost"])
-def test_loopback_is_known_without_asking(host: str) -> None:
+def test_is_loopback_of_loopback_host_is_true(host: str) -> None:
     assert is_loopback(host)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1.example", "10.0.0.1", "localhost.example", "", "0.0.0.0"])  # noqa: S104
-def test_nothing_else_is_loopback(host: str) -> None:
+def test_is_loopback_of_other_host_is_false(host: str) -> None:
     assert not is_loopback(host)
 
 
-def test_exceptions_are_added_to_those_there_are() -> None:
+def test_proxy_exceptions_extend_no_proxy() -> None:
     assert proxy_exceptions({}) == {}
     assert proxy_exceptions({"NO_PROXY": "corp.example", "http_proxy": " "}) == {}
     for name in PROXIES:
@@ -177,7 +177,7 @@ def test_exceptions_are_added_to_those_there_are() -> None:
 
 
 @pytest.mark.parametrize("spelling", ["NO_PROXY", "no_proxy"])
-def test_where_no_host_goes_by_the_proxy_none_does_afterwards(spelling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_exceptions_keep_no_proxy_star(spelling: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a list contains ``*`` and loopback, Python's clients, and so boto3, only use the latter."""
     for name in [*PROXIES, "no_proxy"]:
         monkeypatch.delenv(name, raising=False)
@@ -191,7 +191,7 @@ def test_where_no_host_goes_by_the_proxy_none_does_afterwards(spelling: str, mon
     assert proxy_bypass("127.0.0.1")
 
 
-def test_a_proxy_counts_in_every_spelling_that_a_client_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_exceptions_read_any_spelling_of_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*PROXIES, "no_proxy"]:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

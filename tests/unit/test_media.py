@@ -29,17 +29,17 @@ def encoded(kind: str, size: tuple[int, int] = (30, 20)) -> bytes:
         ("WEBP", "image/webp"),
     ],
 )
-def test_types_are_told_by_content(kind: str, expected: str) -> None:
+def test_sniff_detects_type_from_content(kind: str, expected: str) -> None:
     assert media.sniff(encoded(kind)) == expected
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
-def test_dimensions_come_from_the_header(kind: str) -> None:
+def test_dimensions_are_read_from_header(kind: str) -> None:
     assert media.dimensions(encoded(kind, (123, 45))) == (123, 45)
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_upset_the_header_readers(head: bytes) -> None:
+def test_sniff_and_dimensions_accept_any_bytes(head: bytes) -> None:
     assert media.sniff(head) is None or isinstance(media.sniff(head), str)
     for start in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*"):
         size = media.dimensions(start + head)
@@ -50,7 +50,7 @@ def test_no_bytes_upset_the_header_readers(head: bytes) -> None:
     ("declared", "plain"),
     [("image/JPG", media.JPEG), ("image/png; charset=binary", media.PNG), ("Image/Tiff", media.TIFF), ("", "")],
 )
-def test_declared_types_are_normalised(declared: str, plain: str) -> None:
+def test_media_type_normalises_declared_type(declared: str, plain: str) -> None:
     assert media.media_type(declared) == plain
 
 
@@ -79,18 +79,18 @@ def brands(major: bytes, *others: bytes) -> bytes:
         (bytes.fromhex("ffd8ff01ffd0ffc0000b"), media.JPEG),
     ],
 )
-def test_kin_of_what_is_read_is_told_apart(head: bytes, kind: str) -> None:
+def test_sniff_distinguishes_related_formats(head: bytes, kind: str) -> None:
     assert media.sniff(head) == kind
 
 
 @pytest.mark.parametrize("process", [{}, {"progressive": True}])
-def test_ordinary_jpegs_are_ordinary(process: dict[str, bool]) -> None:
+def test_sniff_of_ordinary_jpeg_is_jpeg(process: dict[str, bool]) -> None:
     buffer = io.BytesIO()
     Image.effect_noise((90, 60), 30).save(buffer, "JPEG", **process)
     assert media.sniff(buffer.getvalue()) == media.JPEG
 
 
-def test_phones_call_the_same_file_by_two_names() -> None:
+def test_media_type_of_heif_is_heic() -> None:
     assert media.media_type("image/heif") == media.media_type("image/HEIC") == media.HEIC
 
 
@@ -117,7 +117,7 @@ def zipped(*entries: tuple[str, bytes]) -> bytes:
         (encoded("GIF"), "a GIF"),
     ],
 )
-def test_what_offices_and_phones_send_beside_photos_has_a_name(content: bytes, named: str) -> None:
+def test_described_names_unsupported_formats(content: bytes, named: str) -> None:
     kind = media.sniff(content)
     assert kind is not None
     assert media.describe_type(kind).startswith(named)

@@ -39,7 +39,7 @@ def module(name: str, count: int, *, waits: bool = False) -> list[Test]:
     return [Test(name, number, waits) for number in range(count)]
 
 
-def test_each_process_begins_with_what_waits() -> None:
+def test_waiting_first_starts_each_process_with_waiting_tests() -> None:
     tests = [*module("a", 6), *module("slow", 2, waits=True), *module("b", 6), *module("slower", 2, waits=True)]
     found = ordered(tests, 2)
     shares = [found[:8], found[8:]]
@@ -49,15 +49,13 @@ def test_each_process_begins_with_what_waits() -> None:
     ]
 
 
-def test_one_process_begins_with_all_of_it() -> None:
+def test_waiting_first_with_one_process_puts_waiting_tests_first() -> None:
     tests = [*module("a", 3), *module("slow", 2, waits=True)]
     assert [test.module for test in ordered(tests, 1)] == ["slow", "slow", "a", "a", "a"]
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), max_size=9), st.integers(1, 5))
-def test_nothing_is_lost_and_each_kind_keeps_its_order_within_a_module(
-    modules: list[tuple[int, bool]], processes: int
-) -> None:
+def test_waiting_first_keeps_all_tests_and_their_order(modules: list[tuple[int, bool]], processes: int) -> None:
     tests = [test for n, (count, waits) in enumerate(modules) for test in module(f"m{n}", count, waits=waits)]
     found = ordered(tests, processes)
     assert sorted(found, key=tests.index) == tests

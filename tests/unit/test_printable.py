@@ -22,7 +22,7 @@ from photo_worker.stack_errors import InvalidStackName
 NAME = "pie\x1b[2J\n\r\x9b31m\u202egnp.png"
 
 
-def test_a_name_in_the_table_is_text_on_one_row(capsys: pytest.CaptureFixture[str]) -> None:
+def test_print_rows_escapes_file_name(capsys: pytest.CaptureFixture[str]) -> None:
     print_rows([JobRow(NAME, error=SourceMissing(path="x", reason="a\x1b[1m reason"))])
     said = capsys.readouterr().out
     assert not set("\x1b\r\x9b\u202e") & set(said)
@@ -32,26 +32,26 @@ def test_a_name_in_the_table_is_text_on_one_row(capsys: pytest.CaptureFixture[st
     assert "[source_missing]" in about
 
 
-def test_an_error_line_holds_no_escape_sequence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_emit_error_escapes_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     emit_error("submit", "text", SourceUnreadable(path=NAME, reason="\x1b[2Jgone"))
     assert "\x1b" not in capsys.readouterr().err
 
 
-def test_what_can_be_printed_stays_as_it_is() -> None:
+def test_printable_keeps_printable_text() -> None:
     assert printable("Käse & brûlée 写真.png") == "Käse & brûlée 写真.png"
     assert printable("a\nb\x07", keep="\n") == "a\nb\\x07"
     # A name that is not valid UTF-8, as Python represents it.
     assert printable("caf\udce9.png").encode() == b"caf\\udce9.png"
 
 
-def test_a_services_sentence_gets_no_second_full_stop() -> None:
+def test_error_message_has_one_full_stop() -> None:
     error = UnreadableDocument(name="pie.png", reason="File size too small.")
     assert error.message == "The document 'pie.png' is damaged or cut off: File size too small."
     assert error.context["reason"] == "File size too small."
     assert UnreadableDocument(name="a", reason="it ends in ...").message.endswith("it ends in ....")
 
 
-def test_long_input_is_cut() -> None:
+def test_cut_shortens_long_input() -> None:
     assert cut("abc") == "abc"
     assert cut("x" * 100, 5) == "xxxxx... (100 characters)"
 
@@ -64,7 +64,7 @@ def test_long_input_is_cut() -> None:
         (InvalidStackName, lambda: check_name("x" * 300)),
     ],
 )
-def test_an_error_does_not_repeat_long_input(kind: type[PhotoWorkerError], call: object) -> None:
+def test_error_message_shortens_long_input(kind: type[PhotoWorkerError], call: object) -> None:
     assert callable(call)
     with pytest.raises(kind) as caught:
         call()

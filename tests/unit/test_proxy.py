@@ -87,7 +87,7 @@ def is_silent(client: socket.socket) -> bool:
     return False
 
 
-def test_open_connections_are_swallowed_and_new_ones_are_not(proxy: Proxy, echo: _Server) -> None:
+def test_swallow_drops_open_connections_only(proxy: Proxy, echo: _Server) -> None:
     with closing(connected(proxy)) as old:
         proxy.swallow()
         assert is_silent(old)
@@ -97,7 +97,7 @@ def test_open_connections_are_swallowed_and_new_ones_are_not(proxy: Proxy, echo:
         assert (proxy.accepted, proxy.swallowed()) == (2, 1)
 
 
-def test_a_swallowed_connection_is_not_closed_for_the_other_side(proxy: Proxy, echo: _Server) -> None:
+def test_swallow_keeps_server_side_open_until_down(proxy: Proxy, echo: _Server) -> None:
     with closing(connected(proxy)) as client:
         proxy.swallow()
         assert is_silent(client)
@@ -106,7 +106,7 @@ def test_a_swallowed_connection_is_not_closed_for_the_other_side(proxy: Proxy, e
     assert echo.ended.wait(PATIENCE_SECONDS)
 
 
-def test_new_connections_are_swallowed_where_told_until_the_network_is_well(proxy: Proxy) -> None:
+def test_swallow_new_drops_connections_until_heal(proxy: Proxy) -> None:
     proxy.swallow(new=True)
     with closing(socket.create_connection(("127.0.0.1", proxy.port), PATIENCE_SECONDS)) as client:
         assert is_silent(client)
@@ -116,7 +116,7 @@ def test_new_connections_are_swallowed_where_told_until_the_network_is_well(prox
             pass
 
 
-def test_a_connection_is_swallowed_at_a_word(proxy: Proxy) -> None:
+def test_swallow_at_drops_connection_with_that_word(proxy: Proxy) -> None:
     proxy.swallow_at(b"SELECT")
     with closing(connected(proxy)) as one, closing(connected(proxy)) as other:
         one.sendall(b"please SELECT this")
@@ -124,7 +124,7 @@ def test_a_connection_is_swallowed_at_a_word(proxy: Proxy) -> None:
         assert said(other, b"hello") == b"hello"
 
 
-def test_each_way_is_delayed(proxy: Proxy) -> None:
+def test_delay_applies_to_each_direction(proxy: Proxy) -> None:
     with closing(connected(proxy)) as client:
         proxy.delay(0.1)
         began = time.monotonic()
@@ -136,7 +136,7 @@ def test_each_way_is_delayed(proxy: Proxy) -> None:
         assert time.monotonic() - began < PATIENCE_SECONDS
 
 
-def test_a_slow_link_lets_so_many_bytes_through_a_second(proxy: Proxy) -> None:
+def test_slow_limits_bytes_per_second(proxy: Proxy) -> None:
     with closing(connected(proxy)) as client:
         proxy.slow(10_000)
         began = time.monotonic()
@@ -144,7 +144,7 @@ def test_a_slow_link_lets_so_many_bytes_through_a_second(proxy: Proxy) -> None:
         assert time.monotonic() - began >= 0.35
 
 
-def test_a_proxy_that_is_down_refuses_and_cuts(proxy: Proxy) -> None:
+def test_down_refuses_and_closes_connections(proxy: Proxy) -> None:
     with closing(connected(proxy)) as client:
         proxy.down()
         with suppress(ConnectionResetError):
@@ -156,7 +156,7 @@ def test_a_proxy_that_is_down_refuses_and_cuts(proxy: Proxy) -> None:
             pass
 
 
-def test_what_is_being_accepted_as_it_ends_is_closed(echo: _Server) -> None:
+def test_proxy_to_exit_closes_connections_being_accepted(echo: _Server) -> None:
     gc.collect()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", ResourceWarning)

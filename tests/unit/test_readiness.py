@@ -89,7 +89,7 @@ def store_of(*permissions: str, bound: bool) -> tuple[Permitting, Application]:
     return store, Application(Settings(s3_bucket=BUCKET), store, repository, lambda: None)
 
 
-def test_a_worker_that_may_not_list_an_unbound_bucket_names_the_permission_that_it_lacks() -> None:
+def test_bucket_check_without_list_permission_names_it() -> None:
     store, application = store_of("s3:GetObject", bound=False)
     look = readiness._bucket(application)
     with pytest.raises(ListingForbidden) as caught:
@@ -99,7 +99,7 @@ def test_a_worker_that_may_not_list_an_unbound_bucket_names_the_permission_that_
     look()
 
 
-def test_a_worker_that_may_not_read_says_so_once_it_may_list() -> None:
+def test_bucket_check_without_get_permission_names_it() -> None:
     store, application = store_of(bound=False)
     look = readiness._bucket(application)
     with pytest.raises(ListingForbidden):
@@ -112,13 +112,13 @@ def test_a_worker_that_may_not_read_says_so_once_it_may_list() -> None:
     look()
 
 
-def test_a_bound_bucket_needs_no_listing() -> None:
+def test_bucket_check_when_bound_needs_no_list_permission() -> None:
     _, application = store_of("s3:GetObject", bound=True)
     readiness._bucket(application)()
 
 
 @pytest.mark.parametrize("bound", [True, False], ids=["bound", "never bound"])
-def test_a_look_at_a_right_bucket_is_three_requests_and_writes_nothing(bound: bool) -> None:
+def test_bucket_check_sends_three_requests_and_writes_nothing(bound: bool) -> None:
     store, application = store_of("s3:GetObject", "s3:ListBucket", "s3:PutObject", bound=bound)
     there = list(MemoryObjectStore.list(store, BUCKET, ""))
     store.requests.clear()
@@ -128,7 +128,7 @@ def test_a_look_at_a_right_bucket_is_three_requests_and_writes_nothing(bound: bo
 
 
 @pytest.mark.parametrize("prefix", ["artifacts/", "converted/"])
-def test_a_worker_that_may_not_store_takes_no_work_and_names_the_permission(prefix: str) -> None:
+def test_bucket_check_without_put_permission_names_it(prefix: str) -> None:
     store, application = store_of("s3:GetObject", "s3:ListBucket", "s3:PutObject", bound=True)
     store.refused_prefix = prefix
     with pytest.raises(WorkerBucketForbidden, match=prefix) as caught:
@@ -137,7 +137,7 @@ def test_a_worker_that_may_not_store_takes_no_work_and_names_the_permission(pref
     assert not to_application_error(caught.value).non_retryable
 
 
-def test_a_refusal_that_may_mean_a_missing_object_keeps_no_worker_from_working() -> None:
+def test_bucket_check_ambiguous_refusal_passes() -> None:
     store, application = store_of("s3:GetObject", "s3:ListBucket", "s3:PutObject", bound=True)
     store.lists_by_prefix = True
     assert list(store.list(BUCKET, "")), "it may list"
@@ -150,14 +150,14 @@ def engine_check(settings: Settings) -> None:
     readiness.readiness_checks(replace(application, settings=settings))[-1]()
 
 
-def test_a_worker_whose_setting_names_no_backend_waits_and_says_which_there_are() -> None:
+def test_engine_check_unknown_backend_lists_known_ones() -> None:
     with pytest.raises(ConfigurationError, match=r"OCR_ENGINE: .*'textrct'.*local, recorded, textract") as caught:
         engine_check(Settings(ocr_engine="textrct", database_url=DATABASE))
     assert not to_application_error(caught.value).non_retryable
 
 
 @pytest.mark.parametrize("content", [None, b"version https://git-lfs.github.com/spec/v1\n"], ids=["empty", "pointers"])
-def test_a_worker_whose_folder_has_no_recording_that_can_be_played_waits(tmp_path: Path, content: bytes | None) -> None:
+def test_engine_check_without_usable_recording_fails(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / f"{'0a' * 32}.json").write_bytes(content)
         (tmp_path / "notes.json").write_bytes(b"{}")
@@ -169,14 +169,14 @@ def test_a_worker_whose_folder_has_no_recording_that_can_be_played_waits(tmp_pat
     engine_check(settings)
 
 
-def test_a_worker_without_the_local_engine_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_engine_check_without_local_engine_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "ocrust.py").write_text('raise ImportError("No module named ocrust")\n')
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(EngineUnavailable, match="ocrust"):
         engine_check(Settings(ocr_engine="local", database_url=DATABASE))
 
 
-def test_a_folder_that_loses_its_recordings_ends_no_job(tmp_path: Path) -> None:
+def test_backend_registry_lost_recordings_are_retryable(tmp_path: Path) -> None:
     folder = tmp_path / "recorded"
     shutil.copytree(FIXTURES / "recorded", folder)
     backends = BackendRegistry(Settings(ocr_engine="recorded", ocr_recorded_dir=folder), MemoryObjectStore())
@@ -188,7 +188,7 @@ def test_a_folder_that_loses_its_recordings_ends_no_job(tmp_path: Path) -> None:
     assert caught.value.passes
 
 
-def test_a_job_that_names_a_backend_which_this_worker_lacks_waits_for_one_that_has_it() -> None:
+def test_backend_registry_unknown_backend_is_retryable() -> None:
     backends = BackendRegistry(Settings(), MemoryObjectStore())
     with pytest.raises(PhotoWorkerError, match=r"'theirs', which the job names; it has local, recorded") as caught:
         backends("theirs")

@@ -39,7 +39,7 @@ def place() -> Place:
     return Place(MemoryJobRepository())
 
 
-def test_a_job_on_the_photo_that_replaced_another_gets_its_own_text(place: Place) -> None:
+def test_replaced_source_new_job_gets_new_text(place: Place) -> None:
     one, other = uuid4(), uuid4()
     place.process(one)
     place.write(SECOND)
@@ -47,7 +47,7 @@ def test_a_job_on_the_photo_that_replaced_another_gets_its_own_text(place: Place
     assert (place.outcome(one), place.outcome(other)) == (sound(FIRST), sound(SECOND))
 
 
-def test_what_was_replaced_before_textract_read_it_is_noticed_and_read_again(place: Place) -> None:
+def test_replaced_source_before_ocr_is_read_again(place: Place) -> None:
     job_id = uuid4()
     located = place.verify(job_id)
     place.before_start.append(lambda: place.write(SECOND))
@@ -55,7 +55,7 @@ def test_what_was_replaced_before_textract_read_it_is_noticed_and_read_again(pla
     assert place.outcome(job_id) == sound(SECOND)
 
 
-def test_of_what_was_replaced_before_textract_read_it_nothing_is_stored(place: Place) -> None:
+def test_replaced_source_before_ocr_stores_nothing(place: Place) -> None:
     job_id = uuid4()
     located = place.verify(job_id)
     place.before_start.append(lambda: place.write(SECOND))
@@ -64,7 +64,7 @@ def test_of_what_was_replaced_before_textract_read_it_nothing_is_stored(place: P
     assert [entry.key for entry in place.store.list(BUCKET, "artifacts/")] == []
 
 
-def test_an_answer_that_an_attempt_left_counts_for_its_own_bytes_alone(place: Place) -> None:
+def test_replaced_source_ignores_stored_response_of_old_bytes(place: Place) -> None:
     job_id = uuid4()
     # The worker dies after storing the response; meanwhile the photo is replaced.
     place.read(job_id, place.verify(job_id))
@@ -73,7 +73,7 @@ def test_an_answer_that_an_attempt_left_counts_for_its_own_bytes_alone(place: Pl
     assert place.outcome(job_id) == sound(SECOND)
 
 
-def test_what_textract_refuses_is_not_held_against_the_photo_before(place: Place) -> None:
+def test_replaced_source_refused_by_textract_raises_replaced(place: Place) -> None:
     job_id = uuid4()
     located = place.verify(job_id)
 
@@ -89,7 +89,7 @@ def test_what_textract_refuses_is_not_held_against_the_photo_before(place: Place
         place.read(job_id, located)
 
 
-def test_a_photo_that_comes_back_does_not_inherit_the_text_of_the_one_between(place: Place) -> None:
+def test_replaced_source_restored_does_not_inherit_text(place: Place) -> None:
     job_id, later = uuid4(), uuid4()
     located = place.verify(job_id)
     place.before_start.append(lambda: place.write(SECOND))
@@ -101,7 +101,7 @@ def test_a_photo_that_comes_back_does_not_inherit_the_text_of_the_one_between(pl
     assert (place.outcome(later), place.outcome(job_id)) == (sound(FIRST), sound(FIRST))
 
 
-def test_what_was_replaced_before_textract_was_asked_is_not_paid_for(place: Place) -> None:
+def test_replaced_source_before_ocr_starts_no_textract_job(place: Place) -> None:
     job_id = uuid4()
     located = place.verify(job_id)
     place.write(SECOND)
@@ -110,7 +110,7 @@ def test_what_was_replaced_before_textract_was_asked_is_not_paid_for(place: Plac
     assert place.textract.started == 0
 
 
-def test_in_a_bucket_with_versions_the_verified_version_is_read() -> None:
+def test_replaced_source_with_versions_reads_verified_version() -> None:
     place, job_id = Place(MemoryJobRepository(), versions=True), uuid4()
     place.before_start.append(lambda: place.write(SECOND))
     place.process(job_id)
@@ -118,7 +118,7 @@ def test_in_a_bucket_with_versions_the_verified_version_is_read() -> None:
 
 
 @pytest.mark.parametrize("versions", [False, True])
-def test_a_source_that_is_deleted_meanwhile_is_looked_for_again(versions: bool) -> None:
+def test_replaced_source_deleted_is_looked_up_again(versions: bool) -> None:
     place, job_id = Place(MemoryJobRepository(), versions=versions), uuid4()
     located = place.verify(job_id)
     place.before_start.append(lambda: place.store.delete(BUCKET, KEY))
@@ -128,7 +128,7 @@ def test_a_source_that_is_deleted_meanwhile_is_looked_for_again(versions: bool) 
         place.verify(job_id)
 
 
-def test_an_attempt_that_comes_too_late_leaves_the_answer_of_the_bytes_that_count(place: Place) -> None:
+def test_replaced_source_late_attempt_keeps_current_response(place: Place) -> None:
     job_id = uuid4()
     located = place.verify(job_id)
     answer = place.backend.detect_text
@@ -167,7 +167,7 @@ class Lines:
         return {"DocumentMetadata": {"Pages": 1}, "Blocks": blocks_of(content)}
 
 
-def test_the_local_engine_reads_no_other_bytes_than_were_verified(place: Place) -> None:
+def test_replaced_source_local_engine_reads_verified_bytes(place: Place) -> None:
     job_id, reader = uuid4(), Lines()
     local = LocalBackend(place.store, reader)  # type: ignore[arg-type]
     place.backend = local
@@ -178,7 +178,7 @@ def test_the_local_engine_reads_no_other_bytes_than_were_verified(place: Place) 
     assert place.outcome(job_id) == sound(SECOND)
 
 
-async def test_an_upload_is_written_once_and_torn_ones_again(tmp_path: Path) -> None:
+async def test_submit_again_rewrites_upload_only_if_damaged(tmp_path: Path) -> None:
     store = Counting(versions=True)
     store.ensure_bucket(BUCKET)
     service = JobService(store, MemoryJobRepository(), None, BUCKET)
@@ -195,9 +195,7 @@ async def test_an_upload_is_written_once_and_torn_ones_again(tmp_path: Path) -> 
     assert store.get(BUCKET, key, limit_bytes=1000) == FIRST
 
 
-def test_an_upload_with_other_bytes_than_its_name_says_is_not_read(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_upload_with_other_bytes_is_not_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id, sha256 = uuid4(), hashlib.sha256(FIRST).hexdigest()
     key = raw_key(sha256, ".png")
     place.rows.queue(job_id, bucket=BUCKET, key=key, sha256=sha256)

@@ -41,7 +41,7 @@ AT_THE_START = [
 
 
 @pytest.mark.parametrize(("status", "first"), AT_THE_START)
-async def test_a_refused_connection_says_why(status: RPCStatusCode, first: str) -> None:
+async def test_connect_refused_raises_matching_error(status: RPCStatusCode, first: str) -> None:
     but = () if first == "GetSystemInfo" else ("GetSystemInfo",)
     code, retryable = KINDS[status]
     with refusing(status.value, REASON, but=but) as target, pytest.raises(PhotoWorkerError) as caught:
@@ -56,7 +56,7 @@ RETRIED = {RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.UNAVAILABLE, RPCStatu
 
 
 @pytest.mark.parametrize("status", [status for status in KINDS if status not in RETRIED])
-async def test_a_refused_start_says_why(status: RPCStatusCode) -> None:
+async def test_start_refused_raises_matching_error(status: RPCStatusCode) -> None:
     code, retryable = KINDS[status]
     with refusing(status.value, REASON, but=("GetSystemInfo", "DescribeNamespace")) as target:
         orchestrator = TemporalOrchestrator(await client_of(target), "queue")
@@ -68,7 +68,7 @@ async def test_a_refused_start_says_why(status: RPCStatusCode) -> None:
     assert REASON in caught.value.message
 
 
-async def test_connect_without_the_right_to_describe_the_namespace() -> None:
+async def test_connect_without_describe_permission_succeeds() -> None:
     with refusing(RPCStatusCode.PERMISSION_DENIED.value, REASON) as target:
         assert (await client_of(target)).namespace == "photos"
 
@@ -86,7 +86,7 @@ async def test_connect_without_the_right_to_describe_the_namespace() -> None:
         ("", "temporal_unavailable"),
     ],
 )
-def test_what_the_bridge_says_in_words(text: str, code: str) -> None:
+def test_translate_bridge_maps_message_to_code(text: str, code: str) -> None:
     found = translate_bridge(RuntimeError(text), target="here:1", namespace="nope")
     assert found.code == code
     assert found.message.endswith((".", '"'))

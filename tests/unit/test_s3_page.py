@@ -9,7 +9,7 @@ from tests.contracts.s3.table import SERVERS
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_table_is_about_the_servers_that_the_stacks_have() -> None:
+def test_s3_page_versions_match_stacks() -> None:
     compose = (ROOT / "compose" / "docker-compose.yml").read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [line for extra in project["optional-dependencies"].values() for line in extra]

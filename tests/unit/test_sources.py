@@ -36,16 +36,14 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("argument", ["", "\0"])
-def test_an_empty_argument_is_not_the_current_folder(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, argument: str
-) -> None:
+def test_expand_sources_empty_argument_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, argument: str) -> None:
     (folder / "pie.png").write_bytes(PNG)
     monkeypatch.chdir(folder)
     with pytest.raises(SourceMissing, match="an empty argument names no file"):
         expand_sources([argument])
 
 
-def test_an_unset_variable_uploads_nothing_and_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_submit_empty_argument_is_usage_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "stack.env").write_text("PASSWORD=secret")
     monkeypatch.chdir(folder)
     told = CliRunner().invoke(cli, ["submit", ""])
@@ -53,7 +51,7 @@ def test_an_unset_variable_uploads_nothing_and_is_said(folder: Path, monkeypatch
     assert "an argument is empty" in told.output
 
 
-def test_of_a_folder_only_photos_and_documents_are_taken(folder: Path) -> None:
+def test_expand_sources_directory_takes_documents_only(folder: Path) -> None:
     (folder / "pie.png").write_bytes(PNG)
     (folder / "no-suffix").write_bytes(b"%PDF-1.7\n")
     (folder / "a.env").write_text("PASSWORD=secret")
@@ -73,19 +71,19 @@ def test_of_a_folder_only_photos_and_documents_are_taken(folder: Path) -> None:
     )
 
 
-def test_a_folder_of_photos_alone_leaves_nothing_out(folder: Path) -> None:
+def test_expand_sources_directory_of_photos_leaves_none_out(folder: Path) -> None:
     (folder / "pie.png").write_bytes(PNG)
     assert expand_sources([str(folder)]).left_out == []
 
 
-def test_what_is_named_itself_is_taken_as_it_is(folder: Path) -> None:
+def test_expand_sources_named_file_is_taken(folder: Path) -> None:
     (folder / "notes.txt").write_text("no photo")
     (source,) = expand_sources([str(folder / "notes.txt")]).sources
     assert source.path == folder / "notes.txt"
     assert len(expand_sources([f"{folder}/*.txt"]).sources) == 1
 
 
-def test_a_folder_without_photos_says_what_it_holds(folder: Path) -> None:
+def test_expand_sources_directory_without_photos_is_refused(folder: Path) -> None:
     with pytest.raises(SourceMissing, match="the folder is empty"):
         expand_sources([str(folder)])
     (folder / "pie.png").symlink_to(folder / "gone")
@@ -95,14 +93,14 @@ def test_a_folder_without_photos_says_what_it_holds(folder: Path) -> None:
         expand_sources([str(folder / "pie.png")])
 
 
-def test_a_name_that_no_file_system_takes_is_one_short_error() -> None:
+def test_expand_sources_long_name_has_short_error() -> None:
     with pytest.raises((SourceMissing, SourceUnreadable)) as caught:
         expand_sources(["x" * 20_000])
     assert len(caught.value.message) < 300
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
-def test_a_folder_that_may_not_be_listed_is_an_error(folder: Path) -> None:
+def test_expand_sources_unreadable_directory_is_refused(folder: Path) -> None:
     folder.chmod(0)
     try:
         with pytest.raises(SourceUnreadable, match="Permission denied"):
@@ -117,7 +115,7 @@ def service() -> tuple[JobService, MemoryObjectStore]:
     return JobService(store, MemoryJobRepository(), None, "photos"), store
 
 
-async def test_a_pipe_is_refused_at_once(folder: Path) -> None:
+async def test_submit_pipe_is_refused_at_once(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     jobs, store = service()
     async with asyncio.timeout(10):
@@ -126,21 +124,21 @@ async def test_a_pipe_is_refused_at_once(folder: Path) -> None:
     assert list(store.list("photos", "")) == []
 
 
-async def test_a_device_without_an_end_is_refused_at_once(folder: Path) -> None:
+async def test_submit_device_is_refused_at_once(folder: Path) -> None:
     (folder / "pie.png").symlink_to("/dev/zero")
     jobs, _ = service()
     with pytest.raises(SourceUnreadable, match="a pipe, a socket or a device"):
         await jobs.submit(Source("pie.png", path=folder / "pie.png"))
 
 
-async def test_a_file_that_is_too_large_is_not_read(folder: Path) -> None:
+async def test_submit_too_large_file_is_not_read(folder: Path) -> None:
     with (folder / "huge.png").open("wb") as file:
         file.truncate(UPLOAD_LIMIT_BYTES + 1)
     with pytest.raises(DocumentTooLarge):
         await service()[0].submit(Source("huge.png", path=folder / "huge.png"))
 
 
-def test_a_file_whose_size_is_not_told_is_read_up_to_the_limit() -> None:
+def test_read_regular_without_size_stops_at_limit() -> None:
     """Files in /proc report a size of 0 and have content."""
     path = Path("/proc/self/status")
     if not path.exists():
@@ -152,14 +150,14 @@ def test_a_file_whose_size_is_not_told_is_read_up_to_the_limit() -> None:
 
 
 @pytest.mark.parametrize("kind", ["x y z", "text/plain", "image/gif"])
-def test_a_type_that_no_photo_can_have_is_wrong_use(folder: Path, kind: str) -> None:
+def test_submit_unsupported_type_is_usage_error(folder: Path, kind: str) -> None:
     (folder / "pie.png").write_bytes(PNG)
     told = CliRunner().invoke(cli, ["submit", str(folder), "--expect", kind])
     assert told.exit_code == 2
     assert "is no type that OCR reads" in told.output
 
 
-def test_an_empty_job_id_is_not_a_new_one(folder: Path) -> None:
+def test_submit_empty_job_id_is_usage_error(folder: Path) -> None:
     """An unset variable would create a job that the same call does not join."""
     (folder / "pie.png").write_bytes(PNG)
     told = CliRunner().invoke(cli, ["submit", str(folder), "--job-id", ""])
@@ -168,7 +166,7 @@ def test_an_empty_job_id_is_not_a_new_one(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("output", ["text", "json"])
-def test_what_is_left_out_of_a_folder_is_said_before_anything_is_uploaded(
+def test_submit_reports_left_out_files_before_upload(
     folder: Path, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
     (folder / "pie.png").write_bytes(PNG)

@@ -48,13 +48,13 @@ def submit(*arguments: str) -> Result:
 
 
 @pytest.mark.parametrize("source", ["s3:///pie.png", f"s3://{'b' * 300}/pie.png"])
-def test_a_bucket_that_no_job_can_name_is_wrong_use(temporal: Starts, source: str) -> None:
+def test_submit_invalid_bucket_is_usage_error(temporal: Starts, source: str) -> None:
     ended = CliRunner().invoke(cli, ["submit", source])
     assert (ended.exit_code, "[bucket_invalid]" in ended.stderr) == (2, True), ended.output
     assert temporal.known == []
 
 
-def test_a_job_that_cannot_be_waited_for_is_named(temporal: Starts) -> None:
+def test_submit_wait_failure_prints_job_id(temporal: Starts) -> None:
     """Without its id the user can neither show nor join the job, and another submission would be charged."""
     temporal.failure = AWAY
     said = submit("--wait")
@@ -65,7 +65,7 @@ def test_a_job_that_cannot_be_waited_for_is_named(temporal: Starts) -> None:
     assert f"hint: {AWAY.hint}" in said.stdout
 
 
-def test_a_program_is_told_the_id_as_well(temporal: Starts) -> None:
+def test_submit_wait_failure_json_has_job_id(temporal: Starts) -> None:
     temporal.failure = AWAY
     said = submit("--wait", "-o", "json")
     envelope = json.loads(said.stdout)
@@ -75,7 +75,7 @@ def test_a_program_is_told_the_id_as_well(temporal: Starts) -> None:
     assert job["error"] == {"code": "temporal_unavailable", "message": AWAY.message}
 
 
-def test_a_photo_that_became_no_job_is_the_commands_own_error(temporal: Starts) -> None:
+def test_submit_not_started_json_has_error(temporal: Starts) -> None:
     def away(job_id: UUID) -> None:
         raise AWAY
 
@@ -85,7 +85,7 @@ def test_a_photo_that_became_no_job_is_the_commands_own_error(temporal: Starts) 
 
 
 @pytest.mark.timeout(30)
-def test_a_demo_file_that_cannot_be_read_gets_an_id_all_the_same(tmp_path: Path) -> None:
+def test_demo_job_id_of_unreadable_file_is_generated(tmp_path: Path) -> None:
     """Its submission reports the error; without an id other files would not be submitted, or the command would hang."""
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")

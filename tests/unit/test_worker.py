@@ -35,7 +35,7 @@ def as_worker(draining: Draining) -> Worker:
     return cast(Worker, draining)
 
 
-async def test_a_drain_that_ends_in_time_ends_the_run() -> None:
+async def test_run_until_stopped_drained_in_time_returns() -> None:
     draining, stop = Draining(), asyncio.Event()
     run = asyncio.create_task(run_until_stopped(as_worker(draining), stop=stop, limit_seconds=30))
     stop.set()
@@ -45,7 +45,7 @@ async def test_a_drain_that_ends_in_time_ends_the_run() -> None:
     await asyncio.wait_for(run, 10)
 
 
-async def test_a_drain_that_hangs_gives_the_process_up() -> None:
+async def test_run_until_stopped_hanging_drain_gives_up() -> None:
     draining, stop = Draining(), asyncio.Event()
     codes: list[Any] = []
     stop.set()
@@ -55,7 +55,7 @@ async def test_a_drain_that_hangs_gives_the_process_up() -> None:
     assert codes == [1]
 
 
-def test_an_activity_that_hangs_does_not_keep_the_process() -> None:
+def test_run_until_stopped_hanging_activity_ends_process() -> None:
     """A deployment waits for the old worker's process, which ends with ``give_up`` or with its last thread."""
     process_ended, hangs = threading.Event(), threading.Event()
 
@@ -84,7 +84,7 @@ def test_an_activity_that_hangs_does_not_keep_the_process() -> None:
         thread.join()
 
 
-async def test_a_worker_that_nothing_watches_any_more_drains_and_ends_with_the_reason() -> None:
+async def test_run_until_stopped_dead_watch_drains_and_raises() -> None:
     async def watches() -> None:
         raise OSError("no memory")
 
@@ -99,14 +99,14 @@ async def test_a_worker_that_nothing_watches_any_more_drains_and_ends_with_the_r
         await asyncio.wait_for(run, 10)
 
 
-async def test_a_worker_that_fails_by_itself_says_why() -> None:
+async def test_run_until_stopped_failed_worker_raises() -> None:
     draining = Draining()
     draining.failure = RuntimeError("namespace not found")
     with pytest.raises(RuntimeError, match="namespace not found"):
         await run_until_stopped(as_worker(draining), stop=asyncio.Event(), limit_seconds=30)
 
 
-async def test_a_namespace_that_goes_away_before_the_first_poll_is_one_message() -> None:
+async def test_run_until_stopped_missing_namespace_is_translated() -> None:
     draining: Any = Draining()
     draining.failure = RuntimeError("Worker validation failed: Namespace gone was not found or otherwise")
     draining.client = SimpleNamespace(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class BucketBehaviours(S3Suite):
-    def test_buckets_are_created_listed_and_deleted(self, s3: S3Client) -> None:
+    def test_bucket_is_created_listed_and_deleted(self, s3: S3Client) -> None:
         name = new_bucket(s3)
         s3.head_bucket(Bucket=name)
         assert name in [found["Name"] for found in s3.list_buckets()["Buckets"]]
@@ -21,7 +21,7 @@ class BucketBehaviours(S3Suite):
             s3.head_bucket(Bucket=name)
         assert name not in [found["Name"] for found in s3.list_buckets()["Buckets"]]
 
-    def test_missing_keys_and_missing_buckets_have_codes_of_their_own(self, s3: S3Client, bucket: str) -> None:
+    def test_get_object_missing_key_and_bucket_have_own_codes(self, s3: S3Client, bucket: str) -> None:
         nowhere = f"pw-test-{uuid4().hex}"
         with refused(404, "NoSuchKey"):
             s3.get_object(Bucket=bucket, Key="missing")
@@ -36,7 +36,7 @@ class BucketBehaviours(S3Suite):
         with refused(404, "NoSuchBucket"):
             s3.list_object_versions(Bucket=nowhere)
 
-    def test_writing_into_a_missing_bucket_is_refused(self, s3: S3Client) -> None:
+    def test_put_object_into_missing_bucket_is_refused(self, s3: S3Client) -> None:
         nowhere = f"pw-test-{uuid4().hex}"
         with refused(404, "NoSuchBucket"):
             s3.put_object(Bucket=nowhere, Key="k", Body=b"x")
@@ -45,13 +45,13 @@ class BucketBehaviours(S3Suite):
         with refused(404):
             s3.head_bucket(Bucket=nowhere)
 
-    def test_a_bucket_with_objects_is_not_deleted(self, s3: S3Client, bucket: str) -> None:
+    def test_delete_bucket_with_objects_is_refused(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=b"x")
         with refused(409, "BucketNotEmpty"):
             s3.delete_bucket(Bucket=bucket)
         assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"x"
 
-    def test_versions_are_kept_and_a_delete_leaves_a_marker(self, s3: S3Client, bucket: str) -> None:
+    def test_versioning_keeps_versions_and_delete_leaves_marker(self, s3: S3Client, bucket: str) -> None:
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         first = s3.put_object(Bucket=bucket, Key="k", Body=b"first")["VersionId"]
         second = s3.put_object(Bucket=bucket, Key="k", Body=b"second")["VersionId"]
@@ -66,7 +66,7 @@ class BucketBehaviours(S3Suite):
         s3.delete_object(Bucket=bucket, Key="k", VersionId=deleted["VersionId"])
         assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"second"
 
-    def test_one_version_is_deleted_for_good(self, s3: S3Client, bucket: str) -> None:
+    def test_delete_object_version_removes_it_for_good(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=b"before versions were kept")
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         s3.put_object(Bucket=bucket, Key="k", Body=b"since")
@@ -77,7 +77,7 @@ class BucketBehaviours(S3Suite):
         left = s3.list_object_versions(Bucket=bucket)
         assert (left.get("Versions", []), left.get("DeleteMarkers", [])) == ([], [])
 
-    def test_tags_are_kept(self, s3: S3Client, bucket: str) -> None:
+    def test_object_tagging_is_kept(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=b"x", Tagging="course=dessert")
         assert s3.get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == [{"Key": "course", "Value": "dessert"}]
         s3.put_object_tagging(Bucket=bucket, Key="k", Tagging={"TagSet": [{"Key": "rated", "Value": "5"}]})
@@ -103,7 +103,7 @@ class BucketBehaviours(S3Suite):
         (rule,) = s3.get_bucket_cors(Bucket=bucket)["CORSRules"]
         assert (rule["AllowedMethods"], rule["AllowedOrigins"]) == (["GET", "PUT"], ["https://recipes.example"])
 
-    def test_a_browser_is_told_which_origins_may_write(self, server: Endpoint, s3: S3Client, bucket: str) -> None:
+    def test_cors_preflight_names_the_allowed_origins(self, server: Endpoint, s3: S3Client, bucket: str) -> None:
         _allow(s3, bucket)
         asks = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type"}
         url = f"{server.url}/{bucket}/k"
@@ -114,7 +114,7 @@ class BucketBehaviours(S3Suite):
         other = request("OPTIONS", url, headers={"Origin": "https://elsewhere.example", **asks})
         assert other.headers.get("access-control-allow-origin") not in {"*", "https://elsewhere.example"}
 
-    def test_encryption_with_the_stores_own_key_is_accepted(self, s3: S3Client, bucket: str) -> None:
+    def test_encryption_with_aes256_is_accepted(self, s3: S3Client, bucket: str) -> None:
         put = s3.put_object(Bucket=bucket, Key="k", Body=b"x", ServerSideEncryption="AES256")
         assert put["ServerSideEncryption"] == "AES256"
         assert s3.head_object(Bucket=bucket, Key="k")["ServerSideEncryption"] == "AES256"

@@ -26,36 +26,36 @@ class ChecksumBehaviours(S3Suite):
         """A client as boto3 makes it by default: it sends a checksum with every upload."""
         return server.s3(checksums=True)
 
-    def test_the_md5_of_a_torn_body_is_refused(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_with_wrong_md5_is_refused(self, s3: S3Client, bucket: str) -> None:
         with refused(400, "BadDigest"):
             s3.put_object(Bucket=bucket, Key="k", Body=BODY, ContentMD5=OTHER_MD5)
         with refused(404):
             s3.head_object(Bucket=bucket, Key="k")
 
-    def test_the_sha256_of_a_torn_body_is_refused(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_with_wrong_sha256_is_refused(self, s3: S3Client, bucket: str) -> None:
         with refused(400, "BadDigest", "InvalidRequest", "XAmzContentChecksumMismatch"):
             s3.put_object(Bucket=bucket, Key="k", Body=BODY, ChecksumSHA256=OTHER_SHA256)
         with refused(404):
             s3.head_object(Bucket=bucket, Key="k")
 
-    def test_a_sha256_is_kept(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_sha256_is_kept(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=BODY, ChecksumAlgorithm="SHA256", ChecksumSHA256=SHA256)
         assert s3.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")["ChecksumSHA256"] == SHA256
         answer = s3.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
         assert answer["ChecksumSHA256"] == SHA256
         assert answer["Body"].read() == BODY
 
-    def test_the_reply_to_a_write_has_its_sha256(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_response_has_the_sha256(self, s3: S3Client, bucket: str) -> None:
         put = s3.put_object(Bucket=bucket, Key="k", Body=BODY, ChecksumAlgorithm="SHA256", ChecksumSHA256=SHA256)
         assert put["ChecksumSHA256"] == SHA256
 
-    def test_object_attributes_have_the_sha256(self, s3: S3Client, bucket: str) -> None:
+    def test_get_object_attributes_has_the_sha256(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=BODY, ChecksumAlgorithm="SHA256", ChecksumSHA256=SHA256)
         found = s3.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=["Checksum", "ObjectSize"])
         assert found["ObjectSize"] == len(BODY)
         assert found["Checksum"]["ChecksumSHA256"] == SHA256
 
-    def test_boto3s_own_checksums_are_taken(self, checking: S3Client, bucket: str) -> None:
+    def test_put_object_with_boto3s_checksums_is_accepted(self, checking: S3Client, bucket: str) -> None:
         checking.put_object(Bucket=bucket, Key="bytes", Body=BODY)
         # boto3 sends a file in chunks, with the checksum in a trailer.
         checking.put_object(Bucket=bucket, Key="file", Body=io.BytesIO(BODY), ChecksumAlgorithm="SHA256")

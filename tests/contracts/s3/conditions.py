@@ -23,7 +23,7 @@ OTHER = '"00000000000000000000000000000000"'
 
 
 class ConditionBehaviours(S3Suite):
-    def test_if_none_match_writes_only_what_is_new(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_if_none_match_writes_only_new_keys(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=b"first", IfNoneMatch="*")
         with refused(412, "PreconditionFailed"):
             s3.put_object(Bucket=bucket, Key="k", Body=b"second", IfNoneMatch="*")
@@ -32,14 +32,14 @@ class ConditionBehaviours(S3Suite):
         s3.put_object(Bucket=bucket, Key="k", Body=b"third", IfNoneMatch="*")
         assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"third"
 
-    def test_a_delete_marker_counts_as_nothing(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_if_none_match_over_delete_marker_writes(self, s3: S3Client, bucket: str) -> None:
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         s3.put_object(Bucket=bucket, Key="k", Body=b"first", IfNoneMatch="*")
         s3.delete_object(Bucket=bucket, Key="k")
         s3.put_object(Bucket=bucket, Key="k", Body=b"second", IfNoneMatch="*")
         assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"second"
 
-    def test_of_many_writers_of_a_new_key_one_wins(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_if_none_match_concurrently_one_wins(self, s3: S3Client, bucket: str) -> None:
         for number in range(ROUNDS):
             key = f"k{number}"
 
@@ -49,7 +49,7 @@ class ConditionBehaviours(S3Suite):
             winner = only_winner(write)
             assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == winner
 
-    def test_a_refused_write_changes_nothing(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_failed_condition_changes_nothing(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=b"first", ContentType="image/png", Metadata={"writer": "1"})
         before = s3.head_object(Bucket=bucket, Key="k")
         another: dict[str, Any] = {"ContentType": "image/jpeg", "Metadata": {"writer": "2"}}
@@ -62,14 +62,16 @@ class ConditionBehaviours(S3Suite):
             assert after[told] == before[told], told
 
     @pytest.mark.parametrize("condition", [{"IfNoneMatch": "*"}, {"IfMatch": OTHER}], ids=str)
-    def test_a_refused_write_leaves_no_version(self, s3: S3Client, bucket: str, condition: dict[str, Any]) -> None:
+    def test_put_object_failed_condition_leaves_no_version(
+        self, s3: S3Client, bucket: str, condition: dict[str, Any]
+    ) -> None:
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         first = s3.put_object(Bucket=bucket, Key="k", Body=b"first")["VersionId"]
         with refused(412, "PreconditionFailed"):
             s3.put_object(Bucket=bucket, Key="k", Body=b"second", **condition)
         assert [found["VersionId"] for found in s3.list_object_versions(Bucket=bucket)["Versions"]] == [first]
 
-    def test_a_torn_body_takes_no_new_key(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_if_none_match_bad_md5_leaves_key_free(self, s3: S3Client, bucket: str) -> None:
         torn, whole = b"flour, sug", b"flour, sugar"
         digest = b64encode(hashlib.md5(whole, usedforsecurity=False).digest()).decode()
         with refused(400, "BadDigest"):
@@ -77,14 +79,14 @@ class ConditionBehaviours(S3Suite):
         s3.put_object(Bucket=bucket, Key="k", Body=whole, ContentMD5=digest, IfNoneMatch="*")
         assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == whole
 
-    def test_if_match_replaces_what_was_read(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_if_match_replaces_only_what_was_read(self, s3: S3Client, bucket: str) -> None:
         etag = s3.put_object(Bucket=bucket, Key="k", Body=b"first")["ETag"]
         s3.put_object(Bucket=bucket, Key="k", Body=b"second", IfMatch=etag)
         with refused(412, "PreconditionFailed"):
             s3.put_object(Bucket=bucket, Key="k", Body=b"third", IfMatch=etag)
         assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"second"
 
-    def test_of_many_that_replace_the_same_one_wins(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_if_match_concurrently_one_wins(self, s3: S3Client, bucket: str) -> None:
         for number in range(ROUNDS):
             key = f"k{number}"
             etag = s3.put_object(Bucket=bucket, Key=key, Body=b"what all have read")["ETag"]
@@ -95,7 +97,7 @@ class ConditionBehaviours(S3Suite):
             winner = only_winner(write)
             assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == winner
 
-    def test_if_match_replaces_the_newest_version_alone(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_if_match_needs_the_newest_version(self, s3: S3Client, bucket: str) -> None:
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         first = s3.put_object(Bucket=bucket, Key="k", Body=b"first")["ETag"]
         second = s3.put_object(Bucket=bucket, Key="k", Body=b"second")["ETag"]
@@ -105,7 +107,7 @@ class ConditionBehaviours(S3Suite):
         assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"third"
 
     @pytest.mark.parametrize("versions", [False, True], ids=["without versions", "with versions"])
-    def test_if_match_writes_nothing_where_nothing_is(self, s3: S3Client, bucket: str, versions: bool) -> None:
+    def test_put_object_if_match_missing_key_writes_nothing(self, s3: S3Client, bucket: str, versions: bool) -> None:
         # Servers differ in their response: that the key does not exist, or that the condition does not hold.
         if versions:
             s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
@@ -119,11 +121,11 @@ class ConditionBehaviours(S3Suite):
             assert (status, code) in {(404, "NoSuchKey"), (412, "PreconditionFailed")}, key
         assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
 
-    def test_if_match_of_a_missing_key_is_404(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_if_match_missing_key_is_404(self, s3: S3Client, bucket: str) -> None:
         with refused(404, "NoSuchKey"):
             s3.put_object(Bucket=bucket, Key="missing", Body=b"x", IfMatch=OTHER)
 
-    def test_a_read_can_ask_for_another_or_the_same(self, s3: S3Client, bucket: str) -> None:
+    def test_get_object_honours_if_match_and_if_none_match(self, s3: S3Client, bucket: str) -> None:
         etag = s3.put_object(Bucket=bucket, Key="k", Body=b"x")["ETag"]
         assert s3.get_object(Bucket=bucket, Key="k", IfMatch=etag)["Body"].read() == b"x"
         assert s3.get_object(Bucket=bucket, Key="k", IfNoneMatch=OTHER)["Body"].read() == b"x"

@@ -74,7 +74,7 @@ class EventBehaviours(S3Suite):
         yield arn
         sns.delete_topic(TopicArn=arn)
 
-    def test_a_new_object_is_told_to_a_queue(self, s3: S3Client, bucket: str, queue: Queue) -> None:
+    def test_event_of_new_object_reaches_the_queue(self, s3: S3Client, bucket: str, queue: Queue) -> None:
         _tell(s3, bucket, queue)
         etag = s3.put_object(Bucket=bucket, Key="in/pie.jpg", Body=b"12345")["ETag"]
         event = next(records(queue.messages()))
@@ -84,7 +84,7 @@ class EventBehaviours(S3Suite):
         told = event["s3"]["object"]
         assert (told["key"], told["size"], told["eTag"]) == ("in/pie.jpg", 5, etag.strip('"'))
 
-    def test_a_queue_is_told_only_of_the_names_it_asked_for(self, s3: S3Client, bucket: str, queue: Queue) -> None:
+    def test_event_filter_selects_by_prefix_and_suffix(self, s3: S3Client, bucket: str, queue: Queue) -> None:
         _tell(s3, bucket, queue, prefix="in/", suffix=".jpg")
         for key in ["out/a.jpg", "in/a.png", "in/a.jpg", "in/last.jpg"]:
             s3.put_object(Bucket=bucket, Key=key, Body=b"x")
@@ -95,7 +95,7 @@ class EventBehaviours(S3Suite):
                 break
         assert sorted(told) == ["in/a.jpg", "in/last.jpg"]
 
-    def test_a_new_object_is_told_to_a_topic(self, s3: S3Client, bucket: str, queue: Queue, topic: str) -> None:
+    def test_event_of_new_object_reaches_the_topic(self, s3: S3Client, bucket: str, queue: Queue, topic: str) -> None:
         s3.put_bucket_notification_configuration(
             Bucket=bucket,
             NotificationConfiguration={"TopicConfigurations": [{"TopicArn": topic, "Events": ["s3:ObjectCreated:*"]}]},
@@ -104,7 +104,7 @@ class EventBehaviours(S3Suite):
         event = next(records(queue.messages()))
         assert (event["s3"]["bucket"]["name"], event["s3"]["object"]["key"]) == (bucket, "pie.jpg")
 
-    def test_an_events_key_is_what_unquote_plus_reads(self, s3: S3Client, bucket: str, queue: Queue) -> None:
+    def test_event_key_is_decoded_by_unquote_plus(self, s3: S3Client, bucket: str, queue: Queue) -> None:
         _tell(s3, bucket, queue)
         keys = {"in/p h+1%.jpg", "фото/рецепт.jpg", "🥧/?#&=.jpg"}
         for key in keys:
@@ -116,19 +116,19 @@ class EventBehaviours(S3Suite):
                 break
         assert told == keys
 
-    def test_an_events_key_is_quoted_as_s3_quotes_it(self, s3: S3Client, bucket: str, queue: Queue) -> None:
+    def test_event_key_is_quoted_as_s3_quotes_it(self, s3: S3Client, bucket: str, queue: Queue) -> None:
         _tell(s3, bucket, queue)
         s3.put_object(Bucket=bucket, Key="in/p h+1é.jpg", Body=b"x")
         assert next(records(queue.messages()))["s3"]["object"]["key"] == "in/p+h%2B1%C3%A9.jpg"
 
-    def test_a_notification_is_kept(self, s3: S3Client, bucket: str, queue: Queue) -> None:
+    def test_notification_configuration_is_kept(self, s3: S3Client, bucket: str, queue: Queue) -> None:
         _tell(s3, bucket, queue, prefix="in/", suffix=".jpg")
         (kept,) = s3.get_bucket_notification_configuration(Bucket=bucket)["QueueConfigurations"]
         assert (kept["QueueArn"], kept["Events"]) == (queue.arn, ["s3:ObjectCreated:*"])
         rules = {rule["Name"].lower(): rule["Value"] for rule in kept["Filter"]["Key"]["FilterRules"]}
         assert rules == {"prefix": "in/", "suffix": ".jpg"}
 
-    def test_a_queue_is_sent_a_test_event_first(self, s3: S3Client, bucket: str, queue: Queue) -> None:
+    def test_event_queue_gets_a_test_event_first(self, s3: S3Client, bucket: str, queue: Queue) -> None:
         _tell(s3, bucket, queue)
         first = json.loads(next(queue.messages()))
         assert (first["Event"], first["Bucket"]) == ("s3:TestEvent", bucket)

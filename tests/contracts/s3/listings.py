@@ -18,12 +18,12 @@ def keys(s3: S3Client, bucket: str, **how: Any) -> list[str]:
 
 
 class ListingBehaviours(S3Suite):
-    def test_keys_are_listed_in_the_order_of_their_bytes(self, s3: S3Client, bucket: str) -> None:
+    def test_list_objects_orders_keys_by_their_bytes(self, s3: S3Client, bucket: str) -> None:
         for key in reversed(MIXED):
             s3.put_object(Bucket=bucket, Key=key, Body=b"")
         assert keys(s3, bucket) == sorted(MIXED, key=str.encode)
 
-    def test_folders_of_ids_are_listed_in_order(self, s3: S3Client, bucket: str) -> None:
+    def test_list_objects_orders_keys_under_ids(self, s3: S3Client, bucket: str) -> None:
         ids = sorted(str(uuid4()) for _ in range(6))
         wanted = [f"artifacts/{one}/{name}" for one in ids for name in ("manifest.json", "textract.json")]
         for key in reversed(wanted):
@@ -31,13 +31,13 @@ class ListingBehaviours(S3Suite):
         assert keys(s3, bucket, Prefix="artifacts/") == wanted
         assert keys(s3, bucket, Prefix="artifacts/", StartAfter=wanted[4], MaxKeys=3) == wanted[5:8]
 
-    def test_a_listing_goes_on_page_by_page(self, s3: S3Client, bucket: str) -> None:
+    def test_list_objects_continues_page_by_page(self, s3: S3Client, bucket: str) -> None:
         _goes_on(s3, bucket, [f"many/{number:02} +&" for number in range(11)])
 
-    def test_a_listing_goes_on_behind_any_key(self, s3: S3Client, bucket: str) -> None:
+    def test_list_objects_continues_after_non_ascii_key(self, s3: S3Client, bucket: str) -> None:
         _goes_on(s3, bucket, [f"many/{number:02} é" for number in range(11)])
 
-    def test_a_prefix_is_taken_to_the_letter(self, s3: S3Client, bucket: str) -> None:
+    def test_list_objects_prefix_is_matched_literally(self, s3: S3Client, bucket: str) -> None:
         for key in ["x/1/a", "x/1/b/c", "x/10/a", "X/1/a", "y/1+1 %"]:
             s3.put_object(Bucket=bucket, Key=key, Body=b"")
         assert keys(s3, bucket, Prefix="x/1/") == ["x/1/a", "x/1/b/c"]
@@ -45,7 +45,7 @@ class ListingBehaviours(S3Suite):
         assert keys(s3, bucket, Prefix="y/1+1 %") == ["y/1+1 %"]
         assert keys(s3, bucket, Prefix="y/1 1") == []
 
-    def test_a_delimiter_folds_folders(self, s3: S3Client, bucket: str) -> None:
+    def test_list_objects_delimiter_groups_common_prefixes(self, s3: S3Client, bucket: str) -> None:
         for key in ["a", "f/1", "f/2", "f/g/3", "h/4"]:
             s3.put_object(Bucket=bucket, Key=key, Body=b"")
         top = s3.list_objects_v2(Bucket=bucket, Delimiter="/")
@@ -55,7 +55,7 @@ class ListingBehaviours(S3Suite):
         assert [entry["Key"] for entry in below["Contents"]] == ["f/1", "f/2"]
         assert [folder["Prefix"] for folder in below["CommonPrefixes"]] == ["f/g/"]
 
-    def test_a_listing_starts_behind_a_key(self, s3: S3Client, bucket: str) -> None:
+    def test_list_objects_start_after_begins_behind_the_key(self, s3: S3Client, bucket: str) -> None:
         for key in ["a", "b é+&", "b é+&2", "f/c"]:
             s3.put_object(Bucket=bucket, Key=key, Body=b"")
         assert keys(s3, bucket, StartAfter="a") == ["b é+&", "b é+&2", "f/c"]
@@ -64,7 +64,7 @@ class ListingBehaviours(S3Suite):
         assert keys(s3, bucket, StartAfter="c") == ["f/c"]
         assert keys(s3, bucket, StartAfter="f/c") == []
 
-    def test_versions_of_a_key_are_listed_page_by_page(self, s3: S3Client, bucket: str) -> None:
+    def test_list_object_versions_continues_page_by_page(self, s3: S3Client, bucket: str) -> None:
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         made = [s3.put_object(Bucket=bucket, Key="k", Body=b"%d" % number)["VersionId"] for number in range(5)]
         pages = list(

@@ -29,7 +29,7 @@ ALIKE = ["a b", "a+b", "a%20b", "a%2Bb", "A b", "é", "e\u0301"]
 
 
 class ObjectBehaviours(S3Suite):
-    def test_head_and_get_tell_the_same_revision(self, s3: S3Client, bucket: str) -> None:
+    def test_head_object_and_get_object_agree_on_revision(self, s3: S3Client, bucket: str) -> None:
         for kept in (False, True):
             if kept:
                 s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
@@ -44,7 +44,7 @@ class ObjectBehaviours(S3Suite):
             assert len(told) == 1 if kept else told <= {None, "null"}
             assert kept is (told.pop() not in {None, "null"})
 
-    def test_a_replaced_version_is_read_by_its_id(self, s3: S3Client, bucket: str) -> None:
+    def test_get_object_version_id_reads_a_replaced_version(self, s3: S3Client, bucket: str) -> None:
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         first = s3.put_object(Bucket=bucket, Key="k", Body=b"first", Metadata={"writer": "1"})
         before = s3.head_object(Bucket=bucket, Key="k")
@@ -57,7 +57,7 @@ class ObjectBehaviours(S3Suite):
             assert (told["VersionId"], told["ETag"]) == (first["VersionId"], first["ETag"])
             assert (told["LastModified"], told["Metadata"]) == (before["LastModified"], {"writer": "1"})
 
-    def test_a_version_that_was_deleted_is_told_by_its_id(self, s3: S3Client, bucket: str) -> None:
+    def test_get_object_deleted_version_is_no_such_version(self, s3: S3Client, bucket: str) -> None:
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         first = s3.put_object(Bucket=bucket, Key="k", Body=b"first")["VersionId"]
         s3.put_object(Bucket=bucket, Key="k", Body=b"second")
@@ -67,7 +67,7 @@ class ObjectBehaviours(S3Suite):
         with refused(404):
             s3.head_object(Bucket=bucket, Key="k", VersionId=first)
 
-    def test_head_tells_type_length_and_metadata(self, s3: S3Client, bucket: str) -> None:
+    def test_head_object_returns_type_length_and_metadata(self, s3: S3Client, bucket: str) -> None:
         etag = s3.put_object(
             Bucket=bucket, Key="k", Body=b"12345", ContentType="image/jpeg", Metadata={"job": "1", "note": "a b"}
         )["ETag"]
@@ -75,7 +75,7 @@ class ObjectBehaviours(S3Suite):
         assert (head["ContentLength"], head["ContentType"], head["ETag"]) == (5, "image/jpeg", etag)
         assert head["Metadata"] == {"job": "1", "note": "a b"}
 
-    def test_an_object_streams(self, s3: S3Client, bucket: str) -> None:
+    def test_get_object_streams_the_body(self, s3: S3Client, bucket: str) -> None:
         body = hashlib.shake_256(b"stream").digest(3 * MIB + 17)
         s3.put_object(Bucket=bucket, Key="k", Body=body, ContentType="image/png", Metadata={"job": "1"})
         answer = s3.get_object(Bucket=bucket, Key="k")
@@ -84,7 +84,7 @@ class ObjectBehaviours(S3Suite):
         with closing(answer["Body"]) as stream:
             assert b"".join(stream.iter_chunks(MIB)) == body
 
-    def test_a_range_is_206_and_one_beyond_the_end_is_416(self, s3: S3Client, bucket: str) -> None:
+    def test_get_object_range_is_206_and_beyond_end_is_416(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=b"0123456789")
         for asked, got, content_range in [
             ("bytes=2-4", b"234", "bytes 2-4/10"),
@@ -97,29 +97,29 @@ class ObjectBehaviours(S3Suite):
         with refused(416, "InvalidRange"):
             s3.get_object(Bucket=bucket, Key="k", Range="bytes=10-12")
 
-    def test_zero_bytes_are_an_object(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_empty_body_is_an_object(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=b"", ContentType="image/png")
         answer = s3.get_object(Bucket=bucket, Key="k")
         assert (answer["ContentLength"], answer["ContentType"], answer["Body"].read()) == (0, "image/png", b"")
 
-    def test_keys_are_any_text(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_key_may_be_any_text(self, s3: S3Client, bucket: str) -> None:
         for key in KEYS:
             s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
         assert [s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode() for key in KEYS] == KEYS
         assert sorted(entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]) == sorted(KEYS)
 
-    def test_a_key_may_hold_empty_segments(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_key_may_have_empty_segments(self, s3: S3Client, bucket: str) -> None:
         _come_back_and_are_listed(s3, bucket, ["a//b", "c/", "d"])
 
-    def test_a_key_may_be_the_beginning_of_another(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_key_may_be_prefix_of_another(self, s3: S3Client, bucket: str) -> None:
         _come_back_and_are_listed(s3, bucket, ["a", "a/b", "a/b/c"])
 
-    def test_keys_that_look_alike_are_different_objects(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_similar_keys_are_different_objects(self, s3: S3Client, bucket: str) -> None:
         for key in ALIKE:
             s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
         assert [s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode() for key in ALIKE] == ALIKE
 
-    def test_a_write_is_read_at_once(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_is_visible_at_once(self, s3: S3Client, bucket: str) -> None:
         for number in range(10):
             body = b"%d" % number
             s3.put_object(Bucket=bucket, Key="k", Body=body)
@@ -130,13 +130,13 @@ class ObjectBehaviours(S3Suite):
             s3.get_object(Bucket=bucket, Key="k")
         assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
-    def test_the_etag_is_the_md5_of_the_body(self, s3: S3Client, bucket: str) -> None:
+    def test_put_object_etag_is_the_md5_of_the_body(self, s3: S3Client, bucket: str) -> None:
         for body in (b"", b"one", b"two"):
             digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
             assert s3.put_object(Bucket=bucket, Key="k", Body=body)["ETag"] == f'"{digest}"'
             assert s3.head_object(Bucket=bucket, Key="k")["ETag"] == f'"{digest}"'
 
-    def test_a_copy_takes_new_metadata(self, s3: S3Client, bucket: str) -> None:
+    def test_copy_object_takes_new_metadata(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="from", Body=b"x", ContentType="image/png", Metadata={"a": "1"})
         s3.copy_object(Bucket=bucket, Key="kept", CopySource={"Bucket": bucket, "Key": "from"})
         s3.copy_object(
@@ -152,7 +152,7 @@ class ObjectBehaviours(S3Suite):
         assert (new["ContentType"], new["Metadata"]) == ("image/jpeg", {"b": "2"})
         assert s3.get_object(Bucket=bucket, Key="new")["Body"].read() == b"x"
 
-    def test_parts_become_one_object(self, s3: S3Client, bucket: str) -> None:
+    def test_multipart_upload_joins_the_parts(self, s3: S3Client, bucket: str) -> None:
         pieces = [bytes([number]) * size for number, size in enumerate([PART, PART, 7])]
         upload = s3.create_multipart_upload(Bucket=bucket, Key="k", ContentType="image/png")["UploadId"]
         parts: list[CompletedPartTypeDef] = []
@@ -167,7 +167,7 @@ class ObjectBehaviours(S3Suite):
         assert done["ETag"].strip('"').endswith("-3")
         assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"".join(pieces)
 
-    def test_an_upload_in_parts_is_listed_and_given_up(self, s3: S3Client, bucket: str) -> None:
+    def test_multipart_upload_is_listed_and_aborted(self, s3: S3Client, bucket: str) -> None:
         upload = s3.create_multipart_upload(Bucket=bucket, Key="up/k")["UploadId"]
         s3.upload_part(Bucket=bucket, Key="up/k", UploadId=upload, PartNumber=1, Body=b"x")
         # MinIO lists only the uploads of one key; with the whole key as prefix S3 gives the same response.
@@ -178,7 +178,7 @@ class ObjectBehaviours(S3Suite):
         with refused(404, "NoSuchUpload"):
             s3.list_parts(Bucket=bucket, Key="up/k", UploadId=upload)
 
-    def test_uploads_in_parts_are_listed_by_prefix(self, s3: S3Client, bucket: str) -> None:
+    def test_multipart_upload_list_filters_by_prefix(self, s3: S3Client, bucket: str) -> None:
         uploads = {key: s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"] for key in ("up/a", "up/b", "x")}
         try:
             listed = s3.list_multipart_uploads(Bucket=bucket, Prefix="up/").get("Uploads", [])
@@ -187,7 +187,7 @@ class ObjectBehaviours(S3Suite):
             for key, upload in uploads.items():
                 s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
 
-    def test_many_objects_are_deleted_at_once(self, s3: S3Client, bucket: str) -> None:
+    def test_delete_objects_removes_many_at_once(self, s3: S3Client, bucket: str) -> None:
         for key in ("a", "b", "c"):
             s3.put_object(Bucket=bucket, Key=key, Body=b"x")
         done = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "a"}, {"Key": "b"}, {"Key": "missing"}]})
@@ -195,7 +195,7 @@ class ObjectBehaviours(S3Suite):
         assert done.get("Errors", []) == []
         assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["c"]
 
-    def test_deleting_what_is_not_there_is_no_error(self, s3: S3Client, bucket: str) -> None:
+    def test_delete_object_missing_key_is_204(self, s3: S3Client, bucket: str) -> None:
         answer = s3.delete_object(Bucket=bucket, Key="missing")
         assert answer["ResponseMetadata"]["HTTPStatusCode"] == 204
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SignatureBehaviours(S3Suite):
-    def test_a_presigned_url_writes_and_reads(self, s3: S3Client, bucket: str) -> None:
+    def test_presigned_url_writes_and_reads(self, s3: S3Client, bucket: str) -> None:
         to_write = s3.generate_presigned_url(
             "put_object", Params={"Bucket": bucket, "Key": "k é", "ContentType": "image/png"}, ExpiresIn=60
         )
@@ -25,7 +25,7 @@ class SignatureBehaviours(S3Suite):
         got = request("GET", to_read)
         assert (got.status, got.body, got.headers["content-type"]) == (200, b"photo", "image/png")
 
-    def test_a_presigned_url_names_the_download(self, s3: S3Client, bucket: str) -> None:
+    def test_presigned_url_sets_the_download_name(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=b"photo", ContentType="image/png")
         disposition = 'attachment; filename="pie.png"'
         url = s3.generate_presigned_url(
@@ -42,35 +42,35 @@ class SignatureBehaviours(S3Suite):
         assert got.headers["content-disposition"] == disposition
         assert got.headers["content-type"] == "application/octet-stream"
 
-    def test_an_expired_url_is_refused(self, server: Endpoint, s3: S3Client, bucket: str) -> None:
+    def test_presigned_url_expired_is_refused(self, server: Endpoint, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=b"photo")
         assert _signed_long_ago(server, bucket, expires=60).status in {400, 403}
         # The same signature with a longer validity, to show that not every old signature is refused.
         assert _signed_long_ago(server, bucket, expires=7 * 24 * 3600 - 1).status == 200
 
-    def test_a_tampered_signature_is_refused(self, s3: S3Client, bucket: str) -> None:
+    def test_presigned_url_tampered_is_refused(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=b"photo")
         url = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"})
         last = url[-1]
         assert request("GET", url[:-1] + ("0" if last != "0" else "1")).status == 403
         assert request("GET", url).status == 200
 
-    def test_a_signature_is_for_one_key(self, s3: S3Client, bucket: str) -> None:
+    def test_presigned_url_for_another_key_is_refused(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="mine", Body=b"photo")
         s3.put_object(Bucket=bucket, Key="yours", Body=b"photo")
         url = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "mine"})
         assert request("GET", url.replace("/mine?", "/yours?")).status == 403
 
-    def test_a_wrong_secret_is_refused(self, server: Endpoint, bucket: str) -> None:
+    def test_signature_with_wrong_secret_is_refused(self, server: Endpoint, bucket: str) -> None:
         with refused(403, "SignatureDoesNotMatch"):
             server.s3(secret_key=f"not-{server.secret_key}").list_objects_v2(Bucket=bucket)
 
-    def test_a_form_uploads(self, s3: S3Client, bucket: str) -> None:
+    def test_presigned_post_uploads_a_file(self, s3: S3Client, bucket: str) -> None:
         form = s3.generate_presigned_post(bucket, "up/${filename}", ExpiresIn=60)
         assert _post(form["url"], form["fields"], b"photo").status in {200, 201, 204}
         assert s3.get_object(Bucket=bucket, Key="up/pie.png")["Body"].read() == b"photo"
 
-    def test_a_form_limits_the_size(self, s3: S3Client, bucket: str) -> None:
+    def test_presigned_post_limits_the_size(self, s3: S3Client, bucket: str) -> None:
         form = s3.generate_presigned_post(bucket, "k", Conditions=[["content-length-range", 1, 10]], ExpiresIn=60)
         assert _post(form["url"], form["fields"], bytes(11)).status == 400
         with refused(404):

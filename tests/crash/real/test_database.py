@@ -43,7 +43,7 @@ WRITES = (
 CASES = [(write, how) for write in WRITES for how in (INSIDE, REPLY_LOST) if (write.name, how) != ("queue", INSIDE)]
 
 
-async def test_a_write_is_cut_off_in_and_behind_it(environment: Environment, chosen_cell: str | None) -> None:
+async def test_database_write_cut_off_ends_as_without_fault(environment: Environment, chosen_cell: str | None) -> None:
     chosen = [(write, how) for write, how in CASES if chosen_cell in {None, name_of(write, how)}]
     if not chosen:
         pytest.skip(f"{chosen_cell} is no cell of this test")

@@ -33,7 +33,7 @@ BEFORE = [
 ]
 
 
-async def test_wrong_workers_beside_a_right_one_take_nothing(environment: Environment) -> None:
+async def test_misconfigured_workers_beside_valid_one_take_no_job(environment: Environment) -> None:
     faultless = await run(environment, None)
     assert ends_of(faultless) == ENDS
     async with AsyncExitStack() as stack:
@@ -69,7 +69,7 @@ async def test_wrong_workers_beside_a_right_one_take_nothing(environment: Enviro
     assert not problem_of(CellResult(ending.facts, ending.violations, ending.bucket), faultless)
 
 
-async def test_another_deployment_touches_nothing_of_the_bucket_s_own(environment: Environment) -> None:
+async def test_other_deployment_changes_no_object_of_bound_bucket(environment: Environment) -> None:
     faultless = await run(environment, None)
     assert ends_of(faultless) == ENDS
     async with (
@@ -103,7 +103,7 @@ async def test_another_deployment_touches_nothing_of_the_bucket_s_own(environmen
     assert not problem_of(ending, faultless)
 
 
-async def test_a_deploy_that_is_half_done_and_rolled_back_costs_no_job(environment: Environment) -> None:
+async def test_rollback_of_half_done_deploy_loses_no_job(environment: Environment) -> None:
     """Jobs at every step go from the new release to the old one and back; the old one leaves what it cannot run."""
     faultless = await run(environment, None)
     assert ends_of(faultless) == ENDS
@@ -128,7 +128,7 @@ async def test_a_deploy_that_is_half_done_and_rolled_back_costs_no_job(environme
     assert not problem_of(ending, faultless)
 
 
-async def test_jobs_of_the_release_before_go_on_under_the_new_one(environment: Environment) -> None:
+async def test_new_release_completes_jobs_of_previous_release(environment: Environment) -> None:
     faultless = await run(environment, None)
     assert ends_of(faultless) == ENDS
     async with open_forkserver(BEFORE) as before, environment.world("deployed", SCALE, MAX_ACTIVITIES="12") as world:

@@ -77,9 +77,7 @@ def jobs() -> list[Job]:
     return [Job(job_id, number, pipeline) for number, (job_id, pipeline) in enumerate(zip(ids, pipelines, strict=True))]
 
 
-async def test_jobs_outlast_a_service_that_is_not_there_for_them(
-    environment: Environment, chosen_cell: str | None
-) -> None:
+async def test_jobs_outlast_outage_of_each_service(environment: Environment, chosen_cell: str | None) -> None:
     chosen = [outage for outage in OUTAGES if chosen_cell in {None, outage.name}]
     if not chosen:
         pytest.skip(f"{chosen_cell} is no cell of this test")
@@ -193,7 +191,7 @@ COUNTING = (
 )
 
 
-async def test_where_attempts_are_counted_no_job_outlasts_these(environment: Environment) -> None:
+async def test_jobs_with_counted_attempts_fail_in_each_outage(environment: Environment) -> None:
     """Shows that the outages are long enough: otherwise the cells above would be green for nothing."""
     async with open_forkserver(COUNTING) as forkserver:
         before = replace(environment, forkserver=forkserver)

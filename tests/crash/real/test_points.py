@@ -34,7 +34,7 @@ def cases(points: Sequence[str], mode: str | None = None) -> list[Case]:
     return [case for point in points for case in cells.cases_of(point) if mode in {None, case.mode}]
 
 
-def test_every_point_of_the_product_is_among_the_cells() -> None:
+def test_cells_cover_every_crash_point() -> None:
     tried = [
         *ALL_WORKER_POINTS,
         *cells.CLIENT_POINTS,
@@ -43,7 +43,7 @@ def test_every_point_of_the_product_is_among_the_cells() -> None:
     assert sorted(tried) == sorted(CrashPoint)
 
 
-def test_the_cell_that_was_asked_for_is_one(chosen_cell: str | None) -> None:
+def test_chosen_cell_exists(chosen_cell: str | None) -> None:
     points = [
         *ALL_WORKER_POINTS,
         *cells.CLIENT_POINTS,
@@ -55,29 +55,31 @@ def test_the_cell_that_was_asked_for_is_one(chosen_cell: str | None) -> None:
     assert chosen_cell is None or chosen_cell in known, f"there is no cell {chosen_cell}"
 
 
-async def test_a_worker_is_killed_at_every_point(environment: Environment, chosen_cell: str | None) -> None:
+async def test_worker_killed_at_each_point_ends_as_without_fault(
+    environment: Environment, chosen_cell: str | None
+) -> None:
     await all_end_as_without(environment, cases(ALL_WORKER_POINTS, KILL), chosen_cell)
 
 
-async def test_a_worker_stops_at_every_point_and_goes_on_when_all_is_done(
+async def test_worker_stopped_at_each_point_ends_as_without_fault(
     environment: Environment, chosen_cell: str | None
 ) -> None:
     await all_end_as_without(environment, cases(ALL_WORKER_POINTS, STOP), chosen_cell)
 
 
-async def test_a_worker_is_killed_when_the_server_has_its_answer(
+async def test_worker_killed_after_response_ends_as_without_fault(
     environment: Environment, chosen_cell: str | None
 ) -> None:
     await all_end_as_without(environment, cases(cells.ANSWERS), chosen_cell)
 
 
-async def test_erasing_is_killed_or_stopped_and_asked_for_again(
+async def test_erase_killed_or_stopped_then_repeated_completes(
     environment: Environment, chosen_cell: str | None
 ) -> None:
     await all_end_as_without(environment, cases(cells.ERASE_POINTS), chosen_cell)
 
 
-async def test_submitting_is_killed_or_stopped_and_asked_for_again(
+async def test_submit_killed_or_stopped_then_repeated_completes(
     environment: Environment, chosen_cell: str | None
 ) -> None:
     await all_end_as_without(environment, cases(cells.CLIENT_POINTS), chosen_cell)

@@ -45,7 +45,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     return Watched(paths, monkeypatch)
 
 
-def test_the_stacks_commands_do_what_their_pages_say(watched: Watched) -> None:
+def test_stack_commands_match_their_pages(watched: Watched) -> None:
     try:
         _use_every_command(watched)
     finally:
@@ -85,7 +85,7 @@ def _use_every_command(watched: Watched) -> None:
 
 
 @pytest.mark.stack
-async def test_the_jobs_commands_do_what_their_pages_say(
+async def test_job_commands_match_their_pages(
     harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -112,7 +112,7 @@ async def test_the_jobs_commands_do_what_their_pages_say(
     assert set().union(*watched.changed.values()) == set()
 
 
-def test_other_keys_and_other_files_are_seen(watched: Watched) -> None:
+def test_watched_detects_unlisted_keys_files_and_variables(watched: Watched) -> None:
     """The check of this module itself: which differences it reports."""
     shown = {"jobs": [{"id": 1, "error": None}], "rule": {"a": 1}, "at": {}}
     assert (

@@ -66,7 +66,7 @@ def answer(*arguments: str, code: int = 0) -> dict[str, Any]:
     return value
 
 
-async def test_everything_may_be_external_and_nothing_of_it_is_lost(
+async def test_external_services_all_work_and_keep_their_data(
     stack: Stack, endpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = [part for name, endpoint in endpoints.items() for part in ("--external", f"{name}={endpoint}")]
@@ -119,7 +119,7 @@ async def test_everything_may_be_external_and_nothing_of_it_is_lost(
         Stack(stack.paths.home, stack.name, external={}).up()
 
 
-def test_a_new_database_does_not_take_an_external_bucket_by_itself(
+def test_reset_does_not_rebind_external_bucket(
     stack: Stack, endpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reset empties the stack's own database, and keeps the external bucket, its photos included."""
@@ -136,9 +136,7 @@ def test_a_new_database_does_not_take_an_external_bucket_by_itself(
     run("up")
 
 
-def test_an_external_database_that_is_not_there_is_not_made(
-    stack: Stack, database: str, stack_env: dict[str, str]
-) -> None:
+def test_up_missing_external_database_is_not_created(stack: Stack, database: str, stack_env: dict[str, str]) -> None:
     missing = f"{database}_typo"
     with pytest.raises(DatabaseMissing):
         Stack(stack.paths.home, stack.name, base_port=0, external={"postgres": missing}, services=[]).up()
@@ -147,9 +145,7 @@ def test_an_external_database_that_is_not_there_is_not_made(
         assert connection.execute(query, [missing.rpartition("/")[2]]).fetchone() == (0,)
 
 
-def test_an_external_service_that_does_not_answer_is_named_without_its_password(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_up_unreachable_external_is_named_without_password(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("photo_worker.devkit.external.PATIENCE_SECONDS", 0.1)
     broken = Stack(
         stack.paths.home,
@@ -168,9 +164,7 @@ def test_an_external_service_that_does_not_answer_is_named_without_its_password(
     assert record.external.keys() == {"postgres"}
 
 
-def test_an_external_service_that_does_not_answer_costs_nothing_of_what_runs(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_up_unreachable_external_keeps_running_services(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """A restart could lose data: a service of the stack may keep it in memory only."""
     monkeypatch.setattr("photo_worker.devkit.external.PATIENCE_SECONDS", 0.1)
     missing = {"postgres": "postgresql://me:secret@127.0.0.1:1/recipes"}

@@ -84,7 +84,7 @@ def states(stack: Stack) -> dict[str, str]:
     return {service.name: service.state for service in stack.status().services}
 
 
-def test_a_paused_service_stands_still_whole_and_goes_on(stack: Stack) -> None:
+def test_pause_stops_all_processes_until_resume(stack: Stack) -> None:
     processes = family(stack)
     stack.pause("toy")
     assert [process.status() for process in processes] == [psutil.STATUS_STOPPED] * 2
@@ -106,7 +106,7 @@ def test_a_paused_service_stands_still_whole_and_goes_on(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("end", [Stack.up, Stack.down, Stack.reset, Stack.delete])
-def test_commands_work_on_a_paused_stack_and_end_the_fault(stack: Stack, end: Callable[[Stack], object]) -> None:
+def test_stack_commands_end_pause(stack: Stack, end: Callable[[Stack], object]) -> None:
     processes = family(stack)
     stack.pause("toy")
     stack.pause("second")
@@ -122,7 +122,7 @@ def test_commands_work_on_a_paused_stack_and_end_the_fault(stack: Stack, end: Ca
         assert processes_of(stack.paths.root) == []
 
 
-def test_a_killed_supervisor_leaves_nothing_of_a_paused_service(stack: Stack) -> None:
+def test_pause_then_killed_supervisor_leaves_no_process(stack: Stack) -> None:
     family(stack)
     stack.pause("toy")
     supervisor = Processes.load(stack.paths).pid
@@ -131,7 +131,7 @@ def test_a_killed_supervisor_leaves_nothing_of_a_paused_service(stack: Stack) ->
     wait_until(lambda: processes_of(stack.paths.root) == [], "all processes have ended")
 
 
-def test_what_a_killed_service_had_below_it_does_not_stay_stopped(stack: Stack) -> None:
+def test_pause_then_killed_service_resumes_its_children(stack: Stack) -> None:
     first, child = family(stack)
     stack.pause("toy")
     first.kill()
@@ -140,7 +140,7 @@ def test_what_a_killed_service_had_below_it_does_not_stay_stopped(stack: Stack) 
     assert stack.paused() == {}
 
 
-def test_a_damaged_note_keeps_nobody_from_ending_the_stack(stack: Stack) -> None:
+def test_down_works_with_damaged_pause_file(stack: Stack) -> None:
     stack.pause("toy")
     (stack.paths.run / pausing.FILE).write_text('{"toy": {"since": 1, "processes": "?"}, "other": 7}')
     assert stack.paused() == {}
@@ -148,7 +148,7 @@ def test_a_damaged_note_keeps_nobody_from_ending_the_stack(stack: Stack) -> None
     assert processes_of(stack.paths.root) == []
 
 
-def test_only_what_runs_can_be_paused(stack: Stack) -> None:
+def test_pause_requires_known_running_service(stack: Stack) -> None:
     with pytest.raises(ServiceUnknown, match="has no service 'mailserver' of its own; it has toy, second"):
         faults.pause(stack, "mailserver")
     with pytest.raises(ServiceUnknown):
@@ -179,7 +179,9 @@ def listed() -> list[tuple[str, str]]:
 
 @pytest.mark.stack
 @pytest.mark.io_bound
-async def test_a_job_meets_the_faults_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_job_completes_despite_throttling_and_paused_postgres(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On the real services: throttled calls are retried, a paused Postgres delays the job, and clear ends both."""
     name = f"t-{secrets.token_hex(4)}"
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path))
@@ -256,11 +258,11 @@ async def _meet_faults(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
         ["textract", "catches-fire"],
     ],
 )
-def test_what_would_be_ignored_is_wrong_use(arguments: list[str]) -> None:
+def test_faults_set_unused_argument_is_usage_error(arguments: list[str]) -> None:
     run("set", *arguments, code=2)
 
 
-def test_a_script_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_set_unreadable_script_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path))
     missing = run("set", "textract", "--script", str(tmp_path / "absent.json"), code=2)
     assert "error [source_unreadable]" in missing.stderr
@@ -269,7 +271,7 @@ def test_a_script_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_names_are_those_of_the_emulator() -> None:
+def test_faults_command_names_match_emulator() -> None:
     from photo_worker.cli.faults import CODES, KINDS
     from photo_worker.devkit.textract.faults import _FAILURES, FaultKind
 

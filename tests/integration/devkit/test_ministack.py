@@ -62,7 +62,7 @@ def missing(s3: Any, key: str) -> bool:
     return bool(head.value.response["ResponseMetadata"]["HTTPStatusCode"] == 404)
 
 
-def test_what_a_full_disk_cannot_keep_is_refused(tmp_path: Path) -> None:
+def test_put_object_on_full_disk_is_refused_and_keeps_old(tmp_path: Path) -> None:
     part = {"Bucket": "photos", "Key": "parts", "PartNumber": 1}
     with ministack(tmp_path, LIMITED) as s3:
         s3.create_bucket(Bucket="photos")
@@ -92,7 +92,7 @@ def test_what_a_full_disk_cannot_keep_is_refused(tmp_path: Path) -> None:
         s3.put_object(Bucket="photos", Key="large", Body=bytes(2 * MEGABYTE))
 
 
-def test_no_version_is_cut_of_what_a_full_disk_cannot_keep(tmp_path: Path) -> None:
+def test_put_object_versioned_on_full_disk_adds_no_version(tmp_path: Path) -> None:
     with ministack(tmp_path, LIMITED) as s3:
         s3.create_bucket(Bucket="photos")
         s3.put_bucket_versioning(Bucket="photos", VersioningConfiguration={"Status": "Enabled"})
@@ -105,7 +105,7 @@ def test_no_version_is_cut_of_what_a_full_disk_cannot_keep(tmp_path: Path) -> No
         assert s3.get_object(Bucket="photos", Key="a")["Body"].read() == b"first"
 
 
-def test_an_object_stays_where_only_the_facts_of_its_successor_have_no_room(tmp_path: Path) -> None:
+def test_put_object_failed_metadata_write_keeps_old_object(tmp_path: Path) -> None:
     with ministack(tmp_path, WHOLE) as s3:
         s3.create_bucket(Bucket="photos")
         etag = s3.put_object(Bucket="photos", Key="small", Body=b"a photo")["ETag"]

@@ -54,7 +54,7 @@ def home() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("s3", ["ministack", "seaweedfs"])
-def test_a_photo_is_read_and_not_one_packet_wants_out(s3: str, home: Path, tmp_path: Path) -> None:
+def test_demo_offline_sends_no_packet(s3: str, home: Path, tmp_path: Path) -> None:
     if reason := why_not(s3):
         pytest.skip(reason)
     photos = tmp_path / "photos"

@@ -69,7 +69,7 @@ def listeners(stack: Stack) -> dict[str, set[tuple[str, int]]]:
     return found
 
 
-def test_it_keeps_what_it_stored_until_a_reset(stack: Stack, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_server_keeps_objects_until_reset(stack: Stack, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.up()
     bucket = stack.env()["S3_BUCKET"]
     record = StackRecord.load(stack.paths)
@@ -110,7 +110,7 @@ def test_it_keeps_what_it_stored_until_a_reset(stack: Stack, server: str, monkey
     assert s3.get_object(Bucket=bucket, Key="kept")["Body"].read() == b"what is kept"
 
 
-def test_a_web_page_reads_and_writes_nothing_in_it(stack: Stack, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_server_refuses_web_pages(stack: Stack, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages may send requests, and even sign them with well-known default credentials."""
     stack.up()
     env, s3 = stack.env(), client(stack, monkeypatch)

@@ -49,7 +49,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
     monkeypatch.setenv("PATH", f"{directory}{os.pathsep}{os.environ['PATH']}")
 
 
-def test_what_was_saved_is_loaded_with_its_password(stack: Stack) -> None:
+def test_load_snapshot_restores_data_and_password(stack: Stack) -> None:
     stack.up()
     first, kept = password(stack), stack.paths.data / "toy" / "kept"
     kept.parent.mkdir()
@@ -78,7 +78,7 @@ def test_what_was_saved_is_loaded_with_its_password(stack: Stack) -> None:
     assert kept.read_text() == "saved"
 
 
-def test_a_stack_that_does_not_run_is_saved_as_it_is(stack: Stack) -> None:
+def test_save_snapshot_of_stopped_stack_does_not_start_it(stack: Stack) -> None:
     with pytest.raises(StackError, match="nothing to save"):
         stack.save_snapshot("early")
     stack.up()
@@ -87,7 +87,7 @@ def test_a_stack_that_does_not_run_is_saved_as_it_is(stack: Stack) -> None:
     assert supervisor(stack) is None
 
 
-def test_a_copy_that_fails_costs_nothing(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshot_failed_copy_changes_nothing(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.up()
     kept = stack.paths.data / "kept"
     kept.write_text("first")
@@ -108,7 +108,7 @@ def test_a_copy_that_fails_costs_nothing(stack: Stack, tmp_path: Path, monkeypat
     assert not stack.paths.data.with_name("data.loading").exists()
 
 
-def test_what_cannot_be_used_is_refused_before_anything_is_touched(stack: Stack) -> None:
+def test_snapshot_unusable_is_refused_before_stopping_stack(stack: Stack) -> None:
     stack.up()
     stack.save_snapshot("seeded")
     before = supervisor(stack)
@@ -124,7 +124,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_touched(stack: Stack)
     assert supervisor(stack) == before
 
 
-def test_the_commands(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshot_commands_list_and_error_codes(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.up()
     stack.save_snapshot("seeded")
     secret = password(stack)
@@ -154,7 +154,7 @@ def test_the_commands(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
         assert json.loads(refused.stdout)["error"]["code"] == code
 
 
-def test_a_snapshot_brings_back_the_s3_server_that_it_was_made_with(stack: Stack) -> None:
+def test_load_snapshot_restores_s3_server(stack: Stack) -> None:
     def served_by() -> str:
         record = StackRecord.load(stack.paths)
         assert record is not None

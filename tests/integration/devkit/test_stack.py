@@ -115,7 +115,7 @@ def family(stack: Stack) -> list[psutil.Process]:
 
 
 @pytest.mark.io_bound
-def test_the_life_of_a_stack(home: Path) -> None:
+def test_stack_lifecycle_on_real_services(home: Path) -> None:
     stack = Stack(home, f"t-{secrets.token_hex(3)}", base_port=0, durable=False)
     report = stack.up()
     assert report.started
@@ -247,7 +247,7 @@ def server(env: Mapping[str, str]) -> psycopg.Connection[Any]:
     return psycopg.connect(url, autocommit=True)
 
 
-def test_the_commands_agree_on_a_running_stack(stack_env: dict[str, str]) -> None:
+def test_stack_commands_agree_on_running_stack(stack_env: dict[str, str]) -> None:
     home, name = Path(os.environ["PHOTO_WORKER_TEST_HOME"]), os.environ["PHOTO_WORKER_TEST_STACK"]
     up = json.loads(cli("up", "--name", name, "-o", "json", "--timings", home=home).stdout)
     assert up["status"] == "ok"
@@ -275,7 +275,7 @@ def test_the_commands_agree_on_a_running_stack(stack_env: dict[str, str]) -> Non
 
 
 @pytest.mark.parametrize("delay", [0.6, 1.5])
-def test_a_killed_up_of_the_real_services_leaves_no_process(home: Path, delay: float) -> None:
+def test_up_killed_on_real_services_leaves_no_process(home: Path, delay: float) -> None:
     up = subprocess.Popen(
         [sys.executable, "-m", "photo_worker.cli", "up", "--base-port", str(free_base())],
         env={**os.environ, "PHOTO_WORKER_HOME": str(home)},
@@ -294,7 +294,7 @@ def test_a_killed_up_of_the_real_services_leaves_no_process(home: Path, delay: f
 
 
 @as_root
-def test_an_ordinary_user_runs_the_stack_too(home: Path) -> None:
+def test_up_as_unprivileged_user_runs_all_as_that_user(home: Path) -> None:
     os.chown(home, NOBODY, NOBODY)
     up = cli_as_nobody("up", "--base-port", str(free_base()), "-o", "json", home=home)
     stack = Stack(home, "dev")
@@ -310,7 +310,7 @@ def test_an_ordinary_user_runs_the_stack_too(home: Path) -> None:
 
 @as_root
 @pytest.mark.parametrize("command", ["up", "reset"])
-def test_a_directory_of_another_user_is_named_and_nothing_starts(home: Path, command: str) -> None:
+def test_up_and_reset_unwritable_home_names_directory(home: Path, command: str) -> None:
     arguments = [command, "--yes"] if command == "reset" else [command]
     answer = cli_as_nobody(*arguments, "-o", "json", home=home / "stacks")
     assert answer.returncode == 1
@@ -320,7 +320,7 @@ def test_a_directory_of_another_user_is_named_and_nothing_starts(home: Path, com
     assert "Permission denied" in error["message"]
 
 
-def test_a_stack_with_a_damaged_record_is_stopped_and_reset_as_the_error_advises(home: Path) -> None:
+def test_down_and_reset_work_with_damaged_record(home: Path) -> None:
     base = str(free_base())
     assert cli("up", "--base-port", base, home=home).returncode == 0
     record = StackPaths(home, "dev").record
@@ -337,7 +337,7 @@ def test_a_stack_with_a_damaged_record_is_stopped_and_reset_as_the_error_advises
     assert cli("down", home=home).returncode == 0
 
 
-def test_a_taken_port_ends_up_with_exit_code_1(home: Path) -> None:
+def test_up_command_taken_port_exits_1(home: Path) -> None:
     base = free_base()
     with socket.create_server(("127.0.0.1", base + 5)):
         answer = cli("up", "--base-port", str(base), home=home)
@@ -359,7 +359,7 @@ def test_a_taken_port_ends_up_with_exit_code_1(home: Path) -> None:
         (["status", "-o", "yaml"], 2, None),
     ],
 )
-def test_wrong_use_has_a_stable_code(home: Path, arguments: list[str], code: int, error: str | None) -> None:
+def test_stack_commands_failure_has_stable_code(home: Path, arguments: list[str], code: int, error: str | None) -> None:
     answer = cli(*arguments, home=home)
     assert answer.returncode == code
     if error is None:
@@ -371,7 +371,7 @@ def test_wrong_use_has_a_stable_code(home: Path, arguments: list[str], code: int
         assert envelope["error"]["code"] == error
 
 
-def test_looking_at_a_stack_that_never_ran_makes_nothing(home: Path) -> None:
+def test_status_down_logs_without_stack_write_nothing(home: Path) -> None:
     status = cli("status", "-o", "json", home=home)
     assert status.returncode == 1
     assert {service["state"] for service in json.loads(status.stdout)["data"]["services"]} == {"stopped"}

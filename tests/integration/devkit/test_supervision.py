@@ -79,7 +79,7 @@ def supervisor_pid(stack: Stack) -> int:
     return pid
 
 
-def test_up_down_and_up_again(tmp_path: Path, name: str) -> None:
+def test_up_after_down_reuses_port_and_rotates_log(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name)
     first = stack.up()
     assert first.started
@@ -99,9 +99,7 @@ def test_up_down_and_up_again(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_an_up_that_is_ended_before_the_stack_is_ready_leaves_nothing(
-    tmp_path: Path, name: str, number: signal.Signals
-) -> None:
+def test_up_signalled_before_ready_leaves_no_process(tmp_path: Path, name: str, number: signal.Signals) -> None:
     stack = toy_stack(tmp_path, name)
     up = start_up(tmp_path, name, "never")
     wait_until(lambda: "toy" in supervised(stack).services, "the toy was started")
@@ -116,7 +114,7 @@ def test_an_up_that_is_ended_before_the_stack_is_ready_leaves_nothing(
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.2, 0.3])
-def test_an_up_that_is_killed_at_any_moment_leaves_nothing(tmp_path: Path, name: str, delay: float) -> None:
+def test_up_killed_at_any_moment_leaves_no_process(tmp_path: Path, name: str, delay: float) -> None:
     stack = toy_stack(tmp_path, name)
     up = start_up(tmp_path, name, "never")
     wait_until(stack.paths.root.exists, "the stack's directory is there")
@@ -132,7 +130,7 @@ def test_an_up_that_is_killed_at_any_moment_leaves_nothing(tmp_path: Path, name:
     stack.down()
 
 
-def test_services_end_with_a_killed_supervisor(tmp_path: Path, name: str) -> None:
+def test_supervisor_killed_ends_services(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name, FakeService(mode="parent"), SECOND)
     stack.up()
     assert len(processes_of(stack.paths.root)) == 5, "supervisor, reaper, two toys and the child of one"
@@ -143,7 +141,7 @@ def test_services_end_with_a_killed_supervisor(tmp_path: Path, name: str) -> Non
     stack.down()
 
 
-def test_a_killed_reaper_is_replaced_and_its_successor_knows_the_services(tmp_path: Path, name: str) -> None:
+def test_reaper_killed_is_replaced_and_knows_services(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name)
     stack.up()
     first = supervised(stack).reaper
@@ -154,7 +152,7 @@ def test_a_killed_reaper_is_replaced_and_its_successor_knows_the_services(tmp_pa
     wait_until(lambda: processes_of(stack.paths.root) == [], "the services ended")
 
 
-def test_down_ends_what_a_killed_supervisor_and_reaper_left(tmp_path: Path, name: str) -> None:
+def test_down_ends_services_left_by_killed_supervisor(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name, FakeService(mode="parent"))
     stack.up()
     pid, reaper = service_pid(stack), supervised(stack).reaper
@@ -171,7 +169,7 @@ def test_down_ends_what_a_killed_supervisor_and_reaper_left(tmp_path: Path, name
     assert processes_of(stack.paths.root) == []
 
 
-def test_down_leaves_a_process_alone_that_only_has_the_recorded_number(tmp_path: Path, name: str) -> None:
+def test_down_ignores_process_with_reused_pid(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name)
     stack.up()
     stack.down()
@@ -193,7 +191,7 @@ def test_down_leaves_a_process_alone_that_only_has_the_recorded_number(tmp_path:
         bystander.wait()
 
 
-def test_a_service_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path, name: str) -> None:
+def test_down_kills_service_that_ignores_sigterm(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name, FakeService(mode="deaf"))
     stack.up()
     assert stack.down()
@@ -201,7 +199,7 @@ def test_a_service_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path, nam
     assert processes_of(stack.paths.root) == []
 
 
-def test_what_a_service_started_ends_with_it(tmp_path: Path, name: str) -> None:
+def test_service_killed_ends_its_children(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name, FakeService(mode="parent"), SECOND)
     stack.up()
     (child,) = psutil.Process(service_pid(stack)).children()
@@ -211,7 +209,7 @@ def test_what_a_service_started_ends_with_it(tmp_path: Path, name: str) -> None:
     stack.down()
 
 
-def test_a_service_that_fails_is_named_with_its_last_words_and_the_others_stay(tmp_path: Path, name: str) -> None:
+def test_up_failed_service_shows_its_log_and_keeps_others(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name, SECOND, FakeService(mode="fails"))
     with pytest.raises(ServiceFailed) as failure:
         stack.up()
@@ -226,7 +224,7 @@ def test_a_service_that_fails_is_named_with_its_last_words_and_the_others_stay(t
     stack.down()
 
 
-def test_a_program_that_cannot_be_run_is_named(tmp_path: Path, name: str) -> None:
+def test_up_missing_program_is_named(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name, SECOND, FakeService(mode="missing"))
     with pytest.raises(ServiceFailed, match=r"/nowhere/toy.*No such file"):
         stack.up()
@@ -234,14 +232,14 @@ def test_a_program_that_cannot_be_run_is_named(tmp_path: Path, name: str) -> Non
     wait_until(lambda: processes_of(stack.paths.root) == [], "the other service ended")
 
 
-def test_a_service_that_never_gets_ready_fails_in_time_with_the_reason(tmp_path: Path, name: str) -> None:
+def test_up_service_never_ready_times_out_with_reason(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name, FakeService(mode="never"), timeout=0.5)
     with pytest.raises(ServiceFailed, match=r"the toy does not want to after 0\.5 seconds"):
         stack.up()
     stack.down()
 
 
-def test_up_replaces_a_stack_of_which_a_part_has_died(tmp_path: Path, name: str) -> None:
+def test_up_replaces_stack_with_exited_service(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name, FakeService(), SECOND)
     stack.up()
     os.kill(service_pid(stack, "second"), signal.SIGKILL)
@@ -253,7 +251,7 @@ def test_up_replaces_a_stack_of_which_a_part_has_died(tmp_path: Path, name: str)
     stack.down()
 
 
-def test_up_right_after_a_death_replaces_the_stack_too(tmp_path: Path, name: str) -> None:
+def test_up_replaces_stack_before_exit_is_recorded(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name, FakeService(), SECOND)
     stack.up()
     # The supervisor is stopped, so that it cannot record the exit before `up` reads the list.
@@ -269,7 +267,7 @@ def test_up_right_after_a_death_replaces_the_stack_too(tmp_path: Path, name: str
     stack.down()
 
 
-def test_up_replaces_a_stack_of_which_a_part_hangs(tmp_path: Path, name: str) -> None:
+def test_up_replaces_stack_with_hanging_service(tmp_path: Path, name: str) -> None:
     """The service runs and accepts connections but does not work: only a restart helps."""
     hanging: list[int | None] = []
 
@@ -290,7 +288,7 @@ def test_up_replaces_a_stack_of_which_a_part_hangs(tmp_path: Path, name: str) ->
         stack.delete()
 
 
-def test_of_two_ups_at_once_one_starts_and_the_other_reports(tmp_path: Path, name: str) -> None:
+def test_up_concurrent_calls_start_stack_once(tmp_path: Path, name: str) -> None:
     reports: list[UpReport] = []
     threads = [threading.Thread(target=lambda: reports.append(toy_stack(tmp_path, name).up())) for _ in range(3)]
     for thread in threads:
@@ -302,7 +300,7 @@ def test_of_two_ups_at_once_one_starts_and_the_other_reports(tmp_path: Path, nam
     toy_stack(tmp_path, name).down()
 
 
-def test_a_taken_port_is_reported_with_its_owner_and_nothing_starts(tmp_path: Path, name: str) -> None:
+def test_up_taken_port_names_owner_and_starts_nothing(tmp_path: Path, name: str) -> None:
     base = free_base()
     with socket.create_server(("127.0.0.1", base)):
         stack = Stack(tmp_path, name, base_port=base, services=[FakeService()])
@@ -331,7 +329,7 @@ def test_reset_starts_empty_on_the_same_ports(tmp_path: Path, name: str) -> None
     assert not stack.paths.root.exists()
 
 
-def test_reset_empties_what_runs_and_starts_anew_what_cannot_forget(tmp_path: Path, name: str) -> None:
+def test_reset_wipes_running_services_and_restarts_the_rest(tmp_path: Path, name: str) -> None:
     elephant = FakeService(name="elephant", mode="empties", uses=("postgres",), discards=True)
     stack = toy_stack(tmp_path, name, FakeService(mode="empties"), elephant)
     stack.up()
@@ -357,7 +355,7 @@ def test_reset_empties_what_runs_and_starts_anew_what_cannot_forget(tmp_path: Pa
     stack.delete()
 
 
-def test_reset_starts_anew_what_does_not_follow(tmp_path: Path, name: str) -> None:
+def test_reset_with_symlinked_data_restarts_whole_stack(tmp_path: Path, name: str) -> None:
     elephant = FakeService(mode="empties", discards=True)
     stack = toy_stack(tmp_path, name, elephant)
     stack.up()
@@ -376,7 +374,7 @@ def test_reset_starts_anew_what_does_not_follow(tmp_path: Path, name: str) -> No
     stack.delete()
 
 
-def test_logs_follow_what_is_written_from_now_on(tmp_path: Path, name: str) -> None:
+def test_follow_yields_new_log_lines_only(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name)
     stack.up()
     assert stack.tail("toy", 10) == ["toy starts serves"]
@@ -391,7 +389,7 @@ def test_logs_follow_what_is_written_from_now_on(tmp_path: Path, name: str) -> N
     stack.down()
 
 
-def test_wait_returns_when_the_stack_that_another_starts_is_usable(tmp_path: Path, name: str) -> None:
+def test_wait_returns_when_stack_started_elsewhere_is_ready(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name)
     waiting = start_waiting(stack)
     with pytest.raises(TimeoutError):
@@ -409,7 +407,7 @@ def test_wait_returns_when_the_stack_that_another_starts_is_usable(tmp_path: Pat
     stack.delete()
 
 
-def test_wait_gives_up_on_a_stack_that_nobody_starts(tmp_path: Path, name: str) -> None:
+def test_wait_times_out_if_stack_is_never_started(tmp_path: Path, name: str) -> None:
     with pytest.raises(StackNotReady) as failure:
         toy_stack(tmp_path, name).wait(0.2)
     assert "nothing has started it" in failure.value.message

@@ -196,7 +196,7 @@ def csrf_token(port: int) -> str:
     return found[1]
 
 
-def test_no_page_reaches_a_service(stack: Stack, env: dict[str, str]) -> None:
+def test_web_page_requests_reach_no_service(stack: Stack, env: dict[str, str]) -> None:
     s3, sns = client("s3", env), client("sns", env)
     s3.put_object(Bucket=env["S3_BUCKET"], Key="raw/photo", Body=b"a photo")
     workflows.start(env, "kept")
@@ -254,7 +254,7 @@ def said_to_a_page(host: str, port: int) -> bytes:
             return b""
 
 
-def test_no_socket_of_the_stack_serves_a_page(stack: Stack) -> None:
+def test_stack_sockets_serve_no_web_page(stack: Stack) -> None:
     """Including those that are easily overlooked: metrics, and the ports of Temporal's internal services."""
     sockets = listening(stack)
     assert len(sockets) >= 7
@@ -273,7 +273,7 @@ def test_no_socket_of_the_stack_serves_a_page(stack: Stack) -> None:
     assert len([port for _, port in sockets if port in REFUSED_BY_BROWSERS]) == 3
 
 
-def test_no_page_sends_a_task_to_a_worker(stack: Stack, env: dict[str, str]) -> None:
+def test_web_page_cannot_send_nexus_task_to_worker(stack: Stack, env: dict[str, str]) -> None:
     """Temporal's HTTP API accepts Nexus tasks for workers, and checks neither Host nor Origin."""
     queue = f"nexus-{secrets.token_hex(4)}"
     place = f"/namespaces/{env['TEMPORAL_NAMESPACE']}/task-queues/{queue}/nexus-services/service"
@@ -305,7 +305,7 @@ def test_no_page_sends_a_task_to_a_worker(stack: Stack, env: dict[str, str]) -> 
         b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: close",
     ],
 )
-def test_temporals_http_api_takes_no_host_at_all(stack: Stack, env: dict[str, str], head: bytes) -> None:
+def test_temporal_http_api_refuses_any_host(stack: Stack, env: dict[str, str], head: bytes) -> None:
     with socket.create_connection(("127.0.0.1", port_of(stack, "temporal-http")), timeout=30) as connection:
         connection.sendall(head % b"/api/v1/namespaces" + b"\r\n\r\n")
         said = b""
@@ -315,7 +315,7 @@ def test_temporals_http_api_takes_no_host_at_all(stack: Stack, env: dict[str, st
     assert said.split()[1] in {b"400", b"403"}
 
 
-def test_programs_use_the_services_as_before(stack: Stack, env: dict[str, str]) -> None:
+def test_aws_clients_pass_guard_unchanged(stack: Stack, env: dict[str, str]) -> None:
     s3, bucket = client("s3", env), env["S3_BUCKET"]
     large = os.urandom(24 * 1024 * 1024)
     # boto3 waits for "100 Continue", and sends a file in chunks with a checksum behind them.
@@ -342,7 +342,7 @@ def test_programs_use_the_services_as_before(stack: Stack, env: dict[str, str]) 
         s3.delete_object(Bucket=bucket, Key=f"ordinary/{key}")
 
 
-def test_a_link_that_a_person_follows_opens_an_object_and_does_nothing(stack: Stack, env: dict[str, str]) -> None:
+def test_navigation_opens_object_but_runs_no_action(stack: Stack, env: dict[str, str]) -> None:
     """Also if a page led there: by a redirect from a typed address, or by a link in a mail."""
     s3, sqs, bucket = client("s3", env), client("sqs", env), env["S3_BUCKET"]
     s3.put_object(Bucket=bucket, Key="opened/text", Body=b"a text")
@@ -363,7 +363,7 @@ def test_a_link_that_a_person_follows_opens_an_object_and_does_nothing(stack: St
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_the_page_of_temporals_ui_works(stack: Stack, env: dict[str, str], host: str) -> None:
+def test_temporal_ui_own_page_works(stack: Stack, env: dict[str, str], host: str) -> None:
     port = port_of(stack, "temporal-ui")
     own = f"http://{host}:{port}"
     page = send(port, Asked("temporal-ui", "GET", "/"), {"Host": f"{host}:{port}", "Sec-Fetch-Site": "none"})
@@ -398,7 +398,7 @@ def answers_a_page(port: int) -> bool:
         return False
 
 
-def test_nothing_answers_in_the_place_of_a_service_that_is_away(stack: Stack) -> None:
+def test_forwarder_of_stopped_service_does_not_respond(stack: Stack) -> None:
     port = port_of(stack, "temporal-ui")
     assert answers_a_page(port)
     stack.pause("temporal")
@@ -418,7 +418,7 @@ def test_nothing_answers_in_the_place_of_a_service_that_is_away(stack: Stack) ->
     assert answers_a_page(port)
 
 
-def test_a_forwarder_that_dies_is_replaced(stack: Stack) -> None:
+def test_forwarder_killed_is_restarted(stack: Stack) -> None:
     port, pid = port_of(stack, "temporal-ui"), Processes.load(stack.paths).services["temporal"].pid
     assert answers_a_page(port)
     for process in psutil.Process(pid).children(recursive=True):
@@ -443,7 +443,7 @@ print(told["--ui-ip"], told["--ui-port"])
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system has all of 127.0.0.0/8")
 @pytest.mark.parametrize("taken", BAD_PORTS[:3])
-def test_the_ui_starts_beside_a_program_that_has_such_a_port(taken: int) -> None:
+def test_temporal_guard_skips_taken_bad_port(taken: int) -> None:
     """For example, a chat server that listens on all addresses has one of the bad ports on the stack's address too."""
     # Each stack tries the list from another position: this one from the first.
     number = secrets.randbelow(100) * 20 * len(BAD_PORTS)
@@ -464,7 +464,7 @@ def test_the_ui_starts_beside_a_program_that_has_such_a_port(taken: int) -> None
     assert int(port) in REFUSED_BY_BROWSERS - {taken}
 
 
-def test_two_stacks_never_take_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reserve_gives_stacks_distinct_ports_and_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     first = reserve(15_000)
     second = reserve(15_000)
     with first, second:

@@ -41,16 +41,16 @@ class TextractBackendContract(ReadingBackendContract):
     def place(self, s3_client: S3Client, bucket: str) -> Place:
         return place_in(BotoObjectStore(s3_client), bucket)
 
-    def test_a_missing_object_is_refused_for_good(self, backend: OcrBackend, place: Place) -> None:
+    def test_detect_text_missing_object_is_refused(self, backend: OcrBackend, place: Place) -> None:
         # The service responds alike if the object is missing or not accessible; the activity checks which.
         with pytest.raises(OcrRefused, match=r"nowhere\.jpg"):
             backend.detect_text(replace(place(photo("clean-print")), key="nowhere.jpg"))
 
-    def test_a_missing_bucket_is_one_that_the_service_may_not_read(self, backend: TextractBackend) -> None:
+    def test_detect_text_missing_bucket_is_ocr_refused(self, backend: TextractBackend) -> None:
         with pytest.raises(OcrRefused, match="pw-test-nowhere"):
             backend.detect_text(DocumentRef("pw-test-nowhere", "a.jpg", "image/jpeg", 1, "ab" * 32))
 
-    def test_an_endpoint_that_is_another_service_is_refused_for_good(
+    def test_detect_text_endpoint_of_other_service_is_refused(
         self, stack_env: dict[str, str], place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         document = place(photo("clean-print"))
@@ -65,7 +65,7 @@ class TextractBackendContract(ReadingBackendContract):
 class TestJobs(TextractBackendContract):
     api = "async"
 
-    def test_the_answer_is_the_synchronous_one(
+    def test_detect_text_job_response_equals_synchronous(
         self, backend: TextractBackend, stack_env: dict[str, str], place: Place
     ) -> None:
         document = place(photo("two-columns"))

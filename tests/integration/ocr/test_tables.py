@@ -41,7 +41,7 @@ def cell_texts(blocks: list[dict[str, Any]]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 5])
-def test_a_photographed_table_is_answered_cell_by_cell(reader: DocumentReader, tmp_path: Path, degrees: float) -> None:
+def test_reader_page_photographed_table_has_cell_texts(reader: DocumentReader, tmp_path: Path, degrees: float) -> None:
     page = Drawing(size=30)
     page.write(100, 70, "Shopping for the week")
     draw_grid(page, MERIDIAN)

@@ -50,7 +50,7 @@ class TestBotoObjectStoreWithVersions(ObjectStoreContract):
     def keeping(self, store: BotoObjectStore, bucket: str) -> tuple[BotoObjectStore, str]:
         return store, bucket
 
-    def test_every_version_and_marker_is_deleted(
+    def test_delete_removes_all_versions_and_markers(
         self, store: BotoObjectStore, s3_client: S3Client, bucket: str
     ) -> None:
         for number in range(3):
@@ -68,7 +68,7 @@ class TestBotoObjectStoreWithVersions(ObjectStoreContract):
         assert deleted == 6
         assert store.delete(bucket, "k") == 0
 
-    def test_what_was_stored_before_the_bucket_kept_versions_is_deleted_too(
+    def test_delete_removes_versions_from_before_versioning(
         self, store: BotoObjectStore, s3_client: S3Client, stack_env: dict[str, str]
     ) -> None:
         name = f"pw-test-{uuid4().hex}"
@@ -82,7 +82,7 @@ class TestBotoObjectStoreWithVersions(ObjectStoreContract):
         finally:
             empty(s3_client, name)
 
-    def test_a_key_with_more_versions_than_a_page_is_deleted_whole(
+    def test_delete_removes_more_versions_than_a_page(
         self, store: BotoObjectStore, s3_client: S3Client, bucket: str
     ) -> None:
         for number in range(2 * PAGE + 1):

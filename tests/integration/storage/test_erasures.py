@@ -48,7 +48,7 @@ def has_to_wait(work: Future[Any], database_url: str) -> bool:
     return False
 
 
-def test_a_mark_waits_for_a_writer_that_has_not_seen_it(database_url: str) -> None:
+def test_mark_erased_waits_for_an_open_write(database_url: str) -> None:
     """Otherwise the erasure deletes the rows before that writer commits, and the commit brings them back."""
     job_id = uuid4()
     with (
@@ -68,7 +68,7 @@ def test_a_mark_waits_for_a_writer_that_has_not_seen_it(database_url: str) -> No
             repository.queue(job_id, bucket="photos", key="pie.jpg")
 
 
-def test_a_writer_that_waited_for_the_mark_sees_it(database_url: str) -> None:
+def test_queue_waiting_for_the_mark_raises_job_erased(database_url: str) -> None:
     """The statement begins before the mark exists, and checks for the mark after its wait."""
     job_id = uuid4()
     with make_pool(database_url) as pool, psycopg.connect(database_url) as marker, ThreadPoolExecutor(1) as threads:
@@ -83,7 +83,7 @@ def test_a_writer_that_waited_for_the_mark_sees_it(database_url: str) -> None:
         assert repository.get(job_id) is None
 
 
-def test_a_writer_that_has_not_seen_the_mark_does_not_bring_the_job_back(database_url: str) -> None:
+def test_erase_beside_open_write_leaves_no_row(database_url: str) -> None:
     """The writer commits only after the erasure has deleted the rows or has to wait for the writer."""
     job_id = uuid4()
     with make_pool(database_url) as pool, psycopg.connect(database_url) as writer, ThreadPoolExecutor(1) as threads:
@@ -101,7 +101,7 @@ def test_a_writer_that_has_not_seen_the_mark_does_not_bring_the_job_back(databas
         assert repository.get(job_id) is None
 
 
-def test_a_writer_that_begins_beside_the_mark_does_not_bring_the_job_back(database_url: str) -> None:
+def test_erase_beside_new_write_leaves_no_row(database_url: str) -> None:
     job_id = uuid4()
     with (
         make_pool(database_url) as pool,
@@ -167,7 +167,7 @@ def place(database_url: str, tmp_path: Path) -> Iterator[Place]:
         yield Place(PostgresJobRepository(pool), tmp_path / "pie.png")
 
 
-def test_a_photo_that_another_job_uses_stays(place: Place) -> None:
+def test_erase_keeps_photo_that_another_job_uses(place: Place) -> None:
     one, other = place.submit(), place.submit()
     place.erase(one)
     row = place.repository.get(other)
@@ -177,9 +177,7 @@ def test_a_photo_that_another_job_uses_stays(place: Place) -> None:
     assert place.photos() == []
 
 
-def test_jobs_with_one_photo_that_are_erased_at_once_leave_nothing_of_it(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_erase_jobs_sharing_photo_concurrently_deletes_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [place.submit(), place.submit()]
     for job_id in jobs:
         place.repository.mark_erased(job_id)
@@ -193,7 +191,7 @@ def test_jobs_with_one_photo_that_are_erased_at_once_leave_nothing_of_it(
     assert place.photos() == []
 
 
-def test_a_photo_that_is_submitted_while_it_is_deleted_is_there_for_its_job(place: Place, database_url: str) -> None:
+def test_submit_photo_during_its_deletion_stores_it_again(place: Place, database_url: str) -> None:
     """The submission waits for the deletion, and stores the photo again."""
     first = place.submit()
     with ThreadPoolExecutor(1) as threads:
@@ -210,7 +208,7 @@ def test_a_photo_that_is_submitted_while_it_is_deleted_is_there_for_its_job(plac
     assert place.photos() == [row.s3_raw_key], "the job's photo is gone"
 
 
-def test_an_erasure_whose_lock_was_lost_keeps_the_rows_that_name_the_photo(place: Place, database_url: str) -> None:
+def test_erase_when_lock_is_lost_keeps_the_rows(place: Place, database_url: str) -> None:
     """A job may have been queued for the photo meanwhile, so the erasure raises and is not complete."""
     job_id = place.submit()
 
@@ -228,7 +226,7 @@ def test_an_erasure_whose_lock_was_lost_keeps_the_rows_that_name_the_photo(place
     assert place.repository.get(job_id) is not None, "the erasure counts as done"
 
 
-def test_no_object_outlives_its_job_behind_the_first_page_of_a_listing(s3_client: S3Client, bucket: str) -> None:
+def test_erase_deletes_objects_on_all_pages(s3_client: S3Client, bucket: str) -> None:
     store, job_id = BotoObjectStore(s3_client, page=2), uuid4()
     for number in range(5):
         store.put(bucket, f"tags/{job_id}/{number}.json", b"{}", content_type="application/json")
@@ -253,7 +251,7 @@ class Listed:
 
 
 @pytest.mark.parametrize("older", [False, True], ids=["kept", "older than the record"])
-async def test_copies_are_found_among_many_of_other_photos(
+async def test_erase_finds_own_copies_among_many(
     database_url: str, s3_client: S3Client, versioned_bucket: str, older: bool
 ) -> None:
     """The copies are of earlier and current bytes, one behind a delete marker. Only an old row requires a listing."""

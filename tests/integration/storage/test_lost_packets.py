@@ -126,7 +126,7 @@ def has_ended(call: Future[Any], seconds: float) -> bool:
     return bool(wait([call], timeout=seconds).done)
 
 
-def test_a_migration_ends_where_its_step_s_answer_is_lost(
+def test_upgrade_lost_response_ends_by_keepalives(
     empty_database_url: str, shortened: Shortened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shortened()
@@ -136,7 +136,7 @@ def test_a_migration_ends_where_its_step_s_answer_is_lost(
         assert isinstance(call.exception(), DatabaseUnavailable)
 
 
-def test_without_keepalives_a_migration_hangs_where_its_step_s_answer_is_lost(
+def test_upgrade_lost_response_without_keepalives_hangs(
     empty_database_url: str, shortened: Shortened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``tcp_user_timeout`` does not help, because no bytes are in transit."""
@@ -147,7 +147,7 @@ def test_without_keepalives_a_migration_hangs_where_its_step_s_answer_is_lost(
 
 
 @pytest.mark.parametrize(("without", "ends"), [(None, True), ("tcp_user_timeout", False)])
-def test_a_statement_that_is_lost_on_its_way_ends_by_the_limit_on_that(
+def test_statement_lost_in_transit_ends_by_tcp_user_timeout(
     database_url: str, shortened: Shortened, without: str | None, ends: bool
 ) -> None:
     """As a migration's next step. While bytes are unacknowledged the kernel sends no keepalives."""
@@ -164,7 +164,7 @@ def test_a_statement_that_is_lost_on_its_way_ends_by_the_limit_on_that(
 
 @pytest.mark.parametrize(("limit", "ends"), [(1.0, True), (60.0, False)], ids=["limit", "botocore's own"])
 @pytest.mark.parametrize("place", ["on an open connection", "on a new one"])
-def test_a_call_to_s3_ends_by_its_limits(
+def test_s3_call_with_lost_packets_ends_by_its_timeouts(
     stack_env: dict[str, str], bucket: str, limit: float, ends: bool, place: str
 ) -> None:
     with lost_behind(stack_env["AWS_ENDPOINT_URL_S3"]) as (url, wire):
@@ -182,7 +182,9 @@ def test_a_call_to_s3_ends_by_its_limits(
 
 
 @pytest.mark.parametrize(("limit", "ends"), [(1.0, True), (60.0, False)], ids=["limit", "botocore's own"])
-def test_a_call_to_textract_ends_by_its_limit(stack_env: dict[str, str], bucket: str, limit: float, ends: bool) -> None:
+def test_textract_call_with_lost_packets_ends_by_its_timeout(
+    stack_env: dict[str, str], bucket: str, limit: float, ends: bool
+) -> None:
     with lost_behind(stack_env["AWS_ENDPOINT_URL_TEXTRACT"]) as (url, wire):
         client = textract.make_client(session=session_of(stack_env), endpoint_url=url, read_timeout=limit)
         document = DocumentRef(bucket=bucket, key="k", content_type="image/png", size_bytes=1, sha256=uuid4().hex * 2)

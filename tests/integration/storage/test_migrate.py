@@ -45,7 +45,7 @@ def columns(database_url: str, table: str) -> dict[str, tuple[str, bool, str | N
         return {name: (kind, required, default) for name, kind, required, default in found}
 
 
-def test_an_empty_database_comes_to_the_head(empty_database_url: str) -> None:
+def test_upgrade_empty_database_reaches_head(empty_database_url: str) -> None:
     assert migrate.current(empty_database_url) is None
     with pytest.raises(SchemaMissing, match="no step was applied"):
         migrate.require_usable(empty_database_url)
@@ -71,7 +71,9 @@ def role(database_url: str) -> Iterator[tuple[Callable[[str], None], str]]:
             run("DROP ROLE {}")
 
 
-def test_a_role_that_may_not_write_is_refused(database_url: str, role: tuple[Callable[[str], None], str]) -> None:
+def test_require_usable_role_without_write_is_forbidden(
+    database_url: str, role: tuple[Callable[[str], None], str]
+) -> None:
     run, url = role
     run("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}")
     with pytest.raises(DatabaseForbidden, match="permission denied for table recipes") as caught:
@@ -90,7 +92,7 @@ def test_a_role_that_may_not_write_is_refused(database_url: str, role: tuple[Cal
         assert owner.execute("SELECT count(*) FROM recipes").fetchone() == (0,)
 
 
-def test_a_role_of_the_release_before_goes_on_after_the_step(
+def test_upgrade_role_of_previous_release_still_works(
     database_url: str, role: tuple[Callable[[str], None], str]
 ) -> None:
     """The role's privileges were granted table by table, and it has none on a table of a later step."""
@@ -123,7 +125,7 @@ def catalogue(database_url: str) -> list[tuple[object, ...]]:
         return sorted(row for query in queries for row in connection.execute(query).fetchall())
 
 
-def test_the_schema_made_in_one_piece_is_that_of_the_steps(database_url: str, empty_database_url: str) -> None:
+def test_create_makes_the_same_schema_as_upgrade(database_url: str, empty_database_url: str) -> None:
     migrate.create(empty_database_url)
     assert len(catalogue(empty_database_url)) > 20
     assert catalogue(empty_database_url) == catalogue(database_url)
@@ -131,7 +133,7 @@ def test_the_schema_made_in_one_piece_is_that_of_the_steps(database_url: str, em
     migrate.upgrade(empty_database_url)
 
 
-def test_a_schema_is_made_whole_or_not_at_all(empty_database_url: str) -> None:
+def test_create_when_table_exists_makes_nothing(empty_database_url: str) -> None:
     with psycopg.connect(empty_database_url) as connection:
         connection.execute("CREATE TABLE erasures (job_digest BYTEA)")
     with pytest.raises(psycopg.errors.DuplicateTable, match="erasures"):
@@ -140,7 +142,7 @@ def test_a_schema_is_made_whole_or_not_at_all(empty_database_url: str) -> None:
     assert columns(empty_database_url, "recipes") == {}
 
 
-def test_a_second_run_finds_nothing_to_do_and_keeps_the_rows(empty_database_url: str) -> None:
+def test_upgrade_again_keeps_the_rows(empty_database_url: str) -> None:
     migrate.upgrade(empty_database_url)
     with psycopg.connect(empty_database_url) as connection:
         connection.execute("INSERT INTO recipes (id, s3_raw_key, content_sha256) VALUES (%s, 'k', '')", [uuid4()])
@@ -149,7 +151,7 @@ def test_a_second_run_finds_nothing_to_do_and_keeps_the_rows(empty_database_url:
         assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (1,)
 
 
-def test_several_at_once_all_succeed(empty_database_url: str) -> None:
+def test_upgrade_concurrently_succeeds(empty_database_url: str) -> None:
     barrier = Barrier(4)
 
     def run(_: int) -> None:
@@ -161,7 +163,7 @@ def test_several_at_once_all_succeed(empty_database_url: str) -> None:
     assert migrate.current(empty_database_url) == migrate.head()
 
 
-def test_a_run_does_not_wait_for_ever_for_another(empty_database_url: str) -> None:
+def test_upgrade_beside_another_times_out(empty_database_url: str) -> None:
     with psycopg.connect(empty_database_url) as other:
         other.execute("SELECT pg_advisory_xact_lock(%s)", [migrate.LOCK_ID])
         with pytest.raises(DatabaseUnavailable, match="another migration"):
@@ -169,7 +171,7 @@ def test_a_run_does_not_wait_for_ever_for_another(empty_database_url: str) -> No
     migrate.upgrade(empty_database_url)
 
 
-def test_a_step_that_fails_leaves_nothing_behind(empty_database_url: str) -> None:
+def test_upgrade_failing_step_leaves_nothing(empty_database_url: str) -> None:
     with psycopg.connect(empty_database_url) as connection:
         connection.execute("CREATE TABLE recipe_ocr (mine int)")
     with pytest.raises(Exception, match="already exists"):
@@ -178,7 +180,7 @@ def test_a_step_that_fails_leaves_nothing_behind(empty_database_url: str) -> Non
     assert columns(empty_database_url, "recipes") == {}
 
 
-def test_the_schema_of_a_newer_release_is_left_alone(empty_database_url: str) -> None:
+def test_upgrade_newer_schema_is_left_alone(empty_database_url: str) -> None:
     migrate.upgrade(empty_database_url)
     with psycopg.connect(empty_database_url) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -188,7 +190,7 @@ def test_the_schema_of_a_newer_release_is_left_alone(empty_database_url: str) ->
     migrate.require_usable(empty_database_url)
 
 
-def test_a_wrong_address_is_named(empty_database_url: str) -> None:
+def test_upgrade_wrong_address_raises_matching_error(empty_database_url: str) -> None:
     with pytest.raises(DatabaseMissing):
         migrate.upgrade(conninfo.make_conninfo(empty_database_url, dbname="no_such_database"))
     with pytest.raises(ServiceRefused):
@@ -197,7 +199,7 @@ def test_a_wrong_address_is_named(empty_database_url: str) -> None:
         migrate.current("not a url")
 
 
-def test_a_percent_sign_in_the_url_is_nothing_special(empty_database_url: str) -> None:
+def test_upgrade_accepts_percent_sign_in_url(empty_database_url: str) -> None:
     parts: dict[str, Any] = conninfo.conninfo_to_dict(empty_database_url)
     url = "postgresql://{user}:%70{rest}@{host}:{port}/{dbname}"
     if not parts["password"].startswith("p"):
@@ -206,7 +208,7 @@ def test_a_percent_sign_in_the_url_is_nothing_special(empty_database_url: str) -
     assert migrate.current(empty_database_url) == migrate.head()
 
 
-def test_of_rows_from_before_they_were_kept_not_all_hashes_are_known(empty_database_url: str) -> None:
+def test_earlier_hashes_of_older_rows_include_unknown(empty_database_url: str) -> None:
     """Their earlier attempts may have left copies of unknown hashes, so that an erasure has to list all copies."""
     old, heir, new = (uuid4() for _ in range(3))
     to_step(empty_database_url, "0003")
@@ -245,7 +247,7 @@ def to_step(database_url: str, step: str) -> None:
         command.upgrade(config, step)
 
 
-def test_the_tables_are_those_of_the_data_model(database_url: str) -> None:
+def test_schema_tables_match_the_data_model(database_url: str) -> None:
     recipes = columns(database_url, "recipes")
     assert recipes["id"][:2] == ("uuid", True)
     assert recipes["s3_raw_key"] == ("text", True, None)
@@ -279,12 +281,12 @@ def insert(connection: psycopg.Connection[Any], status: str = "queued") -> UUID:
     return job_id
 
 
-def test_an_unknown_status_is_refused(database_url: str) -> None:
+def test_schema_unknown_status_is_refused(database_url: str) -> None:
     with psycopg.connect(database_url) as connection, pytest.raises(psycopg.errors.CheckViolation):
         insert(connection, "done")
 
 
-def test_the_ocr_row_goes_with_its_recipe(database_url: str) -> None:
+def test_schema_ocr_row_is_deleted_with_its_job(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         job_id = insert(connection)
         connection.execute(
@@ -296,7 +298,7 @@ def test_the_ocr_row_goes_with_its_recipe(database_url: str) -> None:
         assert connection.execute("SELECT count(*) FROM recipe_ocr").fetchone() == (0,)
 
 
-def test_updated_at_moves_with_a_change_and_only_then(database_url: str) -> None:
+def test_schema_updated_at_moves_only_with_a_change(database_url: str) -> None:
     def updated(connection: psycopg.Connection[Any], status: str) -> datetime:
         connection.execute("UPDATE recipes SET status = %s", [status])
         connection.commit()
@@ -313,7 +315,7 @@ def test_updated_at_moves_with_a_change_and_only_then(database_url: str) -> None
         assert updated(connection, "running") == changed
 
 
-def test_looking_at_a_schema_does_not_load_the_migration_tools(database_url: str) -> None:
+def test_current_does_not_import_alembic(database_url: str) -> None:
     code = (
         "import sys; from photo_worker.storage import migrate;"
         "migrate.current(sys.argv[1]);"
@@ -367,7 +369,7 @@ ROWS_OF_0001 = """
 """
 
 
-def test_the_table_of_erasures_comes_to_a_database_with_jobs(empty_database_url: str) -> None:
+def test_upgrade_from_0001_keeps_jobs_and_adds_erasures(empty_database_url: str) -> None:
     upgrade_to(empty_database_url, "0001")
     with pytest.raises(SchemaMissing, match="it is at step 0001"):
         migrate.require_usable(empty_database_url)
@@ -391,7 +393,7 @@ def test_the_table_of_erasures_comes_to_a_database_with_jobs(empty_database_url:
         assert repository.is_erased(job_id)
 
 
-def test_a_worker_of_the_release_before_goes_on_and_is_refused_as_well(database_url: str) -> None:
+def test_mark_erased_refuses_writes_of_previous_release(database_url: str) -> None:
     job_id, erased = uuid4(), uuid4()
     with psycopg.connect(database_url) as connection, make_pool(database_url) as pool:
         for status in ("queued", "running", "succeeded"):
@@ -405,7 +407,7 @@ def test_a_worker_of_the_release_before_goes_on_and_is_refused_as_well(database_
         assert connection.execute("SELECT status FROM recipes WHERE id = %s", [erased]).fetchone() == ("running",)
 
 
-def test_a_mark_says_nothing_of_the_job(database_url: str) -> None:
+def test_mark_erased_stores_only_a_digest(database_url: str) -> None:
     job_id = uuid4()
     with make_pool(database_url) as pool:
         PostgresJobRepository(pool).mark_erased(job_id)
@@ -415,7 +417,7 @@ def test_a_mark_says_nothing_of_the_job(database_url: str) -> None:
     assert len(found[0]) == 2
 
 
-def test_a_step_that_waits_for_a_table_lets_workers_go_on(empty_database_url: str) -> None:
+def test_upgrade_waiting_for_a_table_lets_workers_go_on(empty_database_url: str) -> None:
     """A dump or an open transaction holds the table for a while; later statements queue behind a waiting step."""
     upgrade_to(empty_database_url, "0003")
     waits: list[float] = []
@@ -436,7 +438,7 @@ def test_a_step_that_waits_for_a_table_lets_workers_go_on(empty_database_url: st
     assert migrate.current(empty_database_url) == migrate.head()
 
 
-def test_a_table_that_is_never_free_is_told(empty_database_url: str) -> None:
+def test_upgrade_table_never_free_raises_unavailable(empty_database_url: str) -> None:
     upgrade_to(empty_database_url, "0003")
     with psycopg.connect(empty_database_url) as holder:
         holder.execute("SELECT FROM recipes")

@@ -32,12 +32,12 @@ _T = TypeVar("_T")
 SEVERAL = 3
 # Tests that make other calls while they hold the lock of an object.
 LOCKING = {
-    "test_another_jobs_row_about_an_object_is_seen",
-    "test_jobs_that_are_erased_at_once_do_not_keep_their_object_for_each_other",
-    "test_who_queues_a_job_for_a_held_object_waits",
-    "test_a_job_that_has_its_row_goes_on_beside_who_holds_its_object",
-    "test_a_held_object_is_free_again_after_an_error",
-    "test_of_two_that_look_at_an_object_one_waits",
+    "test_sole_user_sees_other_jobs_of_the_object",
+    "test_sole_user_ignores_other_erased_jobs",
+    "test_queue_for_locked_object_waits",
+    "test_write_existing_row_of_locked_object_does_not_wait",
+    "test_sole_user_releases_the_lock_after_an_error",
+    "test_sole_user_concurrently_waits_for_the_other",
 }
 
 
@@ -87,7 +87,7 @@ class TestBehindPgBouncer(JobRepositoryContract):
             yield Alternating(*map(PostgresJobRepository, made))
 
 
-def test_no_reader_deletes_a_live_row(database_url: str, one_connection: PgBouncer) -> None:
+def test_pgbouncer_concurrent_reads_delete_no_row(database_url: str, one_connection: PgBouncer) -> None:
     """If the prepared statements of readers and deleters had the same name, a server would run one for the other."""
     url = one_connection.url(database_url)
     live = [uuid4() for _ in range(20)]
@@ -130,7 +130,7 @@ def test_no_reader_deletes_a_live_row(database_url: str, one_connection: PgBounc
     assert failed == []
 
 
-def test_the_limit_of_a_statement_is_nobody_elses(database_url: str, one_connection: PgBouncer) -> None:
+def test_pgbouncer_statement_timeout_does_not_leak(database_url: str, one_connection: PgBouncer) -> None:
     """The worker's timeout does not apply to other clients' statements on the same server connection."""
     url = one_connection.url(database_url)
     with make_pool(url, statement_timeout=0.3) as pool, psycopg.connect(url, autocommit=True) as other:
@@ -147,7 +147,7 @@ def test_the_limit_of_a_statement_is_nobody_elses(database_url: str, one_connect
         assert repository.start(row.id, bucket="photos", key="pie.jpg", sha256="").status == "running"
 
 
-def test_migrations_run_through_it(empty_database_url: str, one_connection: PgBouncer) -> None:
+def test_pgbouncer_concurrent_migrations_succeed(empty_database_url: str, one_connection: PgBouncer) -> None:
     url = one_connection.url(empty_database_url)
     barrier = Barrier(3)
 
@@ -163,7 +163,7 @@ def test_migrations_run_through_it(empty_database_url: str, one_connection: PgBo
         assert queue(PostgresJobRepository(pool)).status == "queued"
 
 
-def test_a_look_tells_through_it_whether_writes_are_taken(database_url: str, one_connection: PgBouncer) -> None:
+def test_pgbouncer_require_usable_detects_read_only(database_url: str, one_connection: PgBouncer) -> None:
     url = one_connection.url(database_url)
     name = sql.Identifier(str(conninfo.conninfo_to_dict(database_url)["dbname"]))
 
@@ -225,7 +225,7 @@ def proxy(database_url: str) -> Iterator[Proxy]:
         yield made
 
 
-def test_its_postgres_away_may_pass(database_url: str, proxy: Proxy) -> None:
+def test_pgbouncer_postgres_unavailable_is_retryable(database_url: str, proxy: Proxy) -> None:
     """PgBouncer remembers a failed login for a while, and reports it to each client as a protocol violation."""
     with (
         pgbouncer(database_url, server_port=proxy.port, server_login_retry=1) as pooler,
@@ -242,7 +242,7 @@ def test_its_postgres_away_may_pass(database_url: str, proxy: Proxy) -> None:
         assert eventually(lambda: repository.get(row.id) or pytest.fail("the row is lost")) == row
 
 
-def test_no_room_for_clients_may_pass(database_url: str) -> None:
+def test_pgbouncer_client_limit_is_retryable(database_url: str) -> None:
     with pgbouncer(database_url, max_client_conn=1) as pooler:
         url = pooler.url(database_url)
         # The pool is made second: it would take the only client connection, and keep it.
@@ -253,7 +253,7 @@ def test_no_room_for_clients_may_pass(database_url: str) -> None:
             assert eventually(lambda: queue(PostgresJobRepository(pool))).status == "queued"
 
 
-def test_no_server_connection_in_time_may_pass(database_url: str) -> None:
+def test_pgbouncer_query_wait_timeout_is_retryable(database_url: str) -> None:
     with pgbouncer(database_url, default_pool_size=1, query_wait_timeout=1) as pooler:
         url = pooler.url(database_url)
         with make_pool(url) as pool, psycopg.connect(url) as other:
@@ -264,7 +264,7 @@ def test_no_server_connection_in_time_may_pass(database_url: str) -> None:
             assert queue(PostgresJobRepository(pool)).status == "queued"
 
 
-def test_an_idle_client_that_is_sent_away_goes_unnoticed(database_url: str) -> None:
+def test_pgbouncer_idle_client_timeout_goes_unnoticed(database_url: str) -> None:
     with pgbouncer(database_url, client_idle_timeout=1) as pooler, make_pool(pooler.url(database_url)) as pool:
         repository = PostgresJobRepository(pool)
         row = queue(repository)
@@ -283,7 +283,7 @@ def test_an_idle_client_that_is_sent_away_goes_unnoticed(database_url: str) -> N
         ({"options": "-c statement_timeout=1"}, ServiceRefused),
     ],
 )
-def test_a_wrong_setting_is_named_and_not_retried(
+def test_pgbouncer_wrong_setting_is_not_retryable(
     database_url: str, one_connection: PgBouncer, change: dict[str, str], kind: type[PhotoWorkerError]
 ) -> None:
     url = conninfo.make_conninfo(one_connection.url(database_url), **change)
@@ -292,7 +292,7 @@ def test_a_wrong_setting_is_named_and_not_retried(
     assert caught.value.retryable is False
 
 
-def test_a_database_that_it_does_not_know_is_named(database_url: str) -> None:
+def test_pgbouncer_unknown_database_is_named(database_url: str) -> None:
     name = str(conninfo.conninfo_to_dict(database_url)["dbname"])
     with pgbouncer(database_url, databases=name) as pooler:
         url = pooler.url(database_url)
@@ -306,7 +306,7 @@ def test_a_database_that_it_does_not_know_is_named(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("statement", ["EXECUTE _pg3_0", "PREPARE _pg3_0 AS SELECT 1"])
-def test_what_others_left_on_a_server_connection_may_pass(
+def test_pgbouncer_prepared_statement_clash_is_unavailable(
     database_url: str, one_connection: PgBouncer, statement: str
 ) -> None:
     with psycopg.connect(one_connection.url(database_url), autocommit=True) as connection:

@@ -71,7 +71,7 @@ def repository_behind_proxy(database_url: str, proxy: Proxy) -> Iterator[Postgre
         yield PostgresJobRepository(pool)
 
 
-def test_a_process_starts_while_postgres_is_away_and_works_when_it_comes(database_url: str, proxy: Proxy) -> None:
+def test_pool_opened_before_postgres_works_when_it_comes(database_url: str, proxy: Proxy) -> None:
     proxy.down()
     url = conninfo.make_conninfo(database_url, host="127.0.0.1", port=proxy.port)
     pool = make_pool(url, timeout=0.2)
@@ -87,7 +87,7 @@ def test_a_process_starts_while_postgres_is_away_and_works_when_it_comes(databas
         pool.close()
 
 
-def test_the_pool_recovers_when_postgres_was_away(repository_behind_proxy: PostgresJobRepository, proxy: Proxy) -> None:
+def test_pool_recovers_after_postgres_was_away(repository_behind_proxy: PostgresJobRepository, proxy: Proxy) -> None:
     row = queue(repository_behind_proxy)
     proxy.down()
     with pytest.raises(DatabaseUnavailable):
@@ -96,7 +96,7 @@ def test_the_pool_recovers_when_postgres_was_away(repository_behind_proxy: Postg
     assert eventually(lambda: repository_behind_proxy.get(row.id) or pytest.fail("the row is lost")) == row
 
 
-def test_a_restart_that_is_over_goes_unnoticed(database_url: str) -> None:
+def test_pool_replaces_terminated_connections_unnoticed(database_url: str) -> None:
     with make_pool(database_url, min_size=4, max_size=4) as pool:
         pool.wait(timeout=10)
         repository = PostgresJobRepository(pool)
@@ -109,7 +109,7 @@ def test_a_restart_that_is_over_goes_unnoticed(database_url: str) -> None:
             assert {row.status for row in threads.map(lambda _: queue(repository), range(4))} == {"queued"}
 
 
-def test_the_connection_string_s_own_name_and_patience_go_first(database_url: str) -> None:
+def test_pool_keeps_name_and_timeout_of_the_url(database_url: str) -> None:
     """An operator finds the worker's sessions by the name in the connection string."""
     name = f"kitchen-{uuid4().hex[:8]}"
     theirs = conninfo.make_conninfo(database_url, application_name=name, connect_timeout=30)
@@ -127,7 +127,7 @@ def test_the_connection_string_s_own_name_and_patience_go_first(database_url: st
         assert waits == ["30", "5", "30"]
 
 
-def test_a_busy_pool_says_so(database_url: str) -> None:
+def test_pool_busy_raises_database_unavailable(database_url: str) -> None:
     with make_pool(database_url, max_size=1, timeout=0.2) as pool:
         repository = PostgresJobRepository(pool)
         queue(repository)
@@ -135,7 +135,7 @@ def test_a_busy_pool_says_so(database_url: str) -> None:
             queue(repository)
 
 
-def test_a_statement_that_waits_too_long_is_given_up(database_url: str) -> None:
+def test_statement_timeout_ends_a_blocked_write(database_url: str) -> None:
     with make_pool(database_url, statement_timeout=0.3) as pool:
         repository = PostgresJobRepository(pool)
         row = queue(repository)
@@ -154,7 +154,7 @@ def test_a_statement_that_waits_too_long_is_given_up(database_url: str) -> None:
         ({"dbname": "no_such_database"}, DatabaseMissing, "no_such_database"),
     ],
 )
-def test_a_wrong_setting_is_named_and_not_retried(
+def test_pool_wrong_setting_is_named_and_not_retryable(
     database_url: str, change: dict[str, str], kind: type[PhotoWorkerError], says: str
 ) -> None:
     with make_pool(conninfo.make_conninfo(database_url, **change), timeout=0.2) as pool:
@@ -165,7 +165,7 @@ def test_a_wrong_setting_is_named_and_not_retried(
     assert "wrong" not in caught.value.message
 
 
-def test_a_database_without_tables_asks_for_the_migration(empty_database_url: str) -> None:
+def test_queue_without_tables_raises_schema_missing(empty_database_url: str) -> None:
     with make_pool(empty_database_url) as pool, pytest.raises(SchemaMissing) as caught:
         queue(PostgresJobRepository(pool))
     assert caught.value.retryable is False
@@ -173,14 +173,14 @@ def test_a_database_without_tables_asks_for_the_migration(empty_database_url: st
     assert "photo-worker migrate" in caught.value.hint
 
 
-def test_the_description_holds_no_password(database_url: str) -> None:
+def test_describe_omits_the_password(database_url: str) -> None:
     url = conninfo.make_conninfo(database_url, password="a-secret")
     name = PostgresJobRepository(make_pool(url)).describe()
     assert "a-secret" not in name
     assert str(conninfo.conninfo_to_dict(database_url)["port"]) in name
 
 
-def test_no_statement_goes_on_waiting_for_a_lock_when_its_caller_has_given_up(database_url: str) -> None:
+def test_statement_given_up_leaves_no_session_waiting(database_url: str) -> None:
     """Otherwise each attempt would leave a session behind, until Postgres accepts no more."""
     waiting = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
@@ -197,7 +197,7 @@ def test_no_statement_goes_on_waiting_for_a_lock_when_its_caller_has_given_up(da
             assert looker.execute(waiting).fetchone() == (0,)
 
 
-def test_the_result_of_a_job_finished_meanwhile_comes_back_whole(database_url: str) -> None:
+def test_start_after_concurrent_succeed_returns_the_result(database_url: str) -> None:
     """A late ``start`` waits for the row that ``succeed`` has locked, and then returns the result in it."""
     job_id = uuid4()
     with make_pool(database_url) as pool, psycopg.connect(database_url) as other:
@@ -216,7 +216,7 @@ def test_the_result_of_a_job_finished_meanwhile_comes_back_whole(database_url: s
     assert (row.status, row.s3_ocr_key, row.ocr_engine) == ("succeeded", "k", "textract")
 
 
-def test_a_row_erased_while_a_conflict_is_looked_at_is_written_anew(database_url: str) -> None:
+def test_queue_row_deleted_during_conflict_is_written_anew(database_url: str) -> None:
     job_id = uuid4()
     erased = threading.Event()
 
@@ -234,7 +234,7 @@ def test_a_row_erased_while_a_conflict_is_looked_at_is_written_anew(database_url
         assert repository.queue(job_id, bucket="photos", key="pie.jpg").s3_raw_key == "pie.jpg"
 
 
-def test_a_write_is_one_statement_and_one_transaction(database_url: str) -> None:
+def test_succeed_writes_both_rows_in_one_transaction(database_url: str) -> None:
     """The rows of a succeeded job have the same transaction id, even if both are new."""
     job_id = uuid4()
     with make_pool(database_url) as pool, psycopg.connect(database_url) as other:
@@ -255,7 +255,7 @@ def terminate_idle(database_url: str) -> int:
         return len(found.fetchall())
 
 
-def test_who_loses_the_lock_hears_of_it(database_url: str) -> None:
+def test_sole_user_lost_lock_raises_database_unavailable(database_url: str) -> None:
     """Another job may have been queued for the object meanwhile: the block must not end without an error."""
     with make_pool(database_url) as pool, ExitStack() as block:
         repository = PostgresJobRepository(pool)
@@ -267,7 +267,7 @@ def test_who_loses_the_lock_hears_of_it(database_url: str) -> None:
     assert caught.value.retryable
 
 
-def test_a_transaction_that_the_server_ends_is_no_defect(database_url: str) -> None:
+def test_sole_user_transaction_timeout_is_unavailable(database_url: str) -> None:
     """The COMMIT fails with 25P04; Postgres has this limit since 17."""
     name = sql.Identifier(str(conninfo.conninfo_to_dict(database_url)["dbname"]))
     with psycopg.connect(database_url, autocommit=True) as owner:
@@ -293,7 +293,7 @@ def backends_in_transaction(connection: psycopg.Connection[Any]) -> int:
     return int(found[0]) if found else 0
 
 
-def test_the_lock_on_an_object_ends_with_its_holder(database_url: str) -> None:
+def test_sole_user_lock_ends_with_killed_process(database_url: str) -> None:
     """A process that is killed with the lock does not keep the photo locked."""
     holder = (
         "import os, sys, uuid; from photo_worker.storage.postgres import PostgresJobRepository, make_pool\n"
@@ -322,7 +322,7 @@ def test_the_lock_on_an_object_ends_with_its_holder(database_url: str) -> None:
         assert queue(PostgresJobRepository(pool)).status == "queued"
 
 
-def test_an_idle_transaction_limit_of_the_server_does_not_end_the_lock(database_url: str) -> None:
+def test_sole_user_lock_survives_idle_transaction_limit(database_url: str) -> None:
     name = conninfo.conninfo_to_dict(database_url)["dbname"]
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(

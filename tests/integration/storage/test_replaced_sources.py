@@ -42,7 +42,7 @@ class Overtaken(MemoryObjectStore):
             yield opened
 
 
-def test_an_attempt_that_wakes_up_late_does_not_put_its_hash_to_the_others_text(place: Place) -> None:
+def test_verify_late_attempt_keeps_hash_and_text_together(place: Place) -> None:
     job_id = uuid4()
 
     def replaced_and_finished() -> None:
@@ -55,7 +55,7 @@ def test_an_attempt_that_wakes_up_late_does_not_put_its_hash_to_the_others_text(
     assert place.outcome(job_id) == sound(SECOND)
 
 
-def test_an_attempt_that_wakes_up_late_begins_anew_with_what_is_there(place: Place) -> None:
+def test_verify_overtaken_attempt_raises_source_replaced(place: Place) -> None:
     job_id = uuid4()
 
     def replaced_and_read() -> None:
@@ -70,7 +70,7 @@ def test_an_attempt_that_wakes_up_late_begins_anew_with_what_is_there(place: Pla
     assert place.outcome(job_id) == sound(SECOND)
 
 
-def test_a_replaced_source_gives_the_row_its_new_hash(place: Place) -> None:
+def test_process_replaced_source_records_the_new_hash(place: Place) -> None:
     job_id = uuid4()
     place.verify(job_id)
     place.write(SECOND)

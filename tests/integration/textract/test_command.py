@@ -20,7 +20,7 @@ import pytest
 
 from tests.integration.textract.conftest import client_of, send
 from tests.integration.textract.emulator import DEADLINE_SECONDS, ROOT, until
-from tests.integration.textract.test_reads import picture
+from tests.integration.textract.test_own_reader import picture
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -85,7 +85,7 @@ def port_of(line: str) -> int:
 
 
 @pytest.mark.parametrize("how", list(COMMANDS))
-def test_its_first_line_is_all_that_an_sdk_needs(tmp_path: Path, how: str, stack_env: dict[str, str]) -> None:
+def test_command_first_line_names_usable_endpoint(tmp_path: Path, how: str, stack_env: dict[str, str]) -> None:
     began = time.monotonic()
     with alone(tmp_path, "--port", "0", how=how) as (_, line):
         client = client_of(stack_env, url_of(line))
@@ -97,7 +97,7 @@ def test_its_first_line_is_all_that_an_sdk_needs(tmp_path: Path, how: str, stack
     assert seconds < 15
 
 
-def test_a_signal_ends_it_and_its_processes_in_the_middle_of_work(tmp_path: Path) -> None:
+def test_command_sigterm_ends_all_processes(tmp_path: Path) -> None:
     with alone(tmp_path, "--port", "0") as (process, line):
         until(lambda: bool(send(port_of(line), "GET", "/_emulator/health").json["ready"]))
         family = process.children(recursive=True)
@@ -111,7 +111,7 @@ def test_a_signal_ends_it_and_its_processes_in_the_middle_of_work(tmp_path: Path
         assert left == []
 
 
-def test_a_killed_one_leaves_no_process_behind(tmp_path: Path) -> None:
+def test_command_killed_leaves_no_process(tmp_path: Path) -> None:
     with alone(tmp_path, "--port", "0", "--data", "data") as (process, line):
         until(lambda: bool(send(port_of(line), "GET", "/_emulator/health").json["ready"]))
         family = process.children(recursive=True)
@@ -121,7 +121,7 @@ def test_a_killed_one_leaves_no_process_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.stack
-def test_jobs_are_there_again_in_the_same_folder(
+def test_command_restart_keeps_jobs_in_data_directory(
     tmp_path: Path, stack_env: dict[str, str], s3_client: S3Client, bucket: str
 ) -> None:
     s3_client.put_object(Bucket=bucket, Key="card.png", Body=picture("CARD 1357"))
@@ -148,7 +148,7 @@ def test_jobs_are_there_again_in_the_same_folder(
 
 @pytest.mark.stack
 @pytest.mark.parametrize("how", list(COMMANDS))
-def test_more_open_jobs_than_told_are_refused(
+def test_command_most_open_jobs_limits_open_jobs(
     tmp_path: Path, stack_env: dict[str, str], s3_client: S3Client, bucket: str, how: str
 ) -> None:
     s3_client.put_object(Bucket=bucket, Key="card.png", Body=picture("CARD 1357"))
@@ -173,7 +173,9 @@ def test_more_open_jobs_than_told_are_refused(
     ],
     ids=["home", "xdg", "stacks"],
 )
-def test_without_a_folder_the_port_chooses_one(tmp_path: Path, variables: dict[str, str], folder: str) -> None:
+def test_command_default_data_directory_is_named_for_port(
+    tmp_path: Path, variables: dict[str, str], folder: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     told = {name: value.format(home=tmp_path) for name, value in variables.items()}
@@ -185,7 +187,7 @@ def test_without_a_folder_the_port_chooses_one(tmp_path: Path, variables: dict[s
         assert data.stat().st_mode & 0o077 == 0
 
 
-def test_a_port_left_to_chance_leaves_no_folder(tmp_path: Path) -> None:
+def test_command_port_0_leaves_no_data_directory(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     with alone(tmp_path, "--port", "0", TMPDIR=str(tmp_path / "tmp")) as (process, line):
         until(lambda: send(port_of(line), "GET", "/_emulator/jobs").status == 200)
@@ -197,7 +199,7 @@ def test_a_port_left_to_chance_leaves_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", list(COMMANDS))
-def test_a_taken_port_is_one_clear_message(tmp_path: Path, how: str) -> None:
+def test_command_port_in_use_is_refused_with_hint(tmp_path: Path, how: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = ended(how, tmp_path, "--port", str(port))
@@ -205,12 +207,12 @@ def test_a_taken_port_is_one_clear_message(tmp_path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", list(COMMANDS))
-def test_an_address_of_another_machine_is_one_clear_message(tmp_path: Path, how: str) -> None:
+def test_command_foreign_address_is_refused_with_hint(tmp_path: Path, how: str) -> None:
     assert_refused(ended(how, tmp_path, "--host", "192.0.2.1"), "address_unusable", "192.0.2.1:8765")
 
 
 @pytest.mark.parametrize("how", list(COMMANDS))
-def test_a_folder_in_use_is_one_clear_message(tmp_path: Path, how: str) -> None:
+def test_command_data_in_use_is_refused_with_hint(tmp_path: Path, how: str) -> None:
     with alone(tmp_path, "--port", "0", "--data", str(tmp_path / "data")) as (_, line):
         until(lambda: send(port_of(line), "GET", "/_emulator/jobs").status == 200)
         done = ended(how, tmp_path, "--port", "0", "--data", str(tmp_path / "data"))
@@ -218,13 +220,13 @@ def test_a_folder_in_use_is_one_clear_message(tmp_path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", list(COMMANDS))
-def test_a_folder_that_cannot_be_made_is_one_clear_message(tmp_path: Path, how: str) -> None:
+def test_command_data_unwritable_is_refused_with_hint(tmp_path: Path, how: str) -> None:
     (tmp_path / "file").touch()
     done = ended(how, tmp_path, "--port", "0", "--data", str(tmp_path / "file" / "data"))
     assert_refused(done, "data_unwritable", str(tmp_path / "file"))
 
 
-def test_a_missing_extra_is_one_clear_message(tmp_path: Path) -> None:
+def test_command_missing_extra_is_refused_with_hint(tmp_path: Path) -> None:
     (tmp_path / "uvicorn.py").write_text("raise ImportError('no uvicorn here')")
     done = ended("command", tmp_path, "--port", "0", PYTHONPATH=str(tmp_path))
     assert_refused(done, "extra_missing", "photo-worker[textract-emulator]")
@@ -245,12 +247,12 @@ def assert_refused(done: subprocess.CompletedProcess[str], code: str, said: str)
     [["--port", "x"], ["--port", "65536"], ["--processes", "0"], ["--most-open-jobs", "0"], ["--threads", "2"]],
 )
 @pytest.mark.parametrize("how", list(COMMANDS))
-def test_wrong_use_is_exit_code_2(tmp_path: Path, how: str, arguments: list[str]) -> None:
+def test_command_wrong_arguments_exit_with_status_2(tmp_path: Path, how: str, arguments: list[str]) -> None:
     done = ended(how, tmp_path, *arguments)
     assert (done.returncode, "Usage:" in done.stderr or "usage:" in done.stderr) == (2, True)
 
 
-def test_both_ways_take_the_same_options(tmp_path: Path) -> None:
+def test_command_and_module_take_same_options(tmp_path: Path) -> None:
     options = [set(re.findall(r"--[a-z-]+", ended(how, tmp_path, "--help").stdout)) for how in COMMANDS]
     assert (
         options[0]
@@ -260,7 +262,7 @@ def test_both_ways_take_the_same_options(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", list(COMMANDS))
-def test_the_process_that_reads_is_started_before_the_rest_is_imported(tmp_path: Path, how: str) -> None:
+def test_command_starts_reading_process_before_other_imports(tmp_path: Path, how: str) -> None:
     # The first slow import of the server.
     (tmp_path / "asyncio.py").write_text(
         "import psutil, sys\n"

@@ -34,7 +34,9 @@ PATHS = [("GET", "health"), ("GET", "counters"), ("PUT", "faults"), ("POST", "re
     ],
     ids=str,
 )
-def test_a_web_page_cannot_drive_it(emulator: Running, method: str, path: str, headers: dict[str, str]) -> None:
+def test_control_request_of_web_page_is_refused(
+    emulator: Running, method: str, path: str, headers: dict[str, str]
+) -> None:
     body = b'{"rules": [{"kind": "throttle"}]}' if method != "GET" else None
     answer = send(emulator.port, method, f"/_emulator/{path}", body, headers)
     assert answer.status == 403
@@ -42,7 +44,7 @@ def test_a_web_page_cannot_drive_it(emulator: Running, method: str, path: str, h
     assert send(emulator.port, "GET", "/_emulator/faults").json["rules"] == []
 
 
-def test_a_web_page_is_not_told_that_it_may_ask(emulator: Running) -> None:
+def test_preflight_of_web_page_is_refused_without_cors_headers(emulator: Running) -> None:
     asked = {"Origin": "https://example.com", "Access-Control-Request-Method": "PUT"}
     for path in ("/_emulator/faults", "/", "/service/Textract/operation/DetectDocumentText"):
         answer = send(emulator.port, "OPTIONS", path, None, asked)
@@ -53,7 +55,7 @@ def test_a_web_page_is_not_told_that_it_may_ask(emulator: Running) -> None:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST", "[::1]:{port}", "[::1]", "emulator.localhost"]
 )
-def test_programs_reach_it_by_the_names_of_loopback(emulator: Running, host: str) -> None:
+def test_control_loopback_host_names_are_accepted(emulator: Running, host: str) -> None:
     answer = send(emulator.port, "GET", "/_emulator/health", None, {"Host": host.format(port=emulator.port)})
     assert answer.status in {200, 503}
 
@@ -69,7 +71,7 @@ def test_programs_reach_it_by_the_names_of_loopback(emulator: Running, host: str
     ids=str,
 )
 @pytest.mark.parametrize("operation", ["DetectDocumentText", "AnalyzeDocument", "StartDocumentTextDetection"])
-def test_a_web_page_has_no_document_read(emulator: Running, operation: str, page: dict[str, str]) -> None:
+def test_service_request_of_web_page_is_refused(emulator: Running, operation: str, page: dict[str, str]) -> None:
     before = send(emulator.port, "GET", "/_emulator/counters").json
     place = {"S3Object": {"Bucket": "photos", "Name": "raw/photo"}}
     body = json.dumps({"DocumentLocation" if operation.startswith("Start") else "Document": place}).encode()
@@ -86,14 +88,14 @@ def test_a_web_page_has_no_document_read(emulator: Running, operation: str, page
     assert send(emulator.port, "GET", "/_emulator/counters").json == before
 
 
-def test_a_call_under_a_name_that_nobody_allowed_is_logged(emulator: Running) -> None:
+def test_service_request_with_unknown_host_is_logged(emulator: Running) -> None:
     name = f"n{secrets.token_hex(4)}"
     assert call(emulator.port, "Textract.DetectDocumentText", b"{}", Host=name).status == 403
     until(lambda: name in emulator.log.read_text("utf-8"))
 
 
 @pytest.mark.parametrize("way", ["option", "variable"])
-def test_it_is_called_by_the_names_that_it_is_told(tmp_path: Path, way: str) -> None:
+def test_allow_host_accepts_only_listed_host_names(tmp_path: Path, way: str) -> None:
     argv = ["-m", "photo_worker.devkit.textract", "--port", "0", "--data", str(tmp_path / "data")]
     named = ["--allow-host", "textract", "--allow-host", "host.docker.internal"] if way == "option" else []
     variables = {"PHOTO_WORKER_ALLOWED_HOSTS": "textract,host.docker.internal"} if way == "variable" else {}
@@ -104,7 +106,7 @@ def test_it_is_called_by_the_names_that_it_is_told(tmp_path: Path, way: str) -> 
             assert send(started.port, "GET", "/_emulator/counters", None, {"Host": host}).status == 403, host
 
 
-def test_the_address_that_stands_for_all_is_no_name_of_it(tmp_path: Path) -> None:
+def test_control_host_0_0_0_0_is_refused(tmp_path: Path) -> None:
     """Browsers treat 0.0.0.0 as loopback, and send neither Origin nor Sec-Fetch-Site with a plain GET to it."""
     argv = ["-m", "photo_worker.devkit.textract", "--host", "0.0.0.0", "--port", "0", "--data", str(tmp_path / "data")]  # noqa: S104
     with running(tmp_path, {}, *argv) as started:
@@ -115,14 +117,14 @@ def test_the_address_that_stands_for_all_is_no_name_of_it(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("path", ["faults", "jobs/age"])
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b"NaN", b"7", b'"x"', b"[]", b'{"unknown": 1}'])
-def test_a_body_that_makes_no_sense_is_said_so(emulator: Running, path: str, body: bytes) -> None:
+def test_control_invalid_body_is_refused_with_message(emulator: Running, path: str, body: bytes) -> None:
     answer = send(emulator.port, "POST", f"/_emulator/{path}", body)
     assert answer.status == 400
     assert set(answer.json) == {"message"}
     assert answer.json["message"]
 
 
-def test_a_body_has_a_limit(emulator: Running) -> None:
+def test_control_body_over_limit_is_413(emulator: Running) -> None:
     answer = send(emulator.port, "PUT", "/_emulator/faults", b" " * (1 << 20) + b"{}")
     assert answer.status == 413
 
@@ -139,7 +141,9 @@ def test_a_body_has_a_limit(emulator: Running) -> None:
     ],
     ids=str,
 )
-def test_ageing_says_what_is_wrong(emulator: Running, given: dict[str, object], said: str) -> None:
+def test_control_age_invalid_input_is_refused_with_reason(
+    emulator: Running, given: dict[str, object], said: str
+) -> None:
     answer = send(emulator.port, "POST", "/_emulator/jobs/age", json.dumps(given).encode())
     assert answer.status == (404 if "no job" in said else 400)
     assert said in answer.json["message"]

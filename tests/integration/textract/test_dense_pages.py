@@ -47,9 +47,7 @@ def encoded(image: Image.Image, kind: str = "JPEG") -> Document:
         pytest.param(lambda: encoded(page(9400, 9400, mode="RGBA"), "PNG"), id="88 megapixels, transparent"),
     ],
 )
-async def test_a_page_full_of_long_lines_is_read_in_the_memory_of_a_process(
-    made: Make, document: Callable[[], Document]
-) -> None:
+async def test_own_reader_dense_page_fits_memory_limit(made: Make, document: Callable[[], Document]) -> None:
     ours = made(reader=OWN_READER, page_seconds=PAGE_SECONDS)
     words = (await read(ours, document())).split()
     # Nearly all of them: the engine's accuracy is not under test.

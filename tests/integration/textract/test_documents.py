@@ -43,7 +43,7 @@ def refused(textract: TextractClient, asked: Any) -> tuple[str, str, int]:
     return response["Error"]["Code"], response["Error"]["Message"], response["ResponseMetadata"]["HTTPStatusCode"]
 
 
-def test_inline_bytes_are_read(textract: TextractClient) -> None:
+def test_detect_inline_bytes_returns_words(textract: TextractClient) -> None:
     answer = textract.detect_document_text(Document={"Bytes": document("80 g brown sugar")})
     assert words(answer) == ["80", "g", "brown", "sugar"]
     assert answer["DocumentMetadata"] == {"Pages": 1}
@@ -54,7 +54,7 @@ def test_inline_bytes_are_read(textract: TextractClient) -> None:
     "key",
     ["card.png", "two words.png", "a+b.png", "Käse/Brötchen \u96ea.png", "100%25.png", "a/../b.png", "q?a=b&c#d.png"],
 )
-def test_an_object_is_read_whatever_its_key(
+def test_detect_s3_object_with_any_key_is_read(
     textract: TextractClient, s3_client: S3Client, bucket: str, key: str
 ) -> None:
     s3_client.put_object(Bucket=bucket, Key=key, Body=document(f"this is {hash_of(key.encode())}"))
@@ -62,7 +62,7 @@ def test_an_object_is_read_whatever_its_key(
     assert words(answer) == ["this", "is", hash_of(key.encode())]
 
 
-def test_an_object_is_read_in_its_version(textract: TextractClient, s3_client: S3Client, bucket: str) -> None:
+def test_detect_s3_object_version_is_read(textract: TextractClient, s3_client: S3Client, bucket: str) -> None:
     s3_client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     versions = [
         s3_client.put_object(Bucket=bucket, Key="a", Body=document(text))["VersionId"] for text in ("old", "new")
@@ -79,17 +79,17 @@ def test_an_object_is_read_in_its_version(textract: TextractClient, s3_client: S
         s3_client.delete_object(Bucket=bucket, Key="a", VersionId=version)
 
 
-def test_a_missing_object_or_bucket_is_said_so(textract: TextractClient, bucket: str) -> None:
+def test_detect_missing_object_or_bucket_is_invalid_s3_object(textract: TextractClient, bucket: str) -> None:
     for where in ({"Bucket": bucket, "Name": "missing.png"}, {"Bucket": f"{bucket}-missing", "Name": "a.png"}):
         assert refused(textract, {"S3Object": where}) == ("InvalidS3ObjectException", NO_OBJECT, 400)
 
 
-def test_a_bucket_name_that_s3_does_not_take_is_no_server_error(textract: TextractClient) -> None:
+def test_detect_invalid_bucket_name_is_invalid_s3_object(textract: TextractClient) -> None:
     code, message, _ = refused(textract, {"S3Object": {"Bucket": "---", "Name": "a.png"}})
     assert (code, message) == ("InvalidS3ObjectException", NO_OBJECT)
 
 
-def test_a_store_that_is_away_is_a_server_error(stack_env: dict[str, str], tmp_path: Path) -> None:
+def test_detect_s3_unreachable_is_internal_server_error(stack_env: dict[str, str], tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         endpoints = {
@@ -131,20 +131,18 @@ def test_a_store_that_is_away_is_a_server_error(stack_env: dict[str, str], tmp_p
         ),
     ],
 )
-def test_what_the_reader_refuses_has_its_code(
+def test_detect_reader_refusal_has_code_and_message(
     textract: TextractClient, fail: str, details: dict[str, Any], code: str, message: str
 ) -> None:
     assert refused(textract, {"Bytes": document(fail=fail, details=details)}) == (code, message, 400)
 
 
-def test_no_document_at_all_is_unsupported(textract: TextractClient) -> None:
+def test_detect_plain_text_is_unsupported_document(textract: TextractClient) -> None:
     code, message, _ = refused(textract, {"Bytes": b"flour, butter, sugar"})
     assert (code, message) == ("UnsupportedDocumentException", "Request has unsupported document format")
 
 
-def test_a_defect_is_a_modelled_server_error_and_the_next_call_works(
-    textract: TextractClient, emulator: Running
-) -> None:
+def test_detect_reader_defect_is_internal_server_error(textract: TextractClient, emulator: Running) -> None:
     code, message, status = refused(textract, {"Bytes": document(fail="RuntimeError", details={})})
     assert (code, status) == ("InternalServerError", 500)
     assert "RuntimeError" in message
@@ -153,7 +151,7 @@ def test_a_defect_is_a_modelled_server_error_and_the_next_call_works(
     assert textract.detect_document_text(Document={"Bytes": document()})["Blocks"]
 
 
-def test_a_connection_outlives_the_errors_on_it(emulator: Running) -> None:
+def test_detect_error_keeps_connection_open(emulator: Running) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=30)
     headers = {"X-Amz-Target": DETECT, "Content-Type": JSON_11, "Authorization": SIGNED}
     torn = {"fail": "UnreadableDocument", "details": {"reason": "it is torn"}}
@@ -170,12 +168,12 @@ def test_a_connection_outlives_the_errors_on_it(emulator: Running) -> None:
     connection.close()
 
 
-def test_an_answer_that_breaks_the_model_never_leaves(textract: TextractClient) -> None:
+def test_detect_invalid_answer_is_internal_server_error(textract: TextractClient) -> None:
     code, _, status = refused(textract, {"Bytes": document(block_type="SENTENCE")})
     assert (code, status) == ("InternalServerError", 500)
 
 
-def test_10_mb_are_read_and_a_byte_more_is_too_large(
+def test_detect_10_mb_is_read_and_one_byte_more_is_refused(
     textract: TextractClient, s3_client: S3Client, bucket: str, tallies: Tallies
 ) -> None:
     start = document()
@@ -191,7 +189,7 @@ def test_10_mb_are_read_and_a_byte_more_is_too_large(
     assert str(SYNC_OCR_LIMIT_BYTES + 1) in stored[1]
 
 
-def test_a_body_of_40_mb_is_refused_and_the_next_call_is_answered(textract: TextractClient, emulator: Running) -> None:
+def test_detect_40_mb_body_is_refused_and_next_call_answered(textract: TextractClient, emulator: Running) -> None:
     body = sent(bytes(30 * 1024 * 1024))
     assert len(body) > 40_000_000
     answer = call(emulator.port, DETECT, body)
@@ -201,7 +199,7 @@ def test_a_body_of_40_mb_is_refused_and_the_next_call_is_answered(textract: Text
     assert textract.detect_document_text(Document={"Bytes": document()})["Blocks"]
 
 
-def test_a_body_of_unknown_length_has_the_same_limit_and_is_not_kept(emulator: Running) -> None:
+def test_detect_chunked_body_over_limit_is_not_buffered(emulator: Running) -> None:
     process = psutil.Process(emulator.process.pid)
     seen: list[int] = []
 
@@ -220,7 +218,7 @@ def test_a_body_of_unknown_length_has_the_same_limit_and_is_not_kept(emulator: R
 
 
 @pytest.mark.parametrize(("declared", "expect"), [(40_000_000, "Expect: 100-continue\r\n"), (1 << 40, "")])
-def test_what_is_announced_as_too_large_need_not_be_sent(emulator: Running, declared: int, expect: str) -> None:
+def test_detect_content_length_over_limit_is_refused_at_once(emulator: Running, declared: int, expect: str) -> None:
     with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
         connection.sendall(
             f"POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: {DETECT}\r\nAuthorization: {SIGNED}\r\n"
@@ -234,7 +232,7 @@ def test_what_is_announced_as_too_large_need_not_be_sent(emulator: Running, decl
     assert received.startswith(b"HTTP/1.1 400")
 
 
-def test_the_same_document_is_recognised_once(textract: TextractClient, tallies: Tallies) -> None:
+def test_detect_same_document_is_recognised_once(textract: TextractClient, tallies: Tallies) -> None:
     content = document()
     first, second = (textract.detect_document_text(Document={"Bytes": content}) for _ in range(2))
     assert first["ResponseMetadata"]["RequestId"] != second["ResponseMetadata"]["RequestId"]
@@ -242,14 +240,14 @@ def test_the_same_document_is_recognised_once(textract: TextractClient, tallies:
     assert tallies(hash_of(content)) == {"requests": 2, "billed": 2, "recognised": 1}
 
 
-def test_a_failure_is_not_billed_and_not_remembered(textract: TextractClient, tallies: Tallies) -> None:
+def test_detect_failure_is_neither_billed_nor_cached(textract: TextractClient, tallies: Tallies) -> None:
     content = document(fail="UnreadableDocument", details={"reason": "it is torn"})
     for _ in range(2):
         refused(textract, {"Bytes": content})
     assert tallies(hash_of(content)) == {"requests": 2, "billed": 0, "recognised": 2}
 
 
-def test_16_calls_at_once_get_one_recognition_and_16_answers(
+def test_detect_16_concurrent_calls_share_one_recognition(
     textract: TextractClient, emulator: Running, tallies: Tallies, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -264,7 +262,9 @@ def test_16_calls_at_once_get_one_recognition_and_16_answers(
     assert tallies(hash_of(content)) == {"requests": 16, "billed": 16, "recognised": 1}
 
 
-def test_16_documents_at_once_are_not_mixed_up(textract: TextractClient, s3_client: S3Client, bucket: str) -> None:
+def test_detect_16_concurrent_documents_are_not_mixed_up(
+    textract: TextractClient, s3_client: S3Client, bucket: str
+) -> None:
     for number in range(16):
         s3_client.put_object(Bucket=bucket, Key=f"card {number}", Body=document(f"card {number}"))
 
@@ -276,7 +276,7 @@ def test_16_documents_at_once_are_not_mixed_up(textract: TextractClient, s3_clie
         assert list(threads.map(read, range(16))) == [["card", str(number)] for number in range(16)]
 
 
-def test_slow_documents_hold_up_nothing_but_documents(
+def test_detect_slow_documents_do_not_block_other_requests(
     textract: TextractClient, emulator: Running, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -294,7 +294,7 @@ def test_slow_documents_hold_up_nothing_but_documents(
         assert all(call.result()["Blocks"] for call in slow)
 
 
-def test_operations_are_counted_with_their_errors(stack_env: dict[str, str], tmp_path: Path) -> None:
+def test_counters_count_operations_errors_and_documents(stack_env: dict[str, str], tmp_path: Path) -> None:
     with running(tmp_path, {}) as started:
         content = document()
         call(started.port, DETECT, sent(content))
@@ -322,9 +322,7 @@ def test_operations_are_counted_with_their_errors(stack_env: dict[str, str], tmp
         assert after == {hash_of(content): {"requests": 1, "billed": 1, "recognised": 1}}
 
 
-def test_more_documents_than_may_wait_are_refused_and_the_others_read(
-    stack_env: dict[str, str], tmp_path: Path
-) -> None:
+def test_detect_over_admission_limit_is_throttled(stack_env: dict[str, str], tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with running(tmp_path, {}) as emulator, ThreadPoolExecutor(MOST_DOCUMENTS) as threads:
         client = client_of(stack_env, emulator.url, connections=MOST_DOCUMENTS + 1)

@@ -36,7 +36,7 @@ def statuses(port: int, calls: int) -> list[int]:
     return [call(port, DETECT, sent(document())).status for _ in range(calls)]
 
 
-def test_a_client_gets_the_modelled_exception(textract: TextractClient, tell: Tell) -> None:
+def test_faults_raise_modelled_exceptions_in_client(textract: TextractClient, tell: Tell) -> None:
     rules = [
         {"kind": "throttle", "calls": [1]},
         {"kind": "provisioned-throughput", "calls": [1]},
@@ -58,7 +58,9 @@ def test_a_client_gets_the_modelled_exception(textract: TextractClient, tell: Te
     assert textract.detect_document_text(Document={"Bytes": document()})["Blocks"]
 
 
-def test_a_clients_own_retries_get_over_it(emulator: Running, stack_env: dict[str, str], tell: Tell) -> None:
+def test_faults_throttle_is_overcome_by_client_retries(
+    emulator: Running, stack_env: dict[str, str], tell: Tell
+) -> None:
     tell({"rules": [{"kind": "throttle", "calls": [1, 2]}]})
     config = Config(retries={"total_max_attempts": 4, "mode": "standard"})
     client = session_of(dict(stack_env)).client("textract", endpoint_url=emulator.url, config=config)
@@ -67,7 +69,7 @@ def test_a_clients_own_retries_get_over_it(emulator: Running, stack_env: dict[st
     assert answer["ResponseMetadata"]["RetryAttempts"] == 2
 
 
-def test_faults_speak_both_protocols(emulator: Running, tell: Tell) -> None:
+def test_faults_are_sent_over_cbor(emulator: Running, tell: Tell) -> None:
     tell({"rules": [{"kind": "throttle"}]})
     body = cbor2.dumps({"Document": {"Bytes": document()}})
     assert error_of(post(emulator.port, "DetectDocumentText", body)) == (
@@ -76,14 +78,14 @@ def test_faults_speak_both_protocols(emulator: Running, tell: Tell) -> None:
     )
 
 
-def test_slow_is_slow_and_holds_up_nobody_else(emulator: Running, tell: Tell) -> None:
+def test_faults_slow_delays_response(emulator: Running, tell: Tell) -> None:
     tell({"rules": [{"kind": "slow", "seconds": 0.5, "times": 1, "operation": "DetectDocumentText"}]})
     began = time.monotonic()
     assert statuses(emulator.port, 1) == [200]
     assert time.monotonic() - began >= 0.5
 
 
-def test_the_same_script_and_calls_give_the_same_faults(emulator: Running, tell: Tell) -> None:
+def test_faults_same_seed_and_calls_repeat(emulator: Running, tell: Tell) -> None:
     script = {"seed": 7, "rules": [{"kind": "provisioned-throughput", "probability": 0.5}]}
     runs = []
     for _ in range(2):
@@ -93,7 +95,7 @@ def test_the_same_script_and_calls_give_the_same_faults(emulator: Running, tell:
     assert set(runs[0]) == {200, 400}
 
 
-def test_what_was_taken_is_shown_until_it_is_deleted(emulator: Running, tell: Tell) -> None:
+def test_faults_show_counts_until_deleted(emulator: Running, tell: Tell) -> None:
     told = tell({"seed": 3, "rules": [{"kind": "throttle", "operation": "DetectDocumentText", "times": 1}]})
     rule = {"kind": "throttle", "operations": ["DetectDocumentText"], "probability": 1.0, "times": 1}
     since = told.json["rules"][0]["since"]
@@ -106,7 +108,7 @@ def test_what_was_taken_is_shown_until_it_is_deleted(emulator: Running, tell: Te
     assert statuses(emulator.port, 1) == [200]
 
 
-def test_rules_that_are_added_leave_the_others_where_they_are(emulator: Running, tell: Tell) -> None:
+def test_faults_patch_adds_rules_and_keeps_counts(emulator: Running, tell: Tell) -> None:
     def add(script: dict[str, Any]) -> Answer:
         return send(emulator.port, "PATCH", "/_emulator/faults", json.dumps(script).encode())
 
@@ -126,13 +128,13 @@ def test_rules_that_are_added_leave_the_others_where_they_are(emulator: Running,
     assert len(send(emulator.port, "GET", "/_emulator/faults").json["rules"]) == 2
 
 
-def test_a_reset_ends_the_script(emulator: Running, tell: Tell) -> None:
+def test_reset_removes_faults(emulator: Running, tell: Tell) -> None:
     tell({"rules": [{"kind": "throttle"}]})
     assert send(emulator.port, "POST", "/_emulator/reset").status == 200
     assert statuses(emulator.port, 1) == [200]
 
 
-def test_a_wrong_script_changes_nothing(emulator: Running, tell: Tell) -> None:
+def test_faults_wrong_script_is_refused_and_changes_nothing(emulator: Running, tell: Tell) -> None:
     tell({"rules": [{"kind": "throttle"}]})
     refused = tell({"rules": [{"kind": "throttle", "operation": "ReadMinds"}]})
     assert refused.status == 400

@@ -36,7 +36,7 @@ HARMS = {
 
 
 @pytest.mark.parametrize("harm", HARMS)
-async def test_what_ends_a_process_ends_one_call(made: Make, tmp_path: Path, harm: str) -> None:
+async def test_reading_process_failure_fails_only_its_call(made: Make, tmp_path: Path, harm: str) -> None:
     ours = made(processes=2, page_seconds=1.5 if harm == "hang" else 60, memory_bytes=LITTLE)
     await ours.warm()
     # The other process reads meanwhile, and its page is not lost.
@@ -53,7 +53,7 @@ async def test_what_ends_a_process_ends_one_call(made: Make, tmp_path: Path, har
         assert await beside == "beside"
 
 
-async def test_a_page_that_the_machine_has_no_time_for_is_read(made: Make, tmp_path: Path) -> None:
+async def test_reading_process_stopped_by_machine_is_waited_for(made: Make, tmp_path: Path) -> None:
     gate, log = tmp_path / "gate", tmp_path / "log"
     ours = made(page_seconds=1.0)
     await ours.warm()
@@ -70,7 +70,7 @@ async def test_a_page_that_the_machine_has_no_time_for_is_read(made: Make, tmp_p
     assert await reading == "patience"
 
 
-async def test_a_process_that_stands_still_is_ended_by_the_clock(made: Make, tmp_path: Path) -> None:
+async def test_reading_process_over_wall_clock_limit_is_ended(made: Make, tmp_path: Path) -> None:
     ours = made(page_clock_seconds=1.0)
     error = await refused(read(ours, doc(wait_for=str(tmp_path / "never"))))
     assert error.failure.code == "BadDocumentException"
@@ -78,7 +78,7 @@ async def test_a_process_that_stands_still_is_ended_by_the_clock(made: Make, tmp
     assert await read(ours, doc("next")) == "next"
 
 
-async def test_a_process_that_takes_no_processor_does_not_keep_its_place_until_then(made: Make, tmp_path: Path) -> None:
+async def test_reading_process_using_no_cpu_is_ended_early(made: Make, tmp_path: Path) -> None:
     # The reader blocks forever: no process reads from this pipe.
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -89,7 +89,7 @@ async def test_a_process_that_takes_no_processor_does_not_keep_its_place_until_t
     assert await read(ours, doc("next")) == "next"
 
 
-async def test_a_document_that_ended_two_processes_gets_no_third(made: Make, tmp_path: Path) -> None:
+async def test_page_that_ended_two_processes_is_not_read_again(made: Make, tmp_path: Path) -> None:
     log = tmp_path / "log"
     ours, given = made(), doc("killer", harm="crash", log=str(log))
     messages = [(await refused(read(ours, given))).message for _ in range(4)]
@@ -103,19 +103,19 @@ async def test_a_document_that_ended_two_processes_gets_no_third(made: Make, tmp
     assert len(lines(log)) == 3
 
 
-async def test_what_libraries_print_is_no_answer(made: Make, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_reading_process_output_of_libraries_is_ignored(made: Make, capfd: pytest.CaptureFixture[str]) -> None:
     assert await read(made(), doc(harm="noise")) == "a"
     assert "noise on the standard output" in capfd.readouterr().err
 
 
-async def test_a_file_of_a_terabyte_is_not_written(made: Make) -> None:
+async def test_reading_process_file_over_limit_is_refused(made: Make) -> None:
     ours = made()
     assert "OSError" in (await refused(read(ours, doc(harm="file")))).message
     assert await read(ours, doc("next")) == "next"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the limits of another process")
-async def test_a_process_has_limits_and_no_secrets(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reading_process_has_rlimits_and_no_secrets(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {"AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "TEMPORAL_API_KEY", "GITHUB_TOKEN", "LANGSMITH_API_KEY"}
     for name in secrets:
         monkeypatch.setenv(name, "of the server")
@@ -130,7 +130,7 @@ async def test_a_process_has_limits_and_no_secrets(made: Make, monkeypatch: pyte
     assert not process.net_connections()
 
 
-async def test_a_process_that_is_killed_while_idle_is_replaced(made: Make) -> None:
+async def test_reading_process_killed_while_idle_is_replaced(made: Make) -> None:
     ours = made()
     await ours.warm()
     (before,) = ours.pool.pids
@@ -141,7 +141,7 @@ async def test_a_process_that_is_killed_while_idle_is_replaced(made: Make) -> No
     assert ours.pool.pids != [before]
 
 
-async def test_a_document_is_not_to_blame_for_a_process_that_ends_before_it_looked(made: Make) -> None:
+async def test_reading_process_killed_before_read_is_replaced(made: Make) -> None:
     ours = made()
     await ours.warm()
     (before,) = ours.pool.pids
@@ -163,7 +163,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_no_process_outlives_its_server(tmp_path: Path, number: signal.Signals) -> None:
+def test_server_end_ends_reading_processes(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path, {}) as started:
         until(lambda: bool(send(started.port, "GET", "/_emulator/health").json["ready"]))
         left = children(started)
@@ -174,7 +174,7 @@ def test_no_process_outlives_its_server(tmp_path: Path, number: signal.Signals) 
 
 
 @pytest.mark.io_bound
-def test_not_even_one_that_hangs(tmp_path: Path) -> None:
+def test_server_end_ends_hanging_reading_process(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     # The server would end the process after 3 seconds, and is killed before.
     with running(tmp_path, {"PHOTO_WORKER_TEST_PAGE_SECONDS": "3"}) as started, ThreadPoolExecutor(1) as threads:
@@ -186,7 +186,7 @@ def test_not_even_one_that_hangs(tmp_path: Path) -> None:
         assert answer.exception(timeout=DEADLINE_SECONDS) is not None
 
 
-def test_the_server_says_what_a_document_did_and_goes_on(tmp_path: Path) -> None:
+def test_server_reports_hostile_document_and_continues(tmp_path: Path) -> None:
     with running(tmp_path, {"PHOTO_WORKER_TEST_PAGE_SECONDS": "1.5"}) as started:
         for harm in ("crash", "hang"):
             answer = call(started.port, DETECT, sent(document(harm=harm)))

@@ -38,7 +38,7 @@ def texts(answer: dict[str, Any]) -> list[str]:
     return [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"]
 
 
-def test_a_job_is_in_progress_and_then_has_every_page(world: World, tmp_path: Path) -> None:
+def test_job_in_progress_then_returns_all_pages(world: World, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     job_id = world.start(world.stored(document("Lemon Oats", pages=3, wait_for=str(gate))))
     assert re.fullmatch("[0-9a-f]{64}", job_id)
@@ -51,7 +51,7 @@ def test_a_job_is_in_progress_and_then_has_every_page(world: World, tmp_path: Pa
     assert [list(block)[-1] for block in answer["Blocks"]] == ["Page"] * 14
 
 
-def test_pages_that_end_the_process_that_reads_them_cost_a_job_these_pages_alone(world: World) -> None:
+def test_job_crashing_pages_are_lost_alone(world: World) -> None:
     job_id = world.start(world.stored(document("Oats", pages=6, harm="leave", harm_at=[1, 2, 3])))
     answer = world.ended(job_id)
     assert (answer["JobStatus"], answer["Warnings"]) == (
@@ -61,7 +61,7 @@ def test_pages_that_end_the_process_that_reads_them_cost_a_job_these_pages_alone
     assert texts(answer) == ["Oats 4", "Oats 5", "Oats 6"]
 
 
-def test_an_analysis_asks_for_its_features(world: World) -> None:
+def test_analysis_job_reads_requested_features(world: World) -> None:
     job_id = world.start(world.stored(document("Oats")), ANALYSIS, FeatureTypes=["FORMS", "TABLES"])
     answer = world.ended(job_id, ANALYSIS)
     assert texts(answer) == ["Oats FORMS TABLES"]
@@ -70,7 +70,7 @@ def test_an_analysis_asks_for_its_features(world: World) -> None:
         world.get(job_id, TEXT)
 
 
-def test_an_object_or_bucket_that_is_missing_is_refused_at_once(world: World) -> None:
+def test_start_missing_object_or_bucket_is_refused(world: World) -> None:
     for bucket, key in ((world.bucket, "nothing"), (f"{world.bucket}-not", "nothing")):
         with pytest.raises(ClientError) as raised:
             world.textract.start_document_text_detection(DocumentLocation={"S3Object": {"Bucket": bucket, "Name": key}})
@@ -80,7 +80,7 @@ def test_an_object_or_bucket_that_is_missing_is_refused_at_once(world: World) ->
         )
 
 
-def test_what_is_no_document_fails_as_a_job(world: World, channel: Channel) -> None:
+def test_job_plain_text_fails_and_notifies(world: World, channel: Channel) -> None:
     job_id = world.start(world.stored(b"plain text"), NotificationChannel=channel.member)
     assert world.ended(job_id) == {
         "JobStatus": "FAILED",
@@ -90,7 +90,7 @@ def test_what_is_no_document_fails_as_a_job(world: World, channel: Channel) -> N
     assert channel.until(job_id)[-1]["Status"] == "FAILED"
 
 
-def test_a_version_of_an_object_is_the_one_that_is_read(world: World) -> None:
+def test_job_reads_given_object_version(world: World) -> None:
     world.s3.put_bucket_versioning(Bucket=world.bucket, VersioningConfiguration={"Status": "Enabled"})
     first = world.s3.put_object(Bucket=world.bucket, Key="a", Body=document("First"))["VersionId"]
     second = world.s3.put_object(Bucket=world.bucket, Key="a", Body=document("Second"))["VersionId"]
@@ -101,7 +101,7 @@ def test_a_version_of_an_object_is_the_one_that_is_read(world: World) -> None:
         world.s3.delete_object(Bucket=world.bucket, Key="a", VersionId=version)
 
 
-def test_a_notification_says_what_get_says_already(world: World, channel: Channel) -> None:
+def test_notification_has_message_of_service_after_job_ended(world: World, channel: Channel) -> None:
     began = time.time()
     key = world.stored(document(), "folder/scan ü+1.png")
     job_id = world.start(key, ANALYSIS, NotificationChannel=channel.member, JobTag="card:1.2-3_4")
@@ -123,12 +123,12 @@ def test_a_notification_says_what_get_says_already(world: World, channel: Channe
     )
 
 
-def test_a_tag_that_was_not_given_is_not_notified(world: World, channel: Channel) -> None:
+def test_notification_without_job_tag_omits_it(world: World, channel: Channel) -> None:
     job_id = world.start(world.stored(document()), NotificationChannel=channel.member)
     assert list(channel.until(job_id)[-1]) == ["JobId", "Status", "API", "Timestamp", "DocumentLocation"]
 
 
-def test_16_starts_at_once_are_one_job_one_charge_and_one_notification(world: World, channel: Channel) -> None:
+def test_start_16_concurrent_are_one_job_and_one_notification(world: World, channel: Channel) -> None:
     content = document()
     key = world.stored(content)
     with ThreadPoolExecutor(16) as threads:
@@ -149,7 +149,7 @@ def test_16_starts_at_once_are_one_job_one_charge_and_one_notification(world: Wo
     ]
 
 
-def test_a_token_with_another_input_is_a_mismatch(world: World) -> None:
+def test_start_known_token_with_other_input_is_mismatch(world: World) -> None:
     key, token = world.stored(document()), f"t-{world.bucket}"
     job_id = world.start(key, ClientRequestToken=token)
     with pytest.raises(world.textract.exceptions.IdempotentParameterMismatchException):
@@ -158,13 +158,13 @@ def test_a_token_with_another_input_is_a_mismatch(world: World) -> None:
     assert world.start(key, ClientRequestToken=token) == job_id
 
 
-def test_a_topic_that_does_not_exist_is_refused_at_once(world: World) -> None:
+def test_start_missing_topic_is_refused(world: World) -> None:
     key = world.stored(document())
     with pytest.raises(world.textract.exceptions.InvalidParameterException):
         world.start(key, NotificationChannel={"SNSTopicArn": NO_TOPIC, "RoleArn": ROLE})
 
 
-def test_a_topic_that_goes_away_does_not_fail_the_job(world: World, channel: Channel, tmp_path: Path) -> None:
+def test_job_topic_deleted_still_succeeds(world: World, channel: Channel, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     job_id = world.start(world.stored(document(wait_for=str(gate))), NotificationChannel=channel.member)
     channel.sns.delete_topic(TopicArn=channel.topic)
@@ -176,7 +176,7 @@ def test_a_topic_that_goes_away_does_not_fail_the_job(world: World, channel: Cha
 @pytest.mark.parametrize(
     ("prefix", "folder"), [(None, "textract_output/"), ("results", "results/"), ("results/", "results//")]
 )
-def test_the_output_is_what_get_answers_in_parts(world: World, prefix: str | None, folder: str) -> None:
+def test_job_output_equals_parts_of_get(world: World, prefix: str | None, folder: str) -> None:
     config: dict[str, str] = {"S3Bucket": world.bucket}
     if prefix is not None:
         config["S3Prefix"] = prefix
@@ -198,7 +198,7 @@ def test_the_output_is_what_get_answers_in_parts(world: World, prefix: str | Non
         assert list(written) == ["DocumentMetadata", "JobStatus", "Blocks", "DetectDocumentTextModelVersion"]
 
 
-def test_an_output_bucket_that_is_missing_is_refused_at_once(world: World) -> None:
+def test_start_missing_output_bucket_is_refused(world: World) -> None:
     key, token = world.stored(document()), f"t-{world.bucket}"
     with pytest.raises(world.textract.exceptions.InvalidS3ObjectException):
         world.start(key, OutputConfig={"S3Bucket": f"{world.bucket}-not"}, ClientRequestToken=token)
@@ -207,14 +207,14 @@ def test_an_output_bucket_that_is_missing_is_refused_at_once(world: World) -> No
     world.start(key, ClientRequestToken=token)
 
 
-def test_an_output_is_encrypted_with_the_key_that_is_given(world: World) -> None:
+def test_job_output_is_encrypted_with_given_key(world: World) -> None:
     job_id = world.start(world.stored(document()), OutputConfig={"S3Bucket": world.bucket}, KMSKeyId="alias/scans")
     world.ended(job_id)
     head = world.s3.head_object(Bucket=world.bucket, Key=f"textract_output/{job_id}/1")
     assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", "alias/scans")
 
 
-def test_a_job_can_be_aged_until_it_is_unknown(world: World) -> None:
+def test_age_past_expiry_makes_job_unknown(world: World) -> None:
     key, token = world.stored(document()), f"t-{world.bucket}"
     job_id = world.start(key, ClientRequestToken=token)
     world.ended(job_id)

@@ -47,7 +47,7 @@ def pages_done(world: World, job_id: str, pages: int) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_job_goes_on_from_the_pages_it_has(
+def test_job_resumes_from_done_pages_after_signal(
     begin: Begin, channel: Channel, tmp_path: Path, number: signal.Signals
 ) -> None:
     gate, log = tmp_path / "gate", tmp_path / "read.log"
@@ -76,7 +76,7 @@ def test_a_job_goes_on_from_the_pages_it_has(
     assert [read.count(f"Oats {page}") for page in range(1, 6)] == [1] * 5
 
 
-def test_results_and_tokens_hold_after_the_emulator_was_killed(begin: Begin) -> None:
+def test_job_results_and_tokens_survive_kill(begin: Begin) -> None:
     with begin() as world:
         key = world.stored(document("Oats and barley", pages=3))
         job_id = world.start(key, ANALYSIS, ClientRequestToken="token")
@@ -108,7 +108,7 @@ def proxy_of(stack_env: dict[str, str], name: str) -> AbstractContextManager[Pro
     return proxy_to(address.hostname or "", address.port or 0)
 
 
-def test_a_job_waits_for_s3_to_write_its_output(begin: Begin, s3_proxy: Proxy, tmp_path: Path, bucket: str) -> None:
+def test_job_output_write_retries_until_s3_returns(begin: Begin, s3_proxy: Proxy, tmp_path: Path, bucket: str) -> None:
     gate, begun = tmp_path / "gate", tmp_path / "begun"
     with begin(AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{s3_proxy.port}") as world:
         key = world.stored(document("Oats", wait_for=str(gate), begun=str(begun)))
@@ -123,7 +123,7 @@ def test_a_job_waits_for_s3_to_write_its_output(begin: Begin, s3_proxy: Proxy, t
     assert json.loads(written)["JobStatus"] == "SUCCEEDED"
 
 
-def test_a_job_waits_for_s3_to_give_its_document(begin: Begin, s3_proxy: Proxy, tmp_path: Path) -> None:
+def test_job_document_download_retries_until_s3_returns(begin: Begin, s3_proxy: Proxy, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with begin(AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{s3_proxy.port}") as world:
         # As many as run at once: the next one downloads its document after them.
@@ -138,7 +138,9 @@ def test_a_job_waits_for_s3_to_give_its_document(begin: Begin, s3_proxy: Proxy, 
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_notification_waits_for_sns(begin: Begin, channel: Channel, sns_proxy: Proxy, *, killed: bool) -> None:
+def test_notification_retries_until_sns_returns(
+    begin: Begin, channel: Channel, sns_proxy: Proxy, *, killed: bool
+) -> None:
     variables = {"AWS_ENDPOINT_URL_SNS": f"http://127.0.0.1:{sns_proxy.port}"}
     with begin(**variables) as world:
         sns_proxy.down()
@@ -157,7 +159,7 @@ def test_a_notification_waits_for_sns(begin: Begin, channel: Channel, sns_proxy:
             assert [message["JobId"] for message in channel.until(job_id)] == [job_id]
 
 
-def test_a_second_emulator_on_the_same_data_is_refused(begin: Begin, tmp_path: Path) -> None:
+def test_emulator_data_directory_in_use_is_refused(begin: Begin, tmp_path: Path) -> None:
     data = tmp_path / "emulator" / "data"
     with begin():
         done = subprocess.run(
@@ -173,7 +175,7 @@ def test_a_second_emulator_on_the_same_data_is_refused(begin: Begin, tmp_path: P
     assert "Traceback" not in done.stderr
 
 
-def test_a_reset_forgets_jobs_also_those_that_run(begin: Begin, channel: Channel, tmp_path: Path) -> None:
+def test_reset_forgets_running_jobs(begin: Begin, channel: Channel, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with begin() as world:
         key = world.stored(document(wait_for=str(gate)))
@@ -193,7 +195,7 @@ SCRIPTED = ["late", "doubled", "lost", "out-of-order"]
 
 
 @pytest.mark.parametrize("kind", SCRIPTED)
-def test_notifications_go_wrong_as_they_are_told(begin: Begin, channel: Channel, kind: str) -> None:
+def test_notification_faults_follow_script(begin: Begin, channel: Channel, kind: str) -> None:
     with begin() as world:
         rule = {"kind": f"notification-{kind}", "calls": [1]}
         world.control("faults", "PUT", rules=[rule | ({"seconds": 2} if kind == "late" else {})])
@@ -214,7 +216,7 @@ def test_notifications_go_wrong_as_they_are_told(begin: Begin, channel: Channel,
         assert channel.take() == []
 
 
-def test_jobs_go_wrong_as_they_are_told(begin: Begin) -> None:
+def test_job_faults_follow_script(begin: Begin) -> None:
     with begin() as world:
         rules = [
             {"kind": "job-fails", "document": "bad-*", "message": "out of paper"},

@@ -12,7 +12,7 @@ from tests.integration.textract.emulator import Running
 DELAYED_ACKNOWLEDGEMENT_SECONDS = 0.04
 
 
-def test_an_answer_does_not_wait_for_an_acknowledgement(emulator: Running) -> None:
+def test_response_does_not_wait_for_delayed_acknowledgement(emulator: Running) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=30)
     headers = {"X-Amz-Target": "Textract.ListAdapters", "Content-Type": JSON_11, "Authorization": SIGNED}
     times = []

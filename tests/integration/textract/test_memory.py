@@ -38,7 +38,7 @@ def half_sent(started: Running, body: bytes) -> socket.socket:
     return connection
 
 
-def test_documents_that_are_refused_are_not_kept(tmp_path: Path) -> None:
+def test_refused_documents_are_not_kept_in_memory(tmp_path: Path) -> None:
     with running(tmp_path, {}) as started:
         assert call(started.port, DETECT, sent(document())).status == 200
         before = held(started)
@@ -49,7 +49,7 @@ def test_documents_that_are_refused_are_not_kept(tmp_path: Path) -> None:
         assert held(started) - before < 150 * MIB
 
 
-def test_bodies_that_never_end_do_not_fill_the_memory(tmp_path: Path) -> None:
+def test_unfinished_bodies_are_bounded_in_memory(tmp_path: Path) -> None:
     body = sent(document() + b" " * LARGE)
     with running(tmp_path, {}) as started, contextlib.ExitStack() as stack:
         assert call(started.port, DETECT, sent(document())).status == 200
@@ -64,7 +64,7 @@ def test_bodies_that_never_end_do_not_fill_the_memory(tmp_path: Path) -> None:
         until(lambda: call(started.port, DETECT, body).status == 200)
 
 
-async def test_a_body_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_read_body_that_does_not_arrive_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "BODY_SECONDS", 0.05)
     given = [b'{"Document":']
 

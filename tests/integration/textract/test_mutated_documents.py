@@ -105,7 +105,7 @@ def end(started: Running) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_documents_are_read_or_refused(tmp_path: Path, kind: str) -> None:
+def test_mutated_documents_are_read_or_refused(tmp_path: Path, kind: str) -> None:
     variables = {"PHOTO_WORKER_TEST_READER": FACTORY, "PHOTO_WORKER_TEST_PAGE_SECONDS": str(PAGE_SECONDS)}
     with running(tmp_path, variables) as started:
         outcomes = judged(started, mutants(kind, MUTANTS_OF_A_KIND, SEED), PAGE_SECONDS)
@@ -115,7 +115,7 @@ def test_damaged_documents_are_read_or_refused(tmp_path: Path, kind: str) -> Non
 
 
 @pytest.mark.timeout(900)
-def test_damaged_documents_do_not_harm_the_engine(tmp_path: Path) -> None:
+def test_mutated_documents_do_not_crash_own_reader(tmp_path: Path) -> None:
     with running(tmp_path, {"PHOTO_WORKER_TEST_READER": OWN_READER}) as started:
         outcomes: Counter[str] = Counter()
         for kind in KINDS:

@@ -29,7 +29,7 @@ def seconds_to_end(started: Running, number: signal.Signals) -> float:
     return time.monotonic() - began
 
 
-def test_health_names_the_engine(emulator: Running) -> None:
+def test_health_names_engine_and_operations(emulator: Running) -> None:
     until(lambda: bool(send(emulator.port, "GET", "/_emulator/health").json["ready"]))
     assert send(emulator.port, "GET", "/_emulator/health").json == {
         "service": "textract",
@@ -42,7 +42,7 @@ def test_health_names_the_engine(emulator: Running) -> None:
     }
 
 
-def test_an_engine_that_cannot_load_shows_in_health_and_in_the_log(tmp_path: Path) -> None:
+def test_health_engine_unavailable_is_503_and_logged(tmp_path: Path) -> None:
     with running(tmp_path, {scripted_reader.BROKEN: "1"}) as started:
         until(lambda: send(started.port, "GET", "/_emulator/health").status == 503)
         told = send(started.port, "GET", "/_emulator/health").json
@@ -51,7 +51,7 @@ def test_an_engine_that_cannot_load_shows_in_health_and_in_the_log(tmp_path: Pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_an_idle_connection_open(tmp_path: Path, number: signal.Signals) -> None:
+def test_signal_with_idle_connection_ends_server(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path, {}) as started, socket.create_connection(("127.0.0.1", started.port)) as idle:
         idle.sendall(b"GET /_emulator/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert idle.recv(4096).startswith(b"HTTP/1.1 200")
@@ -59,7 +59,7 @@ def test_a_signal_ends_it_with_an_idle_connection_open(tmp_path: Path, number: s
         assert started.process.returncode == 0
 
 
-def test_a_signal_ends_it_in_the_middle_of_a_document(tmp_path: Path) -> None:
+def test_signal_during_read_ends_server(tmp_path: Path) -> None:
     with running(tmp_path, {}) as started, ThreadPoolExecutor(3) as threads:
         body = sent(document(wait_for=str(tmp_path / "never")))
         reading = threads.submit(call, started.port, DETECT, body)
@@ -72,7 +72,7 @@ def test_a_signal_ends_it_in_the_middle_of_a_document(tmp_path: Path) -> None:
     assert not psutil.pid_exists(started.process.pid)
 
 
-def test_a_taken_port_is_said_so(tmp_path: Path, emulator: Running) -> None:
+def test_module_port_in_use_is_refused(tmp_path: Path, emulator: Running) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "photo_worker.devkit.textract", "--port", str(emulator.port)],
         cwd=ROOT,
@@ -89,7 +89,7 @@ def test_a_taken_port_is_said_so(tmp_path: Path, emulator: Running) -> None:
 @pytest.mark.parametrize(
     "arguments", [["--port", "x"], ["--port", "65536"], ["--port", "0", "--processes", "0"], ["--threads", "2"]]
 )
-def test_wrong_arguments_are_refused(arguments: list[str]) -> None:
+def test_module_wrong_arguments_exit_with_status_2(arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "photo_worker.devkit.textract", *arguments],
         cwd=ROOT,

@@ -42,7 +42,7 @@ def assert_error(answer: Answer, status: int, code: str) -> str:
     return message
 
 
-def test_an_answer_has_the_headers_of_the_service(emulator: Running) -> None:
+def test_json_response_has_headers_of_service(emulator: Running) -> None:
     first, second = (call(emulator.port, DETECT, sent(document())) for _ in range(2))
     assert first.status == 200
     assert first.headers["content-type"] == JSON_11
@@ -52,7 +52,7 @@ def test_an_answer_has_the_headers_of_the_service(emulator: Running) -> None:
     assert [block["BlockType"] for block in first.json["Blocks"]] == ["PAGE", "LINE", "WORD", "WORD", "WORD"]
 
 
-def test_members_that_nobody_knows_do_no_harm(emulator: Running) -> None:
+def test_json_unknown_members_are_ignored(emulator: Running) -> None:
     body = json.loads(sent(document())) | {"Surprise": [1]}
     assert call(emulator.port, DETECT, json.dumps(body).encode()).status == 200
 
@@ -61,11 +61,11 @@ def test_members_that_nobody_knows_do_no_harm(emulator: Running) -> None:
     "target",
     ["", "DetectDocumentText", "Textract.", "Textract.detectDocumentText", "Rekognition.DetectText", "Textract.\u00e9"],
 )
-def test_an_unknown_target_is_said_so(emulator: Running, target: str) -> None:
+def test_json_unknown_target_is_unknown_operation(emulator: Running, target: str) -> None:
     assert_error(call(emulator.port, target, b"{}"), 400, "UnknownOperationException")
 
 
-def test_a_request_without_authorization_is_refused(emulator: Running) -> None:
+def test_authorization_missing_is_refused(emulator: Running) -> None:
     message = assert_error(
         call(emulator.port, DETECT, sent(document()), Authorization=""), 400, "MissingAuthenticationTokenException"
     )
@@ -73,7 +73,7 @@ def test_a_request_without_authorization_is_refused(emulator: Running) -> None:
 
 
 @pytest.mark.parametrize("part", ["Credential", "SignedHeaders", "Signature"])
-def test_a_signature_has_all_of_its_parts(emulator: Running, part: str) -> None:
+def test_authorization_without_one_part_is_incomplete_signature(emulator: Running, part: str) -> None:
     header = SIGNED.replace(f"{part}=", "Other=", 1)
     message = assert_error(
         call(emulator.port, DETECT, sent(document()), Authorization=header), 400, "IncompleteSignatureException"
@@ -82,7 +82,7 @@ def test_a_signature_has_all_of_its_parts(emulator: Running, part: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["Bearer abc", "AWS4-HMAC-SHA256", "x", ",", SIGNED.rpartition("=")[0] + "="])
-def test_what_is_no_signature_is_refused(emulator: Running, header: str) -> None:
+def test_authorization_not_a_signature_is_refused(emulator: Running, header: str) -> None:
     assert_error(
         call(emulator.port, DETECT, sent(document()), Authorization=header), 400, "IncompleteSignatureException"
     )
@@ -109,7 +109,7 @@ def test_what_is_no_signature_is_refused(emulator: Running, header: str) -> None
     ],
     ids=lambda body: body[:40].decode("ascii", "replace"),
 )
-def test_what_cannot_be_parsed_is_a_serialization_error(emulator: Running, body: bytes) -> None:
+def test_json_unparsable_body_is_serialization_error(emulator: Running, body: bytes) -> None:
     assert_error(call(emulator.port, DETECT, body), 400, "SerializationException")
     assert call(emulator.port, DETECT, sent(document())).status == 200
 
@@ -133,13 +133,13 @@ def test_what_cannot_be_parsed_is_a_serialization_error(emulator: Running, body:
     ],
     ids=str,
 )
-def test_what_is_not_allowed_is_an_invalid_parameter(emulator: Running, request_body: dict[str, Any]) -> None:
+def test_json_constraint_violation_is_invalid_parameter(emulator: Running, request_body: dict[str, Any]) -> None:
     answer = call(emulator.port, DETECT, json.dumps(request_body).encode())
     assert assert_error(answer, 400, "InvalidParameterException") == "Request has invalid parameters"
     assert "Document" in answer.headers["x-emulator-reason"]
 
 
-def test_no_body_stands_for_no_members(emulator: Running) -> None:
+def test_json_empty_body_is_invalid_parameter(emulator: Running) -> None:
     assert_error(call(emulator.port, DETECT, b""), 400, "InvalidParameterException")
 
 
@@ -155,7 +155,7 @@ OTHERS = sorted(set(VALID) - set(EMULATED))
 
 
 @pytest.mark.parametrize("operation", OTHERS)
-def test_an_operation_that_is_not_emulated_says_so(emulator: Running, operation: str) -> None:
+def test_unemulated_operation_is_access_denied(emulator: Running, operation: str) -> None:
     answer = call(emulator.port, f"Textract.{operation}", json.dumps(VALID[operation]).encode())
     message = assert_error(answer, 400, "AccessDeniedException")
     assert operation in message
@@ -165,12 +165,12 @@ def test_an_operation_that_is_not_emulated_says_so(emulator: Running, operation:
 
 
 @pytest.mark.parametrize("operation", sorted(set(OTHERS) - {"ListAdapters", "ListAdapterVersions"}))
-def test_an_operation_that_is_not_emulated_is_validated_first(emulator: Running, operation: str) -> None:
+def test_unemulated_operation_is_validated_first(emulator: Running, operation: str) -> None:
     assert_error(call(emulator.port, f"Textract.{operation}", b"{}"), 400, "InvalidParameterException")
     assert_error(call(emulator.port, f"Textract.{operation}", b"{"), 400, "SerializationException")
 
 
-def test_a_client_sees_the_modelled_error(textract: TextractClient) -> None:
+def test_client_raises_modelled_exceptions(textract: TextractClient) -> None:
     with pytest.raises(textract.exceptions.AccessDeniedException, match="not emulated"):
         textract.analyze_expense(Document={"Bytes": b"x"})
     with pytest.raises(textract.exceptions.InvalidParameterException):
@@ -197,13 +197,13 @@ QUERY = {"Text": "How much flour?"}
     ],
     ids=str,
 )
-def test_an_analysis_has_rules_of_its_own(emulator: Running, given: dict[str, Any]) -> None:
+def test_analyze_document_wrong_features_are_invalid_parameter(emulator: Running, given: dict[str, Any]) -> None:
     answer = call(emulator.port, "Textract.AnalyzeDocument", json.dumps({**ANALYSIS, **given}).encode())
     assert assert_error(answer, 400, "InvalidParameterException") == "Request has invalid parameters"
 
 
 @pytest.mark.parametrize(("queries", "accepted"), [(30, True), (31, False)])
-def test_a_job_may_be_asked_twice_as_much(emulator: Running, queries: int, accepted: bool) -> None:
+def test_start_document_analysis_accepts_30_queries(emulator: Running, queries: int, accepted: bool) -> None:
     given = {
         "DocumentLocation": {"S3Object": {"Bucket": "no-such-bucket-here", "Name": "a.png"}},
         "FeatureTypes": ["QUERIES"],
@@ -221,7 +221,7 @@ def test_a_job_may_be_asked_twice_as_much(emulator: Running, queries: int, accep
         ("AdaptersConfig", {"Adapters": [{"AdapterId": "a" * 12, "Version": "1"}]}),
     ],
 )
-def test_parts_that_are_not_emulated_are_validated_and_say_so(
+def test_analyze_document_unemulated_parts_are_access_denied(
     emulator: Running, part: str, value: dict[str, Any]
 ) -> None:
     body = json.dumps({**ANALYSIS, part: value}).encode()
@@ -247,17 +247,17 @@ def test_parts_that_are_not_emulated_are_validated_and_say_so(
         ("GET", "/%00%0d%0aX:%20y", 404),
     ],
 )
-def test_a_wrong_path_or_method_is_answered_in_json(emulator: Running, method: str, path: str, status: int) -> None:
+def test_http_wrong_path_or_method_is_json_error(emulator: Running, method: str, path: str, status: int) -> None:
     assert_error(
         send(emulator.port, method, path, b"{}" if method == "POST" else None), status, "UnknownOperationException"
     )
 
 
-def test_a_large_body_to_a_wrong_path_is_answered_too(emulator: Running) -> None:
+def test_http_large_body_to_wrong_path_is_404(emulator: Running) -> None:
     assert_error(send(emulator.port, "POST", "/upload", bytes(8_000_000)), 404, "UnknownOperationException")
 
 
-def test_a_client_that_hangs_up_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_http_client_disconnect_in_body_is_not_logged_as_error(tmp_path: Path) -> None:
     with running(tmp_path, {}) as started:
         with socket.create_connection(("127.0.0.1", started.port)) as connection:
             connection.sendall(
@@ -271,7 +271,7 @@ def test_a_client_that_hangs_up_in_the_middle_leaves_nothing_behind(tmp_path: Pa
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operation=st.sampled_from(sorted(VALID)), body=st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
-def test_no_body_brings_a_server_error(emulator: Running, operation: str, body: bytes) -> None:
+def test_json_any_body_is_client_error(emulator: Running, operation: str, body: bytes) -> None:
     answer = call(emulator.port, f"Textract.{operation}", body)
     assert answer.status == 400
     assert answer.json["__type"] in {"SerializationException", "InvalidParameterException", "AccessDeniedException"}

@@ -46,14 +46,14 @@ def without_metadata(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
 
 
-def test_the_client_speaks_cbor(by_cbor: TextractClient) -> None:
+def test_cbor_response_has_headers_of_protocol(by_cbor: TextractClient) -> None:
     metadata = by_cbor.detect_document_text(Document={"Bytes": document()})["ResponseMetadata"]
     assert metadata["HTTPHeaders"]["content-type"] == "application/cbor"
     assert metadata["HTTPHeaders"]["smithy-protocol"] == "rpc-v2-cbor"
     assert metadata["RequestId"] == metadata["HTTPHeaders"]["x-amzn-requestid"]
 
 
-def test_both_protocols_give_one_answer(textract: TextractClient, by_cbor: TextractClient) -> None:
+def test_cbor_answer_equals_json_answer(textract: TextractClient, by_cbor: TextractClient) -> None:
     content = document("Küche: ½ Zitrone")
     over_json, over_cbor = (client.detect_document_text(Document={"Bytes": content}) for client in (textract, by_cbor))
     assert without_metadata(over_json) == without_metadata(over_cbor)
@@ -71,7 +71,7 @@ def test_both_protocols_give_one_answer(textract: TextractClient, by_cbor: Textr
         ("list_adapters", {"AfterCreationTime": 1_700_000_000}),
     ],
 )
-def test_both_protocols_give_one_error(
+def test_cbor_error_equals_json_error(
     textract: TextractClient, by_cbor: TextractClient, operation: str, given: dict[str, Any]
 ) -> None:
     errors = []
@@ -85,7 +85,7 @@ def test_both_protocols_give_one_error(
     assert errors[0][0] == errors[0][1]
 
 
-def test_errors_name_the_shape_whole(emulator: Running) -> None:
+def test_cbor_error_type_is_full_shape_name(emulator: Running) -> None:
     answer = post(emulator.port, "DetectDocumentText", cbor2.dumps({"Document": {}}))
     assert error_of(answer) == (400, "com.amazonaws.textract#InvalidParameterException")
 
@@ -124,7 +124,7 @@ def test_errors_name_the_shape_whole(emulator: Running) -> None:
     ],
     ids=lambda body: body[:12].hex(),
 )
-def test_hostile_cbor_is_a_serialization_error(emulator: Running, body: bytes) -> None:
+def test_cbor_hostile_body_is_serialization_error(emulator: Running, body: bytes) -> None:
     assert error_of(post(emulator.port, "DetectDocumentText", body)) == (
         400,
         "com.amazon.coral.service#SerializationException",
@@ -132,12 +132,12 @@ def test_hostile_cbor_is_a_serialization_error(emulator: Running, body: bytes) -
 
 
 @pytest.mark.parametrize("stamp", [cbor2.CBORTag(1, "now"), cbor2.CBORTag(1, float("nan")), 1_700_000_000, "2026"])
-def test_a_timestamp_is_a_tagged_number(emulator: Running, stamp: Any) -> None:
+def test_cbor_timestamp_without_number_tag_is_refused(emulator: Running, stamp: Any) -> None:
     answer = post(emulator.port, "ListAdapters", cbor2.dumps({"AfterCreationTime": stamp}))
     assert error_of(answer)[1].endswith("#SerializationException")
 
 
-def test_lengths_may_be_left_open(emulator: Running) -> None:
+def test_cbor_indefinite_lengths_are_read(emulator: Running) -> None:
     content = document("Lemon")
     pieces = (
         b"\x5f" + b"".join(cbor2.dumps(content[start : start + 7]) for start in range(0, len(content), 7)) + b"\xff"
@@ -147,7 +147,7 @@ def test_lengths_may_be_left_open(emulator: Running) -> None:
     assert [block.get("Text") for block in cbor2.loads(answer.body)["Blocks"]] == [None, "Lemon", "Lemon"]
 
 
-def test_what_is_null_or_undefined_is_not_given(emulator: Running) -> None:
+def test_cbor_null_and_undefined_members_are_ignored(emulator: Running) -> None:
     body = cbor2.dumps({"Document": {"Bytes": document(), "S3Object": None}, "Other": cbor2.undefined})
     assert post(emulator.port, "DetectDocumentText", body).status == 200
     body = cbor2.dumps({"Document": {"Bytes": document(), "S3Object": cbor2.undefined}})
@@ -155,23 +155,23 @@ def test_what_is_null_or_undefined_is_not_given(emulator: Running) -> None:
 
 
 @pytest.mark.parametrize("path", ["Textract/operation/ReadMinds", "Rekognition/operation/DetectDocumentText"])
-def test_an_unknown_operation_is_said_so(emulator: Running, path: str) -> None:
+def test_cbor_unknown_operation_or_service_is_refused(emulator: Running, path: str) -> None:
     answer = send(emulator.port, "POST", f"/service/{path}", cbor2.dumps({}), CBOR)
     assert error_of(answer) == (400, "com.amazon.coral.service#UnknownOperationException")
 
 
-def test_the_protocols_header_is_needed(emulator: Running) -> None:
+def test_cbor_without_protocol_header_is_404(emulator: Running) -> None:
     headers = {name: value for name, value in CBOR.items() if name != "smithy-protocol"}
     answer = post(emulator.port, "DetectDocumentText", cbor2.dumps({}), headers)
     assert (answer.status, answer.json["__type"]) == (404, "UnknownOperationException")
 
 
-def test_the_bodys_type_is_needed(emulator: Running) -> None:
+def test_cbor_wrong_content_type_is_serialization_error(emulator: Running) -> None:
     answer = post(emulator.port, "DetectDocumentText", b"{}", {**CBOR, "Content-Type": "application/json"})
     assert error_of(answer)[1].endswith("#SerializationException")
 
 
-def test_a_request_without_signature_is_refused(emulator: Running) -> None:
+def test_cbor_without_signature_is_refused(emulator: Running) -> None:
     headers = {name: value for name, value in CBOR.items() if name != "Authorization"}
     answer = post(emulator.port, "DetectDocumentText", cbor2.dumps({}), headers)
     assert error_of(answer)[1].endswith("#MissingAuthenticationTokenException")

@@ -116,7 +116,7 @@ def judged(operation: str, answer: Answer, body: Any) -> str:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), operation=st.sampled_from(MODEL.operations))
-def test_no_request_is_the_servers_fault(emulator: Running, data: st.DataObject, operation: str) -> None:
+def test_random_requests_get_answer_or_modelled_error(emulator: Running, data: st.DataObject, operation: str) -> None:
     request = data.draw(requests(operation), label="request")
     by_json = call(emulator.port, f"Textract.{operation}", as_json(request))
     judged(operation, by_json, by_json.json)
@@ -126,7 +126,9 @@ def test_no_request_is_the_servers_fault(emulator: Running, data: st.DataObject,
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), operation=st.sampled_from(MODEL.operations))
-def test_both_protocols_judge_a_valid_request_alike(emulator: Running, data: st.DataObject, operation: str) -> None:
+def test_random_valid_request_is_judged_alike_by_protocols(
+    emulator: Running, data: st.DataObject, operation: str
+) -> None:
     shape = MODEL.operation(operation).input_shape
     request = data.draw(of(shape) if shape is not None else st.just({}), label="request")
     by_json = call(emulator.port, f"Textract.{operation}", as_json(request))
@@ -136,6 +138,6 @@ def test_both_protocols_judge_a_valid_request_alike(emulator: Running, data: st.
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(operation=st.sampled_from(MODEL.operations), body=st.binary(max_size=200))
-def test_no_bytes_are_the_servers_fault(emulator: Running, operation: str, body: bytes) -> None:
+def test_random_cbor_bytes_get_answer_or_modelled_error(emulator: Running, operation: str, body: bytes) -> None:
     by_cbor = post(emulator.port, operation, body)
     judged(operation, by_cbor, cbor2.loads(by_cbor.body))

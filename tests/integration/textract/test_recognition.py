@@ -88,7 +88,7 @@ async def refused(call: Any) -> ServiceError:
     return caught.value
 
 
-async def test_a_page_is_read_once_and_remembered(made: Make, tmp_path: Path) -> None:
+async def test_page_is_read_once_and_cached(made: Make, tmp_path: Path) -> None:
     log, counters = tmp_path / "log", Counters()
     ours, given = made(), doc("a", log=str(log))
     assert [await read(ours, given, counters=counters) for _ in range(3)] == ["a"] * 3
@@ -97,7 +97,7 @@ async def test_a_page_is_read_once_and_remembered(made: Make, tmp_path: Path) ->
     assert ours.identity == ("obedient", "1")
 
 
-async def test_the_blocks_of_a_call_are_its_own(made: Make) -> None:
+async def test_page_blocks_are_copies_per_call(made: Make) -> None:
     ours, given = made(), doc()
     first = await ours.page(given, 1, None, limits=SYNC, counters=Counters(), urgent=True)
     first[0]["Page"] = 7
@@ -106,21 +106,21 @@ async def test_the_blocks_of_a_call_are_its_own(made: Make) -> None:
     assert [block["Id"] for block in first] == [block["Id"] for block in second]
 
 
-async def test_another_analysis_of_a_page_needs_no_second_recognition(made: Make) -> None:
+async def test_page_other_analysis_reuses_recognition(made: Make) -> None:
     ours, given, counters = made(), doc(), Counters()
     assert await read(ours, given, counters=counters) == "a"
     assert await read(ours, given, analysis=TABLES, counters=counters) == "a TABLES"
     assert counters.shown()["documents"][given.sha256]["recognised"] == 1
 
 
-async def test_two_analyses_at_once_share_the_recognition(made: Make) -> None:
+async def test_page_concurrent_analyses_share_recognition(made: Make) -> None:
     ours, given, counters = made(processes=2), doc(), Counters()
     calls = (read(ours, given, analysis=analysis, counters=counters) for analysis in (None, TABLES))
     assert await asyncio.gather(*calls) == ["a", "a TABLES"]
     assert counters.shown()["documents"][given.sha256]["recognised"] == 1
 
 
-async def test_what_was_read_outlives_the_server(made: Make) -> None:
+async def test_page_reading_survives_restart(made: Make) -> None:
     given, counters = doc(), Counters()
     ours = made()
     await read(ours, given)
@@ -129,7 +129,7 @@ async def test_what_was_read_outlives_the_server(made: Make) -> None:
     assert given.sha256 not in counters.shown()["documents"]
 
 
-async def test_calls_at_the_same_time_share_a_reading(made: Make, tmp_path: Path) -> None:
+async def test_page_concurrent_calls_share_reading(made: Make, tmp_path: Path) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
     ours, given = made(processes=2), doc("a", log=str(log), wait_for=str(gate))
     calls = [asyncio.create_task(read(ours, given)) for _ in range(16)]
@@ -139,7 +139,7 @@ async def test_calls_at_the_same_time_share_a_reading(made: Make, tmp_path: Path
     assert lines(log) == ["a 1"]
 
 
-async def test_a_caller_that_goes_away_takes_nothing_from_the_others(made: Make, tmp_path: Path) -> None:
+async def test_page_cancelled_caller_does_not_affect_others(made: Make, tmp_path: Path) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
     ours, given = made(), doc("a", log=str(log), wait_for=str(gate))
     first, second = (asyncio.create_task(read(ours, given)) for _ in range(2))
@@ -152,7 +152,7 @@ async def test_a_caller_that_goes_away_takes_nothing_from_the_others(made: Make,
     assert lines(log) == ["a 1"]
 
 
-async def test_no_more_pages_are_read_at_once_than_there_are_processes(made: Make, tmp_path: Path) -> None:
+async def test_pool_reads_at_most_one_page_per_process(made: Make, tmp_path: Path) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
     ours = made(processes=2)
     calls = [asyncio.create_task(read(ours, doc(f"{n}", log=str(log), wait_for=str(gate)))) for n in range(6)]
@@ -162,7 +162,7 @@ async def test_no_more_pages_are_read_at_once_than_there_are_processes(made: Mak
     assert await asyncio.gather(*calls) == [str(n) for n in range(6)]
 
 
-async def test_urgent_pages_go_first_and_jobs_take_turns(made: Make, tmp_path: Path) -> None:
+async def test_pool_urgent_pages_go_first_and_jobs_take_turns(made: Make, tmp_path: Path) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
     ours = made()
     first = asyncio.create_task(read(ours, doc("first", log=str(log), wait_for=str(gate))))
@@ -184,7 +184,7 @@ async def test_urgent_pages_go_first_and_jobs_take_turns(made: Make, tmp_path: P
     assert turns in (["long", "other"] * 2 + ["long"], ["other", "long"] * 2 + ["long"])
 
 
-async def test_a_short_document_does_not_wait_for_long_ones(made: Make, tmp_path: Path) -> None:
+async def test_pool_urgent_page_gets_extra_process_when_all_are_busy(made: Make, tmp_path: Path) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
     ours = made(processes=2)
     long = doc("long", log=str(log), wait_for=str(gate), pages=4)
@@ -200,7 +200,7 @@ async def test_a_short_document_does_not_wait_for_long_ones(made: Make, tmp_path
     assert await asyncio.gather(*pages) == ["long", "long 2", "long 3", "long 4"]
 
 
-async def test_what_is_remembered_has_a_limit_and_the_least_used_leaves(made: Make, tmp_path: Path) -> None:
+async def test_page_cache_over_limit_evicts_least_used(made: Make, tmp_path: Path) -> None:
     log = tmp_path / "log"
     ours = made()
     given = {name: doc(name, log=str(log)) for name in "abc"}
@@ -214,7 +214,7 @@ async def test_what_is_remembered_has_a_limit_and_the_least_used_leaves(made: Ma
     assert lines(log)[1:] == ["a 1", "b 1", "c 1", "b 1"]
 
 
-async def test_a_reset_forgets_also_what_is_being_read(made: Make, tmp_path: Path) -> None:
+async def test_forget_during_read_makes_next_call_read_again(made: Make, tmp_path: Path) -> None:
     log, gate, counters = tmp_path / "log", tmp_path / "gate", Counters()
     ours, given = made(processes=2), doc("a", log=str(log), wait_for=str(gate))
     before = asyncio.create_task(read(ours, given, counters=counters))
@@ -227,7 +227,7 @@ async def test_a_reset_forgets_also_what_is_being_read(made: Make, tmp_path: Pat
     assert counters.shown()["documents"][given.sha256]["recognised"] == 2
 
 
-async def test_a_failure_reaches_all_who_wait_and_is_not_kept(made: Make, tmp_path: Path) -> None:
+async def test_page_failure_reaches_all_callers_and_is_not_cached(made: Make, tmp_path: Path) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
     failing = {"fail": "UnreadableDocument", "details": {"reason": "it is torn"}}
     ours, given = made(), doc("a", log=str(log), wait_for=str(gate), **failing)
@@ -239,7 +239,7 @@ async def test_a_failure_reaches_all_who_wait_and_is_not_kept(made: Make, tmp_pa
     assert len(lines(log)) == 2
 
 
-async def test_pages_that_end_processes_leave_the_others_of_their_document_readable(made: Make, tmp_path: Path) -> None:
+async def test_page_crashes_leave_other_pages_readable(made: Make, tmp_path: Path) -> None:
     log = tmp_path / "log"
     ours, given = made(), doc("book", pages=30, log=str(log), harm="leave", harm_at=[1, 2, 3])
     for number in (1, 2, 3, 1):
@@ -251,7 +251,7 @@ async def test_pages_that_end_processes_leave_the_others_of_their_document_reada
     assert lines(log) == before
 
 
-async def test_a_document_whose_pages_end_many_processes_is_given_up(
+async def test_document_with_too_many_crashes_is_given_up(
     made: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(recognition, "_ENDS_OF_DOCUMENT", 3)
@@ -263,7 +263,7 @@ async def test_a_document_whose_pages_end_many_processes_is_given_up(
     assert lines(log) == ["book 1", "book 2", "book 3"]
 
 
-async def test_a_document_is_judged_by_the_limits_of_its_call(made: Make) -> None:
+async def test_document_limits_are_those_of_call(made: Make) -> None:
     ours, given = made(), doc("book", pages=2)
     assert await ours.pages(given, ASYNC) == 2
     assert await read(ours, given, 2, limits=ASYNC) == "book 2"
@@ -272,7 +272,9 @@ async def test_a_document_is_judged_by_the_limits_of_its_call(made: Make) -> Non
     assert error.failure.code == "UnsupportedDocumentException"
 
 
-async def test_an_engine_that_is_missing_is_the_servers_fault(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_engine_missing_is_internal_server_error_until_present(
+    made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(scripted_reader.BROKEN, "1")
     ours = made()
     with pytest.raises(EngineUnavailable, match="its weights are missing"):
@@ -293,12 +295,14 @@ async def test_an_engine_that_is_missing_is_the_servers_fault(made: Make, monkey
         ("tests.integration.textract.nowhere:Reader", "ModuleNotFoundError"),
     ],
 )
-async def test_a_reader_that_is_not_there_is_said_so(made: Make, reader: str, problem: str) -> None:
+async def test_reader_missing_raises_engine_unavailable(made: Make, reader: str, problem: str) -> None:
     with pytest.raises(EngineUnavailable, match=problem):
         await made(reader=reader).warm()
 
 
-async def test_a_process_that_dies_while_it_starts_is_said_so(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reading_process_crash_at_start_is_engine_unavailable(
+    made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(scripted_reader.DIES, "1")
     ours = made()
     with pytest.raises(EngineUnavailable, match="SIGSEGV while it started"):
@@ -306,7 +310,7 @@ async def test_a_process_that_dies_while_it_starts_is_said_so(made: Make, monkey
     assert (await refused(read(ours, doc()))).failure.code == "InternalServerError"
 
 
-async def test_blocks_that_break_the_model_never_leave(made: Make) -> None:
+async def test_page_blocks_failing_check_are_internal_server_error(made: Make) -> None:
     def check(blocks: Iterable[dict[str, Any]]) -> None:
         raise ValueError("SENTENCE is no block")
 
@@ -315,7 +319,7 @@ async def test_blocks_that_break_the_model_never_leave(made: Make) -> None:
     assert (await refused(read(ours, doc()))).failure.code == "InternalServerError"
 
 
-async def test_a_grown_process_makes_room_for_a_new_one(made: Make) -> None:
+async def test_pool_process_over_retire_bytes_is_replaced(made: Make) -> None:
     ours = made(retire_bytes=150 * MIB)
     await read(ours, doc())
     before = ours.pool.pids
@@ -326,7 +330,7 @@ async def test_a_grown_process_makes_room_for_a_new_one(made: Make) -> None:
     assert not alive(before[0])
 
 
-async def test_nobody_keeps_what_nobody_needs(made: Make, tmp_path: Path) -> None:
+async def test_pool_idle_grown_processes_are_retired(made: Make, tmp_path: Path) -> None:
     gate, log = tmp_path / "gate", tmp_path / "log"
     ours = made(processes=2, idle_seconds=0.4)
     calls = [

@@ -105,7 +105,7 @@ def is_rid_of(started: Running, drips: Drips) -> bool:
     [(DETECT, {"Document": STORED}), (DETECTION, {"DocumentLocation": STORED})],
     ids=["read", "start"],
 )
-def test_a_store_that_drips_holds_no_call_and_no_slot(
+def test_s3_dripping_fails_calls_in_time_and_frees_slots(
     tmp_path: Path, drips: Drips, target: str, body: dict[str, Any]
 ) -> None:
     with running(tmp_path, variables(S3=drips.url)) as started, ThreadPoolExecutor(CALLERS) as threads:
@@ -122,7 +122,7 @@ def test_a_store_that_drips_holds_no_call_and_no_slot(
         assert call(started.port, DETECT, sent(document())).status == 200
 
 
-def test_a_topic_that_drips_holds_no_start(tmp_path: Path, drips: Drips) -> None:
+def test_sns_dripping_fails_start_in_time(tmp_path: Path, drips: Drips) -> None:
     channel = {"SNSTopicArn": TOPIC, "RoleArn": ROLE}
     body = json.dumps({"DocumentLocation": STORED, "NotificationChannel": channel}).encode()
     with small_store() as store, running(tmp_path, variables(S3=store, SNS=drips.url)) as started:
@@ -159,7 +159,7 @@ class Topics(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-def test_a_page_in_the_place_of_sns_is_waited_for_like_an_outage(tmp_path: Path) -> None:
+def test_sns_html_response_is_retried_like_outage(tmp_path: Path) -> None:
     class OwnTopics(Topics):
         works, asked, published = threading.Event(), threading.Event(), []
 

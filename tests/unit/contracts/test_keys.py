@@ -25,12 +25,12 @@ SHA = hashlib.sha256(b"photo").hexdigest()
 
 
 @given(st.uuids())
-def test_a_canonical_job_id_survives_a_round_trip(job_id: UUID) -> None:
+def test_parse_job_id_round_trips_canonical_text(job_id: UUID) -> None:
     assert parse_job_id(str(job_id)) == job_id
 
 
 @given(st.uuids(allow_nil=False), st.sampled_from(["upper", "hex", "urn", "braced", "space", "newline"]))
-def test_other_spellings_of_a_uuid_are_refused(job_id: UUID, form: str) -> None:
+def test_parse_job_id_other_spelling_is_refused(job_id: UUID, form: str) -> None:
     text = {
         "upper": str(job_id).upper() if str(job_id) != str(job_id).upper() else "A" + str(job_id)[1:],
         "hex": job_id.hex,
@@ -45,7 +45,7 @@ def test_other_spellings_of_a_uuid_are_refused(job_id: UUID, form: str) -> None:
 
 
 @given(st.text())
-def test_a_text_that_parses_is_the_uuids_own_text(text: str) -> None:
+def test_parse_job_id_accepted_text_is_canonical(text: str) -> None:
     try:
         parsed = parse_job_id(text)
     except InvalidJobId:
@@ -53,7 +53,7 @@ def test_a_text_that_parses_is_the_uuids_own_text(text: str) -> None:
     assert str(parsed) == text
 
 
-def test_digits_of_other_scripts_are_no_job_id() -> None:
+def test_parse_job_id_other_digits_are_refused() -> None:
     with pytest.raises(InvalidJobId):
         parse_job_id("٣" + str(JOB)[1:])
 
@@ -74,7 +74,7 @@ def test_digits_of_other_scripts_are_no_job_id() -> None:
         "x" * KEY_LIMIT_BYTES,
     ],
 )
-def test_ordinary_keys_pass(key: str) -> None:
+def test_validate_key_ordinary_key_is_accepted(key: str) -> None:
     validate_key(key)
 
 
@@ -97,14 +97,14 @@ def test_ordinary_keys_pass(key: str) -> None:
         ("é" * 513, "1026 bytes"),
     ],
 )
-def test_keys_that_would_be_misread_are_refused_with_the_reason(key: str, reason: str) -> None:
+def test_validate_key_ambiguous_key_is_refused(key: str, reason: str) -> None:
     with pytest.raises(InvalidKey, match=reason) as caught:
         validate_key(key)
     assert caught.value.retryable is False
 
 
 @given(st.text(max_size=600))
-def test_an_accepted_key_keeps_every_promise(key: str) -> None:
+def test_validate_key_accepted_key_is_safe(key: str) -> None:
     try:
         validate_key(key)
     except InvalidKey:
@@ -115,7 +115,7 @@ def test_an_accepted_key_keeps_every_promise(key: str) -> None:
 
 
 @given(st.binary(max_size=64), st.text(max_size=12))
-def test_a_raw_key_is_valid_whatever_the_suffix(content: bytes, suffix: str) -> None:
+def test_raw_key_with_any_suffix_is_valid(content: bytes, suffix: str) -> None:
     sha256 = hashlib.sha256(content).hexdigest()
     key = raw_key(sha256, suffix)
     validate_key(key)
@@ -123,7 +123,7 @@ def test_a_raw_key_is_valid_whatever_the_suffix(content: bytes, suffix: str) -> 
 
 
 @given(st.uuids(), st.uuids())
-def test_artifact_keys_are_valid_and_belong_to_one_job(one: UUID, other: UUID) -> None:
+def test_artifact_keys_are_valid_and_unique_per_job(one: UUID, other: UUID) -> None:
     keys = [ocr_key(one), manifest_key(one)]
     for key in keys:
         validate_key(key)
@@ -132,7 +132,7 @@ def test_artifact_keys_are_valid_and_belong_to_one_job(one: UUID, other: UUID) -
         assert not set(keys) & {ocr_key(other), manifest_key(other)}
 
 
-def test_the_names_that_callers_rely_on() -> None:
+def test_keys_have_documented_form() -> None:
     assert ocr_key(JOB) == f"artifacts/{JOB}/textract.json"
     assert manifest_key(JOB) == f"artifacts/{JOB}/manifest.json"
     assert raw_key(SHA, ".JPG") == f"raw/{SHA}.jpg"
@@ -140,6 +140,6 @@ def test_the_names_that_callers_rely_on() -> None:
 
 
 @pytest.mark.parametrize("sha256", ["", SHA.upper(), SHA[:-1], SHA + "0", "../" + SHA[3:]])
-def test_a_raw_key_needs_a_real_hash(sha256: str) -> None:
+def test_raw_key_invalid_hash_is_refused(sha256: str) -> None:
     with pytest.raises(InvalidKey):
         raw_key(sha256)

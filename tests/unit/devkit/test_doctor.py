@@ -62,7 +62,7 @@ def found(paths: StackPaths, check: str) -> Diagnosis:
     return max((entry for entry in doctor.examine(paths) if entry.check == check), key=lambda e: order.index(e.state))
 
 
-def test_a_machine_in_order_has_no_problem_and_looking_makes_nothing(paths: StackPaths) -> None:
+def test_examine_healthy_machine_is_ok_and_writes_nothing(paths: StackPaths) -> None:
     findings = doctor.examine(paths)
     # Another stack may have the ports derived from this path.
     assert {entry.state for entry in findings if entry.check != "ports"} == {"ok"}
@@ -71,7 +71,7 @@ def test_a_machine_in_order_has_no_problem_and_looking_makes_nothing(paths: Stac
     assert not paths.home.exists()
 
 
-def test_what_opens_documents_is_said_and_what_is_missing(paths: StackPaths, monkeypatch: Patch) -> None:
+def test_examine_documents_names_decoders_and_missing_ones(paths: StackPaths, monkeypatch: Patch) -> None:
     said = found(paths, "documents")
     assert (said.state, said.hint) == ("ok", None)
     assert f"pi-heif {metadata.version('pi-heif')}" in said.what
@@ -83,7 +83,7 @@ def test_what_opens_documents_is_said_and_what_is_missing(paths: StackPaths, mon
         assert said.hint == "Install what the worker needs: pip install pi-heif."
 
 
-def test_a_module_of_another_distribution_opens_documents_as_well(paths: StackPaths, monkeypatch: Patch) -> None:
+def test_examine_documents_unknown_version_is_still_ok(paths: StackPaths, monkeypatch: Patch) -> None:
     """For example an optimised build of Pillow, which is a distribution of another name."""
 
     def unknown(package: str) -> str:
@@ -191,7 +191,7 @@ def proxy(monkeypatch: Patch, _: StackPaths) -> None:
         (proxy, "proxies", "warning", "127.0.0.1"),
     ],
 )
-def test_what_is_wrong_is_named_with_what_to_do(
+def test_examine_misconfigured_machine_reports_finding_with_hint(
     change: Callable[[Patch, StackPaths], None],
     check: str,
     state: str,
@@ -206,13 +206,13 @@ def test_what_is_wrong_is_named_with_what_to_do(
     assert finding.hint
 
 
-def test_a_proxy_that_leaves_loopback_alone_is_no_problem(paths: StackPaths, monkeypatch: Patch) -> None:
+def test_examine_proxies_with_loopback_in_no_proxy_is_ok(paths: StackPaths, monkeypatch: Patch) -> None:
     proxy(monkeypatch, paths)
     monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
     assert found(paths, "proxies").state == "ok"
 
 
-def test_a_taken_port_is_named_with_its_service_and_owner(paths: StackPaths) -> None:
+def test_examine_ports_taken_names_service_and_owner(paths: StackPaths) -> None:
     base = made(paths).base_port
     assert found(paths, "ports").state == "ok"
     with socket.create_server(("127.0.0.1", base + 4)):
@@ -222,7 +222,7 @@ def test_a_taken_port_is_named_with_its_service_and_owner(paths: StackPaths) -> 
     assert "--base-port" in (finding.hint or "")
 
 
-def test_what_a_killed_supervisor_left_is_named(paths: StackPaths) -> None:
+def test_examine_state_names_services_of_killed_supervisor(paths: StackPaths) -> None:
     made(paths)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         entry = {"name": "aws", "state": "running", "pid": process.pid}
@@ -241,7 +241,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["doctor", *arguments])
 
 
-def test_the_command_ends_with_1_where_an_endpoint_is_not_reached(paths: StackPaths, monkeypatch: Patch) -> None:
+def test_doctor_command_unreachable_endpoint_exits_1(paths: StackPaths, monkeypatch: Patch) -> None:
     made(paths)
     healthy = run("-o", "json")
     assert healthy.exit_code == 0, healthy.output
@@ -273,7 +273,7 @@ def test_the_command_ends_with_1_where_an_endpoint_is_not_reached(paths: StackPa
         ("TEMPORAL_PROFILE=cloud", "DATABASE_URL is not set"),
     ],
 )
-def test_settings_that_no_worker_can_start_with_are_a_problem(paths: StackPaths, line: str, words: str) -> None:
+def test_doctor_command_invalid_settings_are_a_problem(paths: StackPaths, line: str, words: str) -> None:
     made(paths)
     (Path.cwd() / ".env").write_text(f"{line}\n")
     result = run("-o", "json")
@@ -283,7 +283,7 @@ def test_settings_that_no_worker_can_start_with_are_a_problem(paths: StackPaths,
     assert words in problem["what"]
 
 
-def test_an_address_is_read_as_its_reader_would() -> None:
+def test_addresses_parses_hosts_and_default_ports() -> None:
     found = endpoint_addresses(
         {
             "TEMPORAL_TARGET": "temporal.example:7233",
@@ -303,7 +303,7 @@ def test_an_address_is_read_as_its_reader_would() -> None:
     assert endpoint_addresses({"DATABASE_URL": "postgresql://a:1,b:2/d"}) == {}
 
 
-def test_an_s3_server_that_is_asked_for_and_missing_comes_with_the_command_that_gets_it(
+def test_examine_s3_missing_server_names_prefetch_command(
     paths: StackPaths, monkeypatch: Patch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -319,7 +319,7 @@ def test_an_s3_server_that_is_asked_for_and_missing_comes_with_the_command_that_
         doctor.examine(paths, StackOptions(kind="compose", s3="seaweedfs"))
 
 
-def test_an_external_service_is_knocked_at_and_its_own_is_not_looked_for(paths: StackPaths) -> None:
+def test_examine_external_service_is_probed_not_own_program(paths: StackPaths) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
     made(paths).with_(external={"temporal": f"127.0.0.1:{closed}"}).save(paths)

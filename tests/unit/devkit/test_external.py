@@ -55,13 +55,13 @@ def a_record(**endpoints: str) -> StackRecord:
 
 
 @pytest.mark.parametrize(("service", "endpoint"), [(name, entry) for name, some in GOOD.items() for entry in some])
-def test_an_endpoint_stands_in_the_variables_as_it_was_given(service: str, endpoint: str) -> None:
+def test_parse_valid_endpoint_is_kept_in_environment(service: str, endpoint: str) -> None:
     assert external.parse(service, f" {endpoint} ") == endpoint
     assert endpoint in environment_of(a_record(**{service: endpoint})).values()
 
 
 @pytest.mark.parametrize(("service", "endpoint"), [(name, entry) for name, some in BAD.items() for entry in some])
-def test_what_is_no_endpoint_is_wrong_use_and_the_form_is_named(
+def test_parse_invalid_endpoint_is_usage_error_naming_form(
     service: str, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ExternalInvalid):
@@ -76,7 +76,7 @@ def test_what_is_no_endpoint_is_wrong_use_and_the_form_is_named(
 
 
 @given(st.sampled_from(sorted(external.FORMS)), st.text(max_size=60))
-def test_whatever_is_given_is_an_endpoint_or_an_error_of_ours(service: str, text: str) -> None:
+def test_parse_any_text_returns_endpoint_or_external_invalid(service: str, text: str) -> None:
     try:
         accepted = external.parse(service, text)
     except ExternalInvalid:
@@ -87,7 +87,9 @@ def test_whatever_is_given_is_an_endpoint_or_an_error_of_ours(service: str, text
 
 
 @pytest.mark.parametrize("one", ["sns", "sqs"])
-def test_a_topic_and_a_queue_are_external_together(one: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_external_sns_without_sqs_or_reverse_is_refused(
+    one: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path))
     result = CliRunner().invoke(cli, ["up", "--external", f"{one}=http://127.0.0.1:9"])
     assert result.exit_code == 2
@@ -107,7 +109,7 @@ def test_a_topic_and_a_queue_are_external_together(one: str, tmp_path: Path, mon
         ("postgres", "postgresql://u:p@host.docker.internal/db", False),
     ],
 )
-def test_offline_only_loopback_is_there(service: str, endpoint: str, local: bool) -> None:
+def test_refuse_offline_accepts_only_loopback_endpoints(service: str, endpoint: str, local: bool) -> None:
     if local:
         external.refuse_offline({service: endpoint})
     else:
@@ -116,7 +118,7 @@ def test_offline_only_loopback_is_there(service: str, endpoint: str, local: bool
         assert "u:p" not in caught.value.message
 
 
-def test_offline_asks_no_name_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_up_offline_external_is_refused_without_dns_lookup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a name was looked up")
 
@@ -129,7 +131,7 @@ def test_offline_asks_no_name_server(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert not (tmp_path / "dev" / "stack.json").exists()
 
 
-def test_no_variable_names_an_external_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_external_option_ignores_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """External services are migrated and written to, so a variable left in a shell must not select one."""
     from photo_worker.cli.stack import up
 
@@ -141,7 +143,7 @@ def test_no_variable_names_an_external_service(tmp_path: Path, monkeypatch: pyte
         assert context.params["external"] is None
 
 
-def test_a_password_is_never_shown() -> None:
+def test_external_services_hide_password_in_url_and_repr() -> None:
     url = "postgresql://me:secret@db.example:6543/recipes?password=secret&sslmode=require"
     (entry,) = external.external_services(a_record(postgres=url))
     assert entry.url == "postgresql://me@db.example:6543/recipes"
@@ -150,7 +152,7 @@ def test_a_password_is_never_shown() -> None:
     assert "secret" not in repr(a_record(postgres=url))
 
 
-def test_credentials_are_the_callers_where_an_aws_service_is_external(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_of_external_aws_uses_callers_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "mine", "AWS_SESSION_TOKEN": "token"}
     for name, value in mine.items():
         monkeypatch.setenv(name, value)
@@ -186,7 +188,7 @@ def listener(answer: bytes | None) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("service", ["temporal", "postgres", "s3"])
-def test_what_is_connected_to_and_says_nothing_is_silent(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_external_without_response_is_silent(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(external, "_ANSWER_SECONDS", 0.1)
     form = {"temporal": "127.0.0.1:{}", "postgres": "postgresql://u:p@127.0.0.1:{}/db", "s3": "http://127.0.0.1:{}"}
     states = []
@@ -199,9 +201,7 @@ def test_what_is_connected_to_and_says_nothing_is_silent(service: str, monkeypat
     assert states == ["running", "silent"]
 
 
-def test_the_region_is_the_callers_where_an_aws_service_is_external_and_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_new_record_external_aws_keeps_callers_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     endpoints = {"textract": "https://textract.eu-west-1.example"}
     stack = Stack(tmp_path, base_port=20_000, external=endpoints)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")

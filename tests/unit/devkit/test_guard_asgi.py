@@ -55,20 +55,20 @@ async def call(
         pytest.param([("Host", "evil.example:15005")], id="a rebound name"),
     ],
 )
-async def test_what_a_web_page_asks_for_is_not_done(headers: list[tuple[str, str]]) -> None:
+async def test_guarded_request_of_web_page_is_403_and_not_passed_on(headers: list[tuple[str, str]]) -> None:
     service = Service()
     status = await call(service, *headers)
     assert service.done == []
     assert status == 403
 
 
-async def test_what_a_program_asks_for_is_done() -> None:
+async def test_guarded_request_of_program_reaches_service() -> None:
     service = Service()
     assert await call(service, HOST) == 200
     assert service.done == ["DELETE /photos/pie.jpg"]
 
 
-async def test_the_image_of_a_page_does_nothing_by_a_name_that_browsers_resolve() -> None:
+async def test_guarded_image_get_by_allowed_host_is_403() -> None:
     """``<img src="http://localhost.localstack.cloud:4566/?Action=CreateQueue">``, by plain HTTP."""
     service = Service()
     name = "localhost.localstack.cloud"
@@ -80,7 +80,7 @@ async def test_the_image_of_a_page_does_nothing_by_a_name_that_browsers_resolve(
     assert await call(service, *program, hosts=[name], method="GET") == 200
 
 
-async def test_no_queue_is_made_for_a_person_who_follows_a_link() -> None:
+async def test_guarded_navigation_with_action_query_is_403() -> None:
     service = Service()
     opened = (HOST, ("Sec-Fetch-Site", "none"))
     assert await call(service, *opened, method="GET", query=b"Action=CreateQueue&QueueName=evil") == 403

@@ -127,12 +127,12 @@ def connect(port: int) -> socket.socket:
         "",
     ],
 )
-def test_a_head_that_can_be_read_in_two_ways_is_not_read(head: str) -> None:
+def test_parse_head_ambiguous_head_is_malformed(head: str) -> None:
     with pytest.raises(Malformed):
         parse_head(head.encode() + b"\r\n\r\n")
 
 
-def test_a_body_passes_while_it_is_still_being_sent(forwarder: int, service: socket.socket) -> None:
+def test_proxy_streams_body_and_early_response(forwarder: int, service: socket.socket) -> None:
     with connect(forwarder) as client:
         client.sendall(
             b"PUT /k HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000000\r\nExpect: 100-continue\r\n\r\n"
@@ -151,7 +151,7 @@ def test_a_body_passes_while_it_is_still_being_sent(forwarder: int, service: soc
             assert client.recv(100).startswith(b"HTTP/1.1 413")
 
 
-def test_requests_follow_each_other_on_one_connection(forwarder: int, service: socket.socket) -> None:
+def test_proxy_keep_alive_checks_each_request(forwarder: int, service: socket.socket) -> None:
     bodies = [
         b"POST /1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc",
         b"POST /2 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -183,9 +183,7 @@ def test_requests_follow_each_other_on_one_connection(forwarder: int, service: s
 @pytest.mark.parametrize(
     "chunked", [b"-1\r\n", b"0x5\r\n", b"5 5\r\n", b"\r\n", b"1_0\r\n", b"1\r\nab\r\n", b"1\r\na\n0\r\n\r\n"]
 )
-def test_a_chunk_that_can_be_read_in_two_ways_ends_the_connection(
-    forwarder: int, service: socket.socket, chunked: bytes
-) -> None:
+def test_proxy_ambiguous_chunk_closes_connection(forwarder: int, service: socket.socket, chunked: bytes) -> None:
     smuggled = b"GET /evil HTTP/1.1\r\nHost: evil.example\r\n\r\n"
     with connect(forwarder) as client:
         client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked + smuggled)
@@ -196,7 +194,7 @@ def test_a_chunk_that_can_be_read_in_two_ways_ends_the_connection(
         assert recv_until(client, lambda _: False).startswith(b"HTTP/1.1 400 ")
 
 
-def test_no_request_is_hidden_in_the_first_line_of_another(forwarder: int, service: socket.socket) -> None:
+def test_proxy_request_smuggled_in_request_line_is_400(forwarder: int, service: socket.socket) -> None:
     """A server that ends lines at a bare LF would read two requests, the first with another Host."""
     hidden = b"POST /evil HTTP/1.1\nHost: evil.example\nContent-Length: 0\n\n"
     with connect(forwarder) as client:
@@ -208,7 +206,7 @@ def test_no_request_is_hidden_in_the_first_line_of_another(forwarder: int, servi
         assert recv_until(client, lambda _: False).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_refusal_is_read_also_behind_a_large_body(forwarder: int) -> None:
+def test_proxy_refusal_is_readable_after_large_body(forwarder: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", forwarder, timeout=SECONDS)
     with closing(connection):
         # http.client sends the whole body before it reads the response.
@@ -218,7 +216,7 @@ def test_a_refusal_is_read_also_behind_a_large_body(forwarder: int) -> None:
         assert b"web page sent it" in answer.read()
 
 
-def test_a_large_answer_passes_whole(forwarder: int, service: socket.socket) -> None:
+def test_proxy_large_response_passes_whole(forwarder: int, service: socket.socket) -> None:
     size = 64 * 1024 * 1024
     piece = os.urandom(1024 * 1024)
 
@@ -243,7 +241,7 @@ def test_a_large_answer_passes_whole(forwarder: int, service: socket.socket) -> 
     assert not thread.is_alive()
 
 
-def test_a_service_that_is_away_is_not_answered_for(forwarder: int, service: socket.socket) -> None:
+def test_proxy_unreachable_service_closes_without_response(forwarder: int, service: socket.socket) -> None:
     service.close()
     for request in (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n"):
         with closing(connect(forwarder)) as client:
@@ -255,7 +253,7 @@ def test_a_service_that_is_away_is_not_answered_for(forwarder: int, service: soc
             assert said == b""
 
 
-def test_a_refusal_says_what_why_and_what_to_do(forwarder: int, service: socket.socket) -> None:
+def test_proxy_refusal_names_reason_and_remedy(forwarder: int, service: socket.socket) -> None:
     with connect(forwarder) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
         said = recv_until(client, lambda _: False).decode()
@@ -299,7 +297,7 @@ async def asked(port: int) -> bytes:
     return b""
 
 
-async def test_a_head_that_comes_slowly_ends_its_connection() -> None:
+async def test_proxy_slow_head_times_out_with_400() -> None:
     async with serving(ProxyLimits(head_seconds=0.3)) as (port, _), asyncio.timeout(SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
@@ -318,14 +316,14 @@ async def test_a_head_that_comes_slowly_ends_its_connection() -> None:
         assert b"200 OK" in await asked(port)
 
 
-async def test_a_client_that_says_nothing_is_let_go() -> None:
+async def test_proxy_silent_client_is_disconnected() -> None:
     async with serving(ProxyLimits(first_byte_seconds=0.2)) as (port, _), asyncio.timeout(SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         assert await reader.read() == b""
         writer.close()
 
 
-async def test_a_connection_with_a_request_may_be_silent() -> None:
+async def test_proxy_idle_connection_after_request_stays_open() -> None:
     async with (
         serving(ProxyLimits(first_byte_seconds=0.1, head_seconds=SECONDS)) as (port, _),
         asyncio.timeout(SECONDS),
@@ -343,7 +341,7 @@ async def test_a_connection_with_a_request_may_be_silent() -> None:
         other.close()
 
 
-async def test_one_connection_too_many_is_closed_until_another_has_ended() -> None:
+async def test_proxy_connection_limit_closes_new_until_one_ends() -> None:
     async with serving(ProxyLimits(connections=2, idle_seconds=SECONDS)) as (port, _), asyncio.timeout(SECONDS):
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         assert await asked(port) == b""
@@ -357,7 +355,7 @@ async def test_one_connection_too_many_is_closed_until_another_has_ended() -> No
         await eventually(taken)
 
 
-async def test_connections_that_are_kept_open_shut_out_no_new_one(caplog: pytest.LogCaptureFixture) -> None:
+async def test_proxy_connection_limit_closes_idlest_kept_connection(caplog: pytest.LogCaptureFixture) -> None:
     """An open page keeps its connections; the idlest is closed for a new one, and those in use stay."""
     request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     caplog.set_level(logging.WARNING)
@@ -380,7 +378,7 @@ async def test_connections_that_are_kept_open_shut_out_no_new_one(caplog: pytest
     ]
 
 
-def test_where_few_files_may_be_open_connections_that_are_kept_shut_out_no_new_one(service: socket.socket) -> None:
+def test_proxy_low_file_limit_closes_idlest_kept_connection(service: socket.socket) -> None:
     """macOS allows 256 open files per process by default: fewer than the connection limit needs."""
 
     def serve_one(inner: socket.socket) -> None:
@@ -418,7 +416,7 @@ def test_where_few_files_may_be_open_connections_that_are_kept_shut_out_no_new_o
                     said = asked(client)
 
 
-async def test_a_stop_waits_for_no_client() -> None:
+async def test_proxy_stop_closes_open_connections() -> None:
     async with serving(ProxyLimits()) as (port, task), asyncio.timeout(SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")

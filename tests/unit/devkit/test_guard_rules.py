@@ -27,7 +27,7 @@ def refusal(rules: OriginRules, *headers: tuple[str, str]) -> str | None:
         "[::1]",
     ],
 )
-def test_programs_call_by_the_names_of_loopback(host: str) -> None:
+def test_origin_rules_loopback_host_is_allowed(host: str) -> None:
     assert refusal(OriginRules(), ("Host", host), ("Authorization", "AWS4-HMAC-SHA256 ...")) is None
 
 
@@ -55,7 +55,7 @@ def test_programs_call_by_the_names_of_loopback(host: str) -> None:
         "127.0.0.1\tevil.example",
     ],
 )
-def test_any_other_host_is_refused_and_the_way_out_named(host: str) -> None:
+def test_origin_rules_other_host_names_allowed_hosts_variable(host: str) -> None:
     told = refusal(OriginRules(), ("Host", host))
     if host == "127.0.0.1 ":
         # Whitespace around a value is not part of it (RFC 9110, 5.5).
@@ -66,7 +66,7 @@ def test_any_other_host_is_refused_and_the_way_out_named(host: str) -> None:
     assert "PHOTO_WORKER_ALLOWED_HOSTS" in told
 
 
-def test_a_request_without_a_host_or_with_two_is_refused() -> None:
+def test_origin_rules_missing_or_duplicate_host_is_refused() -> None:
     assert "Host is missing" in (refusal(OriginRules()) or "")
     assert "two Host headers" in (refusal(OriginRules(), ("Host", HOST), ("Host", "evil.example")) or "")
     assert "two Host headers" in (refusal(OriginRules(), ("Host", "evil.example"), ("Host", HOST)) or "")
@@ -89,13 +89,13 @@ def test_a_request_without_a_host_or_with_two_is_refused() -> None:
     ],
 )
 @pytest.mark.parametrize("same_origin", [False, True])
-def test_a_page_of_another_origin_is_refused(name: str, value: str, same_origin: bool) -> None:
+def test_origin_rules_cross_origin_page_is_refused(name: str, value: str, same_origin: bool) -> None:
     told = refusal(OriginRules(same_origin=same_origin), ("Host", HOST), (name, value))
     assert told is not None
     assert "web page sent it" in told
 
 
-def test_a_services_own_page_may_call_it_where_it_has_pages() -> None:
+def test_origin_rules_own_page_needs_same_origin_option() -> None:
     own = [("Host", HOST), ("Origin", f"http://{HOST}"), ("Sec-Fetch-Site", "same-origin")]
     assert refusal(OriginRules(same_origin=True), *own) is None
     assert refusal(OriginRules(), *own) is not None
@@ -104,7 +104,7 @@ def test_a_services_own_page_may_call_it_where_it_has_pages() -> None:
     assert refusal(OriginRules(same_origin=True), *rebound) is not None
 
 
-def test_an_object_that_a_person_opens_may_not_call_the_service_that_stores_it() -> None:
+def test_origin_rules_page_stored_as_object_is_refused() -> None:
     """Its plain GETs are of the same origin and carry no Origin: ``?Action=`` would reach SNS or SQS."""
     assert refusal(OriginRules(), ("Host", HOST), ("Sec-Fetch-Site", "none")) is None
     told = refusal(
@@ -118,7 +118,7 @@ BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.
 
 
 @pytest.mark.parametrize("query", [b"Action=CreateQueue&QueueName=evil", b"x=%FF\xff&%41ction", b"a=b&action="])
-def test_nothing_is_done_for_a_person_who_was_led_there(query: bytes) -> None:
+def test_origin_rules_navigation_with_action_is_refused(query: bytes) -> None:
     """To a browser, a link in a mail and a redirect from a typed address are the user's own navigation."""
     opened = [(b"host", HOST.encode()), (b"sec-fetch-site", b"none"), (b"sec-fetch-mode", b"navigate")]
     told = OriginRules().refusal(opened, query)
@@ -135,7 +135,7 @@ def test_nothing_is_done_for_a_person_who_was_led_there(query: bytes) -> None:
     ("name", "value"),
     [("User-Agent", BROWSER), ("Accept", "text/html,*/*;q=0.8"), ("Referer", "https://evil.example/")],
 )
-def test_nothing_is_done_for_a_browser_that_does_not_say_who_sent_it(host: str, name: str, value: str) -> None:
+def test_origin_rules_action_without_fetch_site_is_refused(host: str, name: str, value: str) -> None:
     """Safari before 16.4 sends no Sec-Fetch-Site, and no browser sends it to a host that it does not trust."""
     sent = [(b"host", host.encode()), (name.lower().encode(), value.encode())]
     told = OriginRules().refusal(sent, b"Action=CreateQueue&QueueName=evil")
@@ -145,12 +145,12 @@ def test_nothing_is_done_for_a_browser_that_does_not_say_who_sent_it(host: str, 
 
 
 @pytest.mark.parametrize("agent", ["Boto3/1.40 md/Botocore#1.40", "aws-cli/2.31 md/awscrt#0.27", "curl/8.14.1"])
-def test_an_action_in_an_address_is_taken_of_a_program(agent: str) -> None:
+def test_origin_rules_action_of_program_is_allowed(agent: str) -> None:
     sent = [(b"host", HOST.encode()), (b"user-agent", agent.encode()), (b"accept", b"*/*")]
     assert OriginRules().refusal(sent, b"Action=ListQueues") is None
 
 
-def test_two_origins_are_refused_whichever_comes_last() -> None:
+def test_origin_rules_duplicate_origin_is_refused() -> None:
     own, foreign = ("Origin", f"http://{HOST}"), ("Origin", "https://evil.example")
     for both in ((own, foreign), (foreign, own)):
         assert "two Origin headers" in (refusal(OriginRules(same_origin=True), ("Host", HOST), *both) or "")
@@ -169,7 +169,7 @@ def test_two_origins_are_refused_whichever_comes_last() -> None:
     ],
 )
 @pytest.mark.parametrize("host", ["localhost.localstack.cloud:4566", "dev.box", "10.0.0.7:8765"])
-def test_by_a_name_that_is_not_loopbacks_no_browser_is_taken(host: str, name: str, value: str) -> None:
+def test_origin_rules_browser_by_allowed_host_is_refused(host: str, name: str, value: str) -> None:
     """Such a GET for an image has neither Origin nor Sec-Fetch-Site, and could still create a queue."""
     rules = OriginRules(["localhost.localstack.cloud", "dev.box", "10.0.0.7"])
     told = refusal(rules, ("Host", host), (name, value))
@@ -190,23 +190,23 @@ def test_by_a_name_that_is_not_loopbacks_no_browser_is_taken(host: str, name: st
         ("aws-sdk-java/2.34 UrlConnection", "text/html, image/gif, image/jpeg, */*; q=0.2"),
     ],
 )
-def test_by_a_name_that_is_not_loopbacks_programs_are_taken(agent: str, accept: str) -> None:
+def test_origin_rules_program_by_allowed_host_is_allowed(agent: str, accept: str) -> None:
     rules = OriginRules(["aws"])
     assert refusal(rules, ("Host", "aws:4566"), ("User-Agent", agent), ("Accept", accept)) is None
 
 
-def test_people_open_a_services_own_pages_by_the_names_that_they_have_given() -> None:
+def test_origin_rules_own_page_by_allowed_host_is_allowed() -> None:
     rules = OriginRules(["dev.box"], same_origin=True)
     assert refusal(rules, ("Host", "dev.box:8233"), ("User-Agent", BROWSER), ("Accept", "text/html")) is None
     assert refusal(rules, ("Host", "dev.box:8233"), ("User-Agent", BROWSER), ("Origin", "http://evil.example"))
 
 
-def test_what_a_person_opens_is_taken() -> None:
+def test_origin_rules_plain_navigation_is_allowed() -> None:
     assert refusal(OriginRules(), ("Host", HOST), ("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate")) is None
 
 
 @pytest.mark.parametrize("given", ["dev.box:8233", "Dev.Box.:1", "[2001:db8::1]:8233"])
-def test_a_name_counts_also_where_it_was_given_with_a_port(given: str) -> None:
+def test_allowed_hosts_ignores_port(given: str) -> None:
     rules = OriginRules(allowed_hosts({"PHOTO_WORKER_ALLOWED_HOSTS": f"textract,{given}"}))
     host = "[2001:db8::1]" if given.startswith("[") else "dev.box"
     for port in ("", ":8233", ":15005"):
@@ -214,7 +214,7 @@ def test_a_name_counts_also_where_it_was_given_with_a_port(given: str) -> None:
     assert refusal(rules, ("Host", "box")) is not None
 
 
-def test_names_are_added_one_by_one() -> None:
+def test_allowed_hosts_matches_each_listed_name_exactly() -> None:
     rules = OriginRules(allowed_hosts({"PHOTO_WORKER_ALLOWED_HOSTS": " textract, Host.Docker.Internal ,,"}))
     for host in ("textract:8765", "TEXTRACT", "host.docker.internal:15005", "127.0.0.1"):
         assert refusal(rules, ("Host", host)) is None, host

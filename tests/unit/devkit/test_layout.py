@@ -12,18 +12,18 @@ from photo_worker.stack_errors import DataUnwritable, InvalidStackName, StackBus
 
 
 @pytest.mark.parametrize("name", ["dev", "a", "my-branch-2", "a" * 30])
-def test_good_names_are_kept(name: str) -> None:
+def test_check_name_valid_is_returned(name: str) -> None:
     assert check_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A", "-a", "a-", "a" * 31, "a.b", "a b", "a\n", "é"])
-def test_names_that_are_no_directory_or_bucket_are_refused(name: str) -> None:
+def test_check_name_invalid_is_refused(name: str) -> None:
     with pytest.raises(InvalidStackName):
         check_name(name)
 
 
 @pytest.mark.parametrize("sign", [".git", "pyproject.toml"])
-def test_the_worktree_is_the_nearest_ancestor_with_a_sign(tmp_path: Path, sign: str) -> None:
+def test_worktree_root_is_nearest_ancestor_with_marker(tmp_path: Path, sign: str) -> None:
     (tmp_path / sign).touch()
     deep = tmp_path / "a" / "b"
     deep.mkdir(parents=True)
@@ -32,7 +32,7 @@ def test_the_worktree_is_the_nearest_ancestor_with_a_sign(tmp_path: Path, sign: 
     assert worktree_root(deep) == (tmp_path / "a").resolve()
 
 
-def test_the_home_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_home_is_variable_or_worktree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path / "elsewhere"))
     assert default_home() == tmp_path / "elsewhere"
     monkeypatch.delenv("PHOTO_WORKER_HOME")
@@ -41,7 +41,7 @@ def test_the_home_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert default_home() == tmp_path.resolve() / ".photo-worker"
 
 
-def test_a_new_stack_is_private_and_invisible_to_git(tmp_path: Path) -> None:
+def test_create_sets_private_modes_and_gitignore(tmp_path: Path) -> None:
     paths = StackPaths(tmp_path / "home", "dev")
     paths.create()
     paths.create()
@@ -52,14 +52,14 @@ def test_a_new_stack_is_private_and_invisible_to_git(tmp_path: Path) -> None:
     assert (tmp_path / "home" / ".gitignore").read_text() == "*\n"
 
 
-def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_create_unwritable_home_names_path(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataUnwritable, match="file"):
         StackPaths(tmp_path / "file" / "home", "dev").create()
 
 
 @pytest.mark.parametrize("inner", [None, "data", "logs", "run"])
-def test_a_stack_behind_a_symbolic_link_is_refused(tmp_path: Path, inner: str | None) -> None:
+def test_delete_contents_symlinked_stack_is_refused(tmp_path: Path, inner: str | None) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("x")
@@ -78,7 +78,7 @@ def test_a_stack_behind_a_symbolic_link_is_refused(tmp_path: Path, inner: str | 
     assert (outside / "precious").exists()
 
 
-def test_deleting_removes_links_and_not_what_they_point_at(tmp_path: Path) -> None:
+def test_delete_contents_removes_links_not_targets(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("x")
@@ -94,7 +94,7 @@ def test_deleting_removes_links_and_not_what_they_point_at(tmp_path: Path) -> No
     paths.delete_contents()
 
 
-def test_a_directory_that_is_no_stack_is_not_emptied(tmp_path: Path) -> None:
+def test_delete_contents_without_marker_is_refused(tmp_path: Path) -> None:
     paths = StackPaths(tmp_path, "dev")
     paths.data.mkdir(parents=True)
     (paths.data / "precious").write_text("x")
@@ -109,7 +109,7 @@ def _hold(path: Path, held: object, release: object) -> None:
         release.wait(30)  # type: ignore[attr-defined]
 
 
-def test_a_lock_is_held_by_one_and_dropped_by_the_dead(tmp_path: Path) -> None:
+def test_exclusive_lock_is_released_when_holder_dies(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     assert not is_locked(path)
     context = multiprocessing.get_context("spawn")

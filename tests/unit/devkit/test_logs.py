@@ -10,7 +10,7 @@ from photo_worker.devkit.logs import tail
 
 
 @pytest.mark.parametrize("length", [10, 1_000, 300_000])
-def test_the_last_lines_are_whole_however_long_the_log_is(tmp_path: Path, length: int) -> None:
+def test_tail_long_log_returns_whole_last_lines(tmp_path: Path, length: int) -> None:
     log = tmp_path / "service.log"
     written = [f"{number:06d} {'x' * length}" for number in range(8)]
     log.write_text("\n".join(written) + "\n")
@@ -22,7 +22,7 @@ def test_the_last_lines_are_whole_however_long_the_log_is(tmp_path: Path, length
     assert tail(log, 2) == [written[-1], "half"]
 
 
-def test_no_log_has_no_lines(tmp_path: Path) -> None:
+def test_tail_missing_or_empty_log_returns_nothing(tmp_path: Path) -> None:
     assert tail(tmp_path / "service.log", 5) == []
     (tmp_path / "service.log").touch()
     assert tail(tmp_path / "service.log", 5) == []

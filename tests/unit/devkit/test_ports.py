@@ -18,7 +18,7 @@ USES = ["temporal", "temporal-ui", "postgres", "aws", "textract"]
 @given(
     st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), st.from_regex(r"[a-z]{1,9}")
 )
-def test_derived_ports_are_stable_and_below_every_ephemeral_range(path: str, name: str) -> None:
+def test_derived_base_is_stable_and_below_ephemeral_ranges(path: str, name: str) -> None:
     base = derived_base(Path("/") / path, name)
     assert base == derived_base(Path("/") / path, name)
     assert base >= 15_000
@@ -26,12 +26,12 @@ def test_derived_ports_are_stable_and_below_every_ephemeral_range(path: str, nam
     assert base % 10 == 0
 
 
-def test_other_worktrees_and_names_get_other_blocks() -> None:
+def test_derived_base_differs_by_worktree_and_name() -> None:
     bases = {derived_base(Path(f"/src/w{number}"), name) for number in range(20) for name in ("dev", "ci")}
     assert len(bases) > 35
 
 
-def test_the_ports_of_a_block_are_distinct_and_inside_it() -> None:
+def test_stack_ports_are_distinct_and_inside_block() -> None:
     block = StackPorts(20_000)
     chosen = {block[use] for use in USES}
     assert len(chosen) == len(USES)
@@ -39,7 +39,7 @@ def test_the_ports_of_a_block_are_distinct_and_inside_it() -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - a listener on all interfaces is the case
-def test_a_listener_takes_a_port_and_is_named(address: str) -> None:
+def test_require_free_taken_port_names_listener(address: str) -> None:
     base = free_base()
     require_free(StackPorts(base), {"postgres": "postgres"})
     port = StackPorts(base)["postgres"]
@@ -52,19 +52,19 @@ def test_a_listener_takes_a_port_and_is_named(address: str) -> None:
     assert not is_taken(port)
 
 
-def test_a_port_that_is_bound_and_does_not_listen_yet_is_taken() -> None:
+def test_is_taken_bound_but_not_listening_is_true() -> None:
     port = free_base()
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", port))
         assert is_taken(port)
 
 
-def test_an_owner_that_cannot_be_seen_is_not_invented(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_owner_of_invisible_process_says_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psutil.net_connections", lambda _kind: [])
     assert owner_of(15_000) == "a process of another user"
 
 
-def test_the_owner_is_found_where_only_own_processes_may_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_owner_of_finds_own_process_when_access_is_denied(monkeypatch: pytest.MonkeyPatch) -> None:
     import psutil
 
     def refuse(_kind: str) -> None:
@@ -76,7 +76,7 @@ def test_the_owner_is_found_where_only_own_processes_may_be_asked(monkeypatch: p
         assert owner_of(port).startswith(f"process {os.getpid()} (")
 
 
-def test_no_free_block_is_an_error_and_not_an_endless_search(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_base_without_free_block_raises_no_free_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "is_taken", lambda _port: True)
     with pytest.raises(NoFreePorts):
         free_base()

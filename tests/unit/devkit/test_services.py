@@ -39,7 +39,7 @@ def plans(paths: StackPaths) -> dict[str, ServicePlan]:
     return {service.name: service.plan(RECORD, paths) for service in SERVICES}
 
 
-def test_every_port_of_the_stack_belongs_to_one_service(paths: StackPaths) -> None:
+def test_service_plans_use_each_port_once(paths: StackPaths) -> None:
     uses = [use for service in SERVICES for use in service.uses]
     assert len(uses) == len(set(uses))
     for service in SERVICES:
@@ -48,7 +48,7 @@ def test_every_port_of_the_stack_belongs_to_one_service(paths: StackPaths) -> No
             assert str(RECORD.ports[use]) in text, use
 
 
-def test_nothing_of_the_real_cloud_reaches_a_service(paths: StackPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_plans_exclude_callers_cloud_variables(paths: StackPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign = {
         "AWS_PROFILE": "production",
         "AWS_SECRET_ACCESS_KEY": "real-secret",
@@ -67,7 +67,7 @@ def test_nothing_of_the_real_cloud_reaches_a_service(paths: StackPaths, monkeypa
     assert plans(paths)["textract"].env["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:20005"
 
 
-def test_the_services_are_told_to_stay_on_loopback_and_quiet(paths: StackPaths) -> None:
+def test_service_plans_use_loopback_and_no_update_checks(paths: StackPaths) -> None:
     made = plans(paths)
     assert made["aws"].env["BIND_HOST"] == "127.0.0.1"
     assert made["aws"].env["SERVICES"] == "s3,sns,sqs"
@@ -80,7 +80,7 @@ def test_the_services_are_told_to_stay_on_loopback_and_quiet(paths: StackPaths) 
     assert made["temporal"].argv[made["temporal"].argv.index("--ip") + 1] == "127.0.0.1"
 
 
-def test_the_password_is_in_no_command_and_no_environment(paths: StackPaths) -> None:
+def test_service_plans_keep_password_in_private_file(paths: StackPaths) -> None:
     for plan in plans(paths).values():
         assert RECORD.password not in " ".join([*plan.argv, *plan.env.values()])
     prepare = plans(paths)["postgres"].prepare
@@ -89,21 +89,21 @@ def test_the_password_is_in_no_command_and_no_environment(paths: StackPaths) -> 
     assert Path(prepare.secret).stat().st_mode & 0o777 == 0o600
 
 
-def test_versions_and_addresses_are_for_people_and_without_secrets(paths: StackPaths) -> None:
+def test_service_version_and_url_contain_no_password(paths: StackPaths) -> None:
     for service in SERVICES:
         assert re.search(r" \d+\.\d+", service.version())
         assert RECORD.password not in service.url(RECORD)
         assert "127.0.0.1:2000" in service.url(RECORD)
 
 
-def test_a_plan_survives_the_pipe(paths: StackPaths) -> None:
+def test_stack_plan_json_round_trip(paths: StackPaths) -> None:
     from dataclasses import asdict
 
     plan = StackPlan("token", "lock", "processes", list(plans(paths).values()))
     assert StackPlan.of(json.loads(json.dumps(asdict(plan)))) == plan
 
 
-def test_a_missing_package_is_named(paths: StackPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_plan_missing_package_is_named(paths: StackPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ministack", None)
     monkeypatch.setattr("photo_worker.devkit.services.find_spec", lambda _name: None)
     with pytest.raises(ServiceMissing, match="ministack"):
@@ -148,7 +148,7 @@ def server() -> Iterator[tuple[HTTPServer, StackRecord]]:
     ("lines", "fits"),
     [(["READY 2468"], True), (["ready", "2468"], True), ([], False), (["READY 2460"], False), (["hello"], False)],
 )
-def test_the_emulator_has_to_read_what_is_written(
+def test_probe_textract_requires_expected_text(
     server: tuple[HTTPServer, StackRecord], lines: list[str], fits: bool
 ) -> None:
     blocks = [{"BlockType": "PAGE"}, *({"BlockType": "LINE", "Text": line} for line in lines)]
@@ -163,7 +163,7 @@ def test_the_emulator_has_to_read_what_is_written(
             readiness.probe_textract(env)
 
 
-def test_a_port_that_nobody_listens_on_is_not_ready_and_says_why() -> None:
+def test_probe_ready_without_listener_gives_reason() -> None:
     record = StackRecord.new("dev", free_base(), durable=True)
     for entry in SERVICES:
         assert not entry.is_alive(record), entry.name
@@ -172,7 +172,7 @@ def test_a_port_that_nobody_listens_on_is_not_ready_and_says_why() -> None:
     assert not probes.listens(record.ports["aws"])
 
 
-def test_a_server_that_is_not_postgres_does_not_pass_for_it(server: tuple[HTTPServer, StackRecord]) -> None:
+def test_postgres_probe_rejects_http_server(server: tuple[HTTPServer, StackRecord]) -> None:
     port = server[1].ports["textract"]
     assert probes.http_ok(port, "/")
     assert not probes.postgres_asks_for_password(port, "user", "database")

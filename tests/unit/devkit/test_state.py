@@ -32,7 +32,7 @@ def record(name: str = "dev", base_port: int = 20_000) -> StackRecord:
     return StackRecord.new(name, base_port, durable=True)
 
 
-def test_a_record_survives_the_disk_and_is_private(paths: StackPaths) -> None:
+def test_stack_record_round_trip_in_private_file(paths: StackPaths) -> None:
     written = record()
     written.save(paths)
     assert StackRecord.load(paths) == written
@@ -40,7 +40,7 @@ def test_a_record_survives_the_disk_and_is_private(paths: StackPaths) -> None:
     assert not list(paths.root.glob(".stack.json.*"))
 
 
-def test_passwords_are_random_and_not_shown() -> None:
+def test_stack_record_password_is_random_and_not_in_repr() -> None:
     first, second = record(), record()
     assert first.password != second.password
     assert len(first.password) >= 24
@@ -48,7 +48,7 @@ def test_passwords_are_random_and_not_shown() -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', '{"format": 1}', '{"format": 1, "other": 2}'])
-def test_a_record_of_unknown_form_is_refused_with_its_path(paths: StackPaths, content: str) -> None:
+def test_stack_record_load_unknown_format_names_path(paths: StackPaths, content: str) -> None:
     paths.record.write_text(content)
     with pytest.raises(DataMismatch, match=r"stack\.json"):
         StackRecord.load(paths)
@@ -68,39 +68,37 @@ def test_a_record_of_unknown_form_is_refused_with_its_path(paths: StackPaths, co
     ],
     ids=str,
 )
-def test_a_record_with_a_fact_of_another_kind_is_refused_with_its_path(
-    paths: StackPaths, changed: dict[str, object]
-) -> None:
+def test_stack_record_load_invalid_value_names_path(paths: StackPaths, changed: dict[str, object]) -> None:
     paths.record.write_text(json.dumps({**asdict(record()), **changed}))
     with pytest.raises(DataMismatch, match=r"stack\.json"):
         StackRecord.load(paths)
 
 
-def test_the_highest_block_that_may_be_chosen_is_one(paths: StackPaths) -> None:
+def test_stack_record_load_accepts_highest_base_port(paths: StackPaths) -> None:
     highest = record(base_port=65_516)
     highest.save(paths)
     assert StackRecord.load(paths) == highest
 
 
-def test_a_missing_record_is_no_stack(paths: StackPaths) -> None:
+def test_stack_record_load_missing_returns_none(paths: StackPaths) -> None:
     assert StackRecord.load(paths) is None
     assert not Processes.load(paths).alive
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"pid": [1]}', '{"services": {}}'])
-def test_a_list_of_processes_that_is_damaged_counts_as_empty(paths: StackPaths, content: str) -> None:
+def test_processes_load_damaged_file_is_empty(paths: StackPaths, content: str) -> None:
     paths.processes.write_text(content)
     assert Processes.load(paths).services == {}
 
 
-def test_names_follow_from_the_stack() -> None:
+def test_environment_of_differs_between_stacks() -> None:
     first, second = environment_of(record("one")), environment_of(record("two", 20_010))
     same = {"TEMPORAL_TASK_QUEUE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"}
     for variable in first.keys() - same - {"AWS_EC2_METADATA_DISABLED"}:
         assert first[variable] != second[variable], variable
 
 
-def test_the_application_accepts_the_variables() -> None:
+def test_environment_of_is_valid_as_settings() -> None:
     made = record("a" * 30)
     variables = environment_of(made)
     settings = Settings.model_validate(variables)
@@ -109,7 +107,7 @@ def test_the_application_accepts_the_variables() -> None:
     assert unquote(urlsplit(settings.require_database_url()).password or "") == made.password
 
 
-def test_the_lines_mean_the_same_to_a_shell_and_to_a_dotenv_reader(tmp_path: Path) -> None:
+def test_env_lines_same_for_shell_and_dotenv(tmp_path: Path) -> None:
     variables = environment_of(record()) | {"ODD": "a b'c\"$HOME`x`#d"}
     text = env_lines(variables)
     file = tmp_path / ".env"
@@ -122,7 +120,7 @@ def test_the_lines_mean_the_same_to_a_shell_and_to_a_dotenv_reader(tmp_path: Pat
     assert dotenv_values(stream=io.StringIO(env_lines(plain))) == plain
 
 
-def test_the_environment_is_that_of_a_stack_whose_supervisor_lives(paths: StackPaths) -> None:
+def test_stack_environment_requires_live_supervisor(paths: StackPaths) -> None:
     made = record()
     made.save(paths)
     paths.processes.write_text(json.dumps({"token": "t", "pid": 1, "phase": "kept", "reaper": 2, "services": []}))

@@ -41,7 +41,7 @@ def assert_alike(image: Image.Image, expected: Image.Image) -> None:
 
 
 class TestHeic:
-    def test_a_photo_that_is_stored_on_its_side_is_turned_once(self) -> None:
+    def test_convert_heic_is_rotated_once(self) -> None:
         page = Image.new("RGB", (900, 600), (250, 248, 240))
         from PIL import ImageDraw, ImageFont
 
@@ -53,21 +53,21 @@ class TestHeic:
         assert struct.pack(">HHIH", 0x0112, 3, 1, 6) in content
         assert_alike(converted(content, media.HEIC), page)
 
-    def test_of_several_images_the_primary_one_is_taken(self) -> None:
+    def test_convert_heic_of_several_images_takes_primary(self) -> None:
         assert converted(heic("several"), media.HEIC).size == (640, 320)
 
-    def test_what_is_transparent_becomes_paper(self) -> None:
+    def test_convert_heic_transparency_becomes_white(self) -> None:
         image = converted(heic("transparent"), media.HEIC).convert("L")
         assert image.getpixel((5, 5)) == 255
         assert image.getextrema()[0] < 40  # type: ignore[operator]
 
     @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-    def test_what_is_cut_off_is_damaged(self, share: float) -> None:
+    def test_convert_cut_off_image_is_unreadable(self, share: float) -> None:
         content = heic("turned")
         with pytest.raises(UnreadableDocument):
             decoding.convert(content[: int(len(content) * share)], media.HEIC, "photo")
 
-    def test_the_size_that_is_claimed_is_bounded_before_decoding(self) -> None:
+    def test_convert_heic_claimed_size_is_checked_first(self) -> None:
         content = heic("turned")
         size = b"ispe" + bytes(4)
         claimed = content.replace(size + struct.pack(">II", 600, 900), size + struct.pack(">II", 32_000, 32_000))
@@ -75,7 +75,7 @@ class TestHeic:
         with pytest.raises(InputError):
             decoding.convert(claimed, media.HEIC, "photo")
 
-    def test_a_package_that_is_missing_is_the_worker_s_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_convert_heic_without_decoder_is_workers_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(__import__("sys").modules, "pi_heif", None)
         with pytest.raises(DecoderMissing, match="pi_heif") as caught:
             decoding.convert(heic("turned"), media.HEIC, "photo")
@@ -84,15 +84,15 @@ class TestHeic:
 
 
 class TestWebp:
-    def test_the_pixels_are_kept(self) -> None:
+    def test_convert_webp_keeps_pixels(self) -> None:
         assert_alike(converted(documents.webp("200 g flour")), card("200 g flour"))
 
-    def test_the_same_bytes_give_the_same_copy(self) -> None:
+    def test_convert_webp_same_bytes_give_same_copy(self) -> None:
         content = documents.webp("salt")
         assert decoding.convert(content, media.WEBP, "a") == decoding.convert(content, media.WEBP, "b")
 
     @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_it_is_turned_as_its_exif_data_says(self, orientation: int) -> None:
+    def test_convert_webp_applies_exif_orientation(self, orientation: int) -> None:
         page = card("Plum Jam")
         stored = {
             1: None,
@@ -109,27 +109,27 @@ class TestWebp:
         content = encoded(page if stored is None else page.transpose(stored), "WEBP", lossless=True, exif=exif)
         assert_alike(converted(content), page)
 
-    def test_damaged_exif_data_is_no_matter(self) -> None:
+    def test_convert_webp_with_damaged_exif_succeeds(self) -> None:
         assert_alike(converted(encoded(card("Pie"), "WEBP", lossless=True, exif=b"Exif\0\0MM\0*\xff")), card("Pie"))
 
-    def test_the_copy_says_nothing_of_the_place_and_the_camera(self) -> None:
+    def test_convert_webp_removes_metadata(self) -> None:
         exif = Image.Exif()
         exif[0x010F] = "a camera"
         copy = converted(encoded(card("Pie"), "WEBP", exif=exif, icc_profile=b"a profile"))
         assert dict(copy.getexif()) == {}
         assert copy.info.keys() <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
 
-    def test_an_animation_is_refused_by_name(self) -> None:
+    def test_convert_webp_animation_is_refused(self) -> None:
         with pytest.raises(UnsupportedDocument, match="an animated WebP of 3 images"):
             decoding.convert(documents.animated_webp(), media.WEBP, "photo")
 
-    def test_a_side_beyond_the_limit_is_scaled_down(self) -> None:
+    def test_convert_webp_long_side_is_scaled_down(self) -> None:
         panorama = encoded(Image.new("RGB", (12_000, 600), "white"), "WEBP", lossless=True, method=0)
         image = converted(panorama)
         assert image.width == IMAGE_SIDE_LIMIT_PX
         assert image.height == 500
 
-    def test_a_copy_that_would_have_too_many_bytes_is_made_smaller(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_convert_webp_too_many_bytes_are_reduced(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(decoding, "SYNC_OCR_LIMIT_BYTES", 60_000)
         noise = Image.effect_noise((500, 400), 90).convert("RGB")
         content = encoded(noise, "WEBP", lossless=True, method=0)
@@ -137,7 +137,7 @@ class TestWebp:
         assert len(copy) <= 60_000
         assert opened(copy).width >= 250
 
-    def test_a_size_bomb_is_refused_by_its_header(self) -> None:
+    def test_convert_webp_huge_canvas_is_refused(self) -> None:
         # An extended WebP whose canvas claims 16,384 x 16,384 pixels and that contains an image of 640 x 240.
         exif = Image.Exif()
         exif[0x010F] = "a camera"
@@ -148,18 +148,18 @@ class TestWebp:
             decoding.convert(bomb, media.WEBP, "photo")
 
     @pytest.mark.parametrize("content", [b"RIFF\x04\0\0\0WEBP", documents.webp("Pie")[:60]])
-    def test_what_is_cut_off_is_damaged(self, content: bytes) -> None:
+    def test_convert_cut_off_image_is_unreadable(self, content: bytes) -> None:
         with pytest.raises(UnreadableDocument):
             decoding.convert(content, media.WEBP, "photo")
 
 
 class TestCheck:
-    def test_one_page_passes(self) -> None:
+    def test_check_single_page_is_accepted(self) -> None:
         decoding.check(documents.pdf(1), media.PDF, "page")
         for mode in ("1", "L", "RGB", "CMYK", "I;16"):
             decoding.check(documents.tiff(mode=mode), media.TIFF, "page")
 
-    def test_the_stored_photos_pass(self) -> None:
+    def test_check_fixtures_are_accepted(self) -> None:
         from tests.support.harness import FIXTURES
 
         decoding.check((FIXTURES / "photos/single-page.pdf").read_bytes(), media.PDF, "page")
@@ -174,22 +174,22 @@ class TestCheck:
             (documents.tiff(mode="F"), media.TIFF, "a TIFF of 32 bits a sample"),
         ],
     )
-    def test_what_ocr_refuses_is_refused_by_name(self, content: bytes, kind: str, actual: str) -> None:
+    def test_check_unsupported_document_is_named(self, content: bytes, kind: str, actual: str) -> None:
         with pytest.raises(UnsupportedDocument, match=actual):
             decoding.check(content, kind, "document")
 
-    def test_signed_samples_are_refused(self) -> None:
+    def test_check_signed_samples_are_refused(self) -> None:
         content = bytearray(documents.tiff(mode="I;16"))
         # A TIFF entry (TIFF 6.0, section 2): tag, type, count and value, here one short.
         content = content.replace(struct.pack("<HHIH", 258, 3, 1, 16), struct.pack("<HHIH", 339, 3, 1, 2))
         with pytest.raises(UnsupportedDocument, match="no unsigned integers"):
             decoding.check(bytes(content), media.TIFF, "document")
 
-    def test_a_pdf_with_a_password_says_so(self) -> None:
+    def test_check_pdf_with_password_is_protected(self) -> None:
         with pytest.raises(DocumentProtected, match="protected by a password"):
             decoding.check(documents.protected_pdf(), media.PDF, "document")
 
-    def test_a_pdf_for_the_owners_of_a_certificate_is_protected(self) -> None:
+    def test_check_pdf_with_certificate_is_protected(self) -> None:
         with pytest.raises(DocumentProtected, match="protected by a certificate"):
             decoding.check(documents.certificate_pdf(), media.PDF, "document")
 
@@ -202,18 +202,18 @@ class TestCheck:
             (b"II*\0" + b"\xff" * 40, media.TIFF),
         ],
     )
-    def test_what_is_damaged_is_refused(self, content: bytes, kind: str) -> None:
+    def test_check_damaged_document_is_unreadable(self, content: bytes, kind: str) -> None:
         with pytest.raises(UnreadableDocument):
             decoding.check(content, kind, "document")
 
-    def test_a_page_without_area_is_refused(self) -> None:
+    def test_check_page_without_area_is_unreadable(self) -> None:
         whole = b"/MediaBox [ 0 0 640.0 240.0 ]"
         flat = documents.pdf(1).replace(whole, whole + b" /CropBox [ 900 900 999 999 ]")
         assert flat != documents.pdf(1)
         with pytest.raises(UnreadableDocument):
             decoding.check(flat, media.PDF, "document")
 
-    def test_a_ring_of_tiff_pages_ends(self) -> None:
+    def test_check_cyclic_tiff_directories_terminate(self) -> None:
         one = documents.tiff()
         (at,) = struct.unpack("<I", one[4:8])
         (entries,) = struct.unpack("<H", one[at : at + 2])
@@ -241,12 +241,12 @@ def with_tag(tiff: bytes, tag: int, value: int) -> bytes:
         (262, 32803, "photometric 32803"),
     ],
 )
-def test_a_sound_tiff_of_a_rare_kind_is_not_called_damaged(tag: int, value: int, named: str) -> None:
+def test_check_rare_tiff_is_unsupported_not_damaged(tag: int, value: int, named: str) -> None:
     with pytest.raises(UnsupportedDocument, match=named):
         decoding.check(with_tag(documents.tiff(), tag, value), media.TIFF, "scan")
 
 
-def test_no_refusal_of_a_pdf_speaks_of_success() -> None:
+def test_check_pdf_without_pages_reports_no_success() -> None:
     """PDFium reports no error for a catalogue without pages: its last error is about the previous document."""
     with pytest.raises(DocumentProtected):
         decoding.check(documents.certificate_pdf(), media.PDF, "secret")

@@ -79,7 +79,7 @@ def webp(size: tuple[int, int], mode: str, **options: object) -> bytes:
         ((16384, 5461), (10000, 3333)),
     ],
 )
-def test_the_largest_heic_is_converted(opened: Open, size: tuple[int, int], copy: tuple[int, int]) -> None:
+def test_memory_largest_heic_stays_below_limit(opened: Open, size: tuple[int, int], copy: tuple[int, int]) -> None:
     assert 0.999 < size[0] * size[1] / IMAGE_PIXEL_LIMIT <= 1
     told = opened(filled(heif.grid(*size)), media.HEIC)
     assert tuple(told["size"]) == copy
@@ -99,7 +99,7 @@ def test_the_largest_heic_is_converted(opened: Open, size: tuple[int, int], copy
     ],
     ids=["exact", "turned", "wide"],
 )
-def test_the_largest_webp_is_converted(
+def test_memory_largest_webp_stays_below_limit(
     opened: Open, size: tuple[int, int], mode: str, options: dict[str, object]
 ) -> None:
     assert 0.999 < size[0] * size[1] / WEBP_PIXEL_LIMIT <= 1
@@ -109,14 +109,14 @@ def test_the_largest_webp_is_converted(
     assert told["mb"] < LIMIT_MB
 
 
-def test_a_webp_above_its_limit_is_refused_before_it_is_opened(opened: Open) -> None:
+def test_memory_webp_above_limit_is_refused_unopened(opened: Open) -> None:
     told = opened(webp((8192, 6145), "RGB", quality=50), media.WEBP)
     assert told["error"] == "image_too_large"
     assert f"8192 x 6145 pixels; at most {WEBP_PIXEL_LIMIT} in all are read" in told["message"]
     assert told["mb"] < SMALL_MB
 
 
-def test_a_heic_of_many_photos_gives_its_primary_one(opened: Open) -> None:
+def test_memory_heic_burst_decodes_primary_only(opened: Open) -> None:
     """A burst: decoding all of its 60 photos would take 0.1 GB."""
     told = opened(heif.burst(60, primary=37), media.HEIC)
     assert told["size"] == [900, 600], "the others are not turned"
@@ -143,14 +143,14 @@ def bare_webp(kind: bytes, content: bytes) -> bytes:
     ],
     ids=["photo", "photo-below-the-limit", "grid", "lossy", "lossless", "canvas"],
 )
-def test_a_small_file_that_claims_to_be_huge_is_refused(opened: Open, content: bytes, kind: str, code: str) -> None:
+def test_memory_small_file_claiming_huge_size_is_refused(opened: Open, content: bytes, kind: str, code: str) -> None:
     assert len(content) < 20_000
     told = opened(content, kind)
     assert told["error"] == code
     assert told["mb"] < SMALL_MB
 
 
-def test_rare_forms_take_more_for_each_pixel(opened: Open) -> None:
+def test_memory_deep_heic_stays_below_limit(opened: Open) -> None:
     """10 bits per sample, without chroma subsampling."""
     told = opened(heif.grid(8192, 6144, heif.DEEP), media.HEIC)
     assert told["size"] == [8192, 6144]
@@ -158,7 +158,7 @@ def test_rare_forms_take_more_for_each_pixel(opened: Open) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
-def test_what_would_take_more_is_refused(opened: Open) -> None:
+def test_memory_document_above_limit_is_too_costly(opened: Open) -> None:
     told = opened(heif.grid(9459, 9459, heif.DEEP), media.HEIC)
     assert told["error"] == "document_too_costly"
     assert told["mb"] < LIMIT_MB

@@ -45,7 +45,7 @@ def run(code: str, bounds: OpeningLimits | None = None) -> bytes:
     return ProcessDecoder(program=program(code), bounds=bounds).convert(b"photo", media.HEIC, "raw/photo.heic")
 
 
-def test_a_copy_and_a_refusal_come_back_with_the_document_s_name() -> None:
+def test_process_decoder_returns_copy_or_named_refusal() -> None:
     decoder = ProcessDecoder()
     assert decoder.convert(documents.heic("turned"), media.HEIC, "photo").startswith(b"\xff\xd8\xff")
     decoder.check(documents.pdf(1), media.PDF, "page")
@@ -72,7 +72,7 @@ def test_a_copy_and_a_refusal_come_back_with_the_document_s_name() -> None:
         ('print(\'{"error": "decoder_missing", "context": {"reason": "No module"}}\')', DecoderMissing),
     ],
 )
-def test_every_end_of_the_process_has_its_meaning(code: str, error: type[PhotoWorkerError]) -> None:
+def test_process_decoder_maps_child_exit_to_error(code: str, error: type[PhotoWorkerError]) -> None:
     with pytest.raises(error) as caught:
         run(on_the_photo(code))
     assert caught.value.retryable is (error is DecoderUnavailable)
@@ -95,14 +95,14 @@ def test_every_end_of_the_process_has_its_meaning(code: str, error: type[PhotoWo
         " if sys.stdin.buffer.read() != b'photo' else os.abort()",
     ],
 )
-def test_what_breaks_on_a_sound_document_as_well_is_the_worker_s_fault(code: str) -> None:
+def test_process_decoder_broken_for_sample_is_worker_fault(code: str) -> None:
     with pytest.raises(DecoderUnavailable, match="sound document") as caught:
         run(code)
     assert caught.value.passes
 
 
 @pytest.mark.parametrize("kind", [media.PDF, media.TIFF, media.WEBP, media.HEIC])
-def test_a_library_that_cannot_be_loaded_ends_no_job(
+def test_process_decoder_unloadable_library_is_worker_fault(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Loading a truncated native library, or one of another platform, raises the same errors as a damaged file."""
@@ -117,14 +117,14 @@ def test_a_library_that_cannot_be_loaded_ends_no_job(
     assert "failed to map segment" in caught.value.message
 
 
-def test_a_process_that_cannot_start_says_why(caplog: pytest.LogCaptureFixture) -> None:
+def test_process_decoder_unstartable_child_is_named(caplog: pytest.LogCaptureFixture) -> None:
     decoder = ProcessDecoder(program=(sys.executable, "-P", "-m", "no_such_module.child"))
     with pytest.raises(DecoderUnavailable, match="no_such_module"):
         decoder.check(documents.pdf(1), media.PDF, "page")
     assert "no_such_module" in str([vars(record).get("photo") for record in caplog.records])
 
 
-def test_what_is_said_over_a_document_is_in_no_log_line_for_operators(caplog: pytest.LogCaptureFixture) -> None:
+def test_process_decoder_child_stderr_is_logged_at_debug_only(caplog: pytest.LogCaptureFixture) -> None:
     """Messages of libraries may quote the document."""
     caplog.set_level("INFO")
     with pytest.raises(UnreadableDocument):
@@ -138,7 +138,7 @@ def test_what_is_said_over_a_document_is_in_no_log_line_for_operators(caplog: py
     assert len(said) == 1024
 
 
-def test_an_unexpected_error_names_its_job(caplog: pytest.LogCaptureFixture) -> None:
+def test_process_decoder_unexpected_error_logs_job(caplog: pytest.LogCaptureFixture) -> None:
     defect = 'print(\'{"defect": "OddError: odd", "trace": "at line 1"}\')'
     within = ActivityEnvironment()
     with pytest.raises(UnreadableDocument, match="OddError: odd"):
@@ -147,7 +147,7 @@ def test_an_unexpected_error_names_its_job(caplog: pytest.LogCaptureFixture) -> 
     assert vars(record)["temporal_activity"]["workflow_id"] == within.info.workflow_id
 
 
-def test_a_talk_that_fails_is_not_the_document_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_decoder_communication_failure_is_worker_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*given: object) -> NoReturn:
         raise MemoryError
 
@@ -157,7 +157,7 @@ def test_a_talk_that_fails_is_not_the_document_s_fault(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_without_a_thread_to_be_had_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch, first: int) -> None:
+def test_process_decoder_without_threads_leaves_no_child(monkeypatch: pytest.MonkeyPatch, first: int) -> None:
     start, before = threading.Thread.start, len(list(Path("/dev/fd").iterdir()))
     left = iter(range(first, -1, -1))
 
@@ -182,12 +182,12 @@ def test_without_a_thread_to_be_had_nothing_is_left_behind(monkeypatch: pytest.M
     assert [process.returncode for process in begun] == [-signal.SIGKILL]
 
 
-def test_no_process_to_be_had_is_tried_again() -> None:
+def test_process_decoder_missing_program_is_worker_fault() -> None:
     with pytest.raises(DecoderUnavailable):
         ProcessDecoder(program=["/no/such/program"]).check(b"", media.PDF, "page")
 
 
-def test_a_document_that_takes_the_processor_is_ended_by_its_limit() -> None:
+def test_process_decoder_cpu_limit_is_too_costly() -> None:
     # The product's own program, with a document that needs no parser.
     code = (
         "from photo_worker.documents import child, decoding\n"
@@ -202,7 +202,7 @@ def test_a_document_that_takes_the_processor_is_ended_by_its_limit() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
-def test_a_document_that_takes_memory_is_ended_by_its_limit() -> None:
+def test_process_decoder_memory_limit_is_too_costly() -> None:
     code = (
         "from photo_worker.documents import child, decoding\n"
         "decoding.convert = lambda content, kind, name: bytes(3 << 30)\n"
@@ -212,12 +212,12 @@ def test_a_document_that_takes_memory_is_ended_by_its_limit() -> None:
         run(code)
 
 
-def test_a_process_that_gets_no_time_is_ended_and_tried_again() -> None:
+def test_process_decoder_wall_limit_is_retryable() -> None:
     with pytest.raises(DecoderUnavailable, match="within 1 s"):
         run("time.sleep(1000)", OpeningLimits(wall_seconds=1))
 
 
-def test_a_cancelled_attempt_ends_its_process(tmp_path: pytest.TempPathFactory) -> None:
+def test_process_decoder_cancelled_ends_child(tmp_path: pytest.TempPathFactory) -> None:
     marker = f"{tmp_path}/pid"
 
     def look() -> None:
@@ -233,14 +233,14 @@ def test_a_cancelled_attempt_ends_its_process(tmp_path: pytest.TempPathFactory) 
         os.kill(pid, 0)
 
 
-def test_a_large_document_is_taken_whole() -> None:
+def test_process_decoder_sends_large_document_whole() -> None:
     # More than a pipe buffers, and the process reads late.
     code = "time.sleep(1.2)\ncontent = sys.stdin.buffer.read()\nprint('{}')\nprint(len(content))"
     decoder = ProcessDecoder(program=program(code))
     assert decoder.convert(bytes(20 << 20), media.HEIC, "photo").strip() == str(20 << 20).encode()
 
 
-def test_credentials_stay_with_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_decoder_child_gets_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     foreign = ("LANGSMITH_API_KEY", "HOMEBREW_GITHUB_API_TOKEN", "PATHOLOGY_DB_PASSWORD", "PYTHON_INDEX_TOKEN", "TZKEY")
     for name in ("AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "TEMPORAL_API_KEY", *foreign):
         monkeypatch.setenv(name, "secret")
@@ -248,7 +248,7 @@ def test_credentials_stay_with_the_worker(monkeypatch: pytest.MonkeyPatch) -> No
     assert told.strip() == b"[]"
 
 
-def test_no_more_run_at_once_than_there_are_slots() -> None:
+def test_process_decoder_limits_parallel_children() -> None:
     began: list[float] = []
     code = "time.sleep(0.6)\nprint('{}')\nprint(time.time())"
     decoder = ProcessDecoder(program=program(code), parallel=1)
@@ -266,19 +266,19 @@ def test_no_more_run_at_once_than_there_are_slots() -> None:
     assert all(later - earlier > 0.5 for earlier, later in itertools.pairwise(ends))
 
 
-def test_the_program_is_the_product_s_own_module() -> None:
+def test_process_decoder_program_is_child_module() -> None:
     assert PROGRAM[-1] == "photo_worker.documents.child"
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
-def test_a_pdf_that_unfolds_to_gigabytes_is_too_costly_and_not_damaged() -> None:
+def test_process_decoder_greedy_pdf_is_too_costly() -> None:
     """PDFium aborts if it gets no more memory."""
     with pytest.raises(DocumentTooCostly, match="more memory"):
         ProcessDecoder().check(hostile_pdfs.greedy_table(), media.PDF, "page")
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
-def test_memory_that_the_machine_does_not_give_is_not_the_document_s_fault() -> None:
+def test_process_decoder_machine_memory_limit_is_worker_fault() -> None:
     """If the worker's machine has a lower memory limit, the document can still be opened elsewhere."""
     code = (
         "import resource\n"

@@ -55,7 +55,7 @@ def put_marker(store: MemoryObjectStore, body: bytes) -> None:
     store.put(BUCKET, MARKER_KEY, body, content_type="application/json")
 
 
-def test_a_bucket_is_bound_once(store: MemoryObjectStore) -> None:
+def test_bind_twice_writes_marker_once(store: MemoryObjectStore) -> None:
     rows = MemoryJobRepository()
     assert isinstance(read_binding(store, rows, BUCKET), Unbound)
     assert rows.deployment_id() is None, "looking has made an id"
@@ -68,7 +68,7 @@ def test_a_bucket_is_bound_once(store: MemoryObjectStore) -> None:
     assert store.get(BUCKET, MARKER_KEY, limit_bytes=1 << 20) == body
 
 
-def test_a_bucket_of_another_database_is_taken_only_on_purpose(store: MemoryObjectStore) -> None:
+def test_bind_bucket_of_other_database_needs_rebind(store: MemoryObjectStore) -> None:
     first, second = MemoryJobRepository(), MemoryJobRepository()
     bind(store, first, BUCKET)
     with suppress(BucketBoundElsewhere):
@@ -85,7 +85,7 @@ def test_a_bucket_of_another_database_is_taken_only_on_purpose(store: MemoryObje
     assert isinstance(read_binding(store, first, BUCKET), BoundElsewhere)
 
 
-def test_a_database_may_have_several_buckets(store: MemoryObjectStore) -> None:
+def test_bind_several_buckets_to_one_database_succeeds(store: MemoryObjectStore) -> None:
     rows = MemoryJobRepository()
     store.ensure_bucket("second")
     for bucket in (BUCKET, "second"):
@@ -93,7 +93,7 @@ def test_a_database_may_have_several_buckets(store: MemoryObjectStore) -> None:
         assert isinstance(read_binding(store, rows, bucket), Bound)
 
 
-def test_of_databases_that_bind_at_once_one_gets_the_bucket(store: MemoryObjectStore) -> None:
+def test_bind_concurrently_one_database_wins(store: MemoryObjectStore) -> None:
     databases = [MemoryJobRepository() for _ in range(4)]
     barrier = Barrier(len(databases))
 
@@ -124,9 +124,7 @@ def test_of_databases_that_bind_at_once_one_gets_the_bucket(store: MemoryObjectS
         b"[" * 20_000,
     ],
 )
-def test_a_marker_that_says_nothing_binds_nothing_and_is_not_written_over(
-    store: MemoryObjectStore, body: bytes
-) -> None:
+def test_bind_damaged_marker_is_refused_and_kept(store: MemoryObjectStore, body: bytes) -> None:
     rows = MemoryJobRepository()
     put_marker(store, body)
     assert isinstance(read_binding(store, rows, BUCKET), Unbound)
@@ -139,7 +137,7 @@ def test_a_marker_that_says_nothing_binds_nothing_and_is_not_written_over(
     assert isinstance(read_binding(store, rows, BUCKET), Bound)
 
 
-def test_a_database_asks_for_its_marker_from_its_first_binding_on(store: MemoryObjectStore) -> None:
+def test_require_own_bucket_after_first_bind_needs_marker(store: MemoryObjectStore) -> None:
     rows = MemoryJobRepository()
     require_own_bucket(store, rows, BUCKET)
     put_marker(store, b"damaged")
@@ -158,7 +156,7 @@ def test_a_database_asks_for_its_marker_from_its_first_binding_on(store: MemoryO
     require_own_bucket(store, rows, BUCKET)
 
 
-def test_a_database_counts_as_bound_once_the_store_has_answered(
+def test_bind_when_store_unavailable_requires_no_marker_yet(
     store: MemoryObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise its workers would require a marker that a migration without S3 could not write."""
@@ -174,7 +172,7 @@ def test_a_database_counts_as_bound_once_the_store_has_answered(
     require_own_bucket(store, rows, BUCKET)
 
 
-def test_a_marker_that_could_not_be_written_is_asked_for(
+def test_bind_when_marker_write_refused_still_requires_it(
     store: MemoryObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = MemoryJobRepository()
@@ -192,7 +190,7 @@ def test_a_marker_that_could_not_be_written_is_asked_for(
     require_own_bucket(store, rows, BUCKET)
 
 
-def test_submitting_needs_no_leave_to_read_the_marker(
+def test_require_own_bucket_forbidden_marker_is_accepted(
     store: MemoryObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = MemoryJobRepository()
@@ -205,9 +203,7 @@ def test_submitting_needs_no_leave_to_read_the_marker(
     require_own_bucket(store, rows, BUCKET)
 
 
-def test_a_marker_that_may_not_be_read_counts_as_none(
-    store: MemoryObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_binding_forbidden_marker_is_unbound(store: MemoryObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(bucket: str, key: str, *, limit_bytes: int) -> bytes:
         raise ObjectForbidden(bucket=bucket, key=key)
 
@@ -217,14 +213,14 @@ def test_a_marker_that_may_not_be_read_counts_as_none(
     assert "refused" in found.reason
 
 
-def test_a_bucket_that_is_missing_is_no_unbound_one(store: MemoryObjectStore) -> None:
+def test_read_binding_and_bind_missing_bucket_raise(store: MemoryObjectStore) -> None:
     with pytest.raises(BucketMissing):
         read_binding(store, MemoryJobRepository(), "no-such-bucket")
     with pytest.raises(BucketMissing):
         bind(store, MemoryJobRepository(), "no-such-bucket")
 
 
-def test_the_time_of_the_binding_is_the_store_s(store: MemoryObjectStore) -> None:
+def test_bound_since_returns_the_stores_marker_time(store: MemoryObjectStore) -> None:
     assert bound_since(store, BUCKET) is None
     store.put(BUCKET, MARKER_KEY + ".old", b"", content_type="text/plain")
     assert bound_since(store, BUCKET) is None
@@ -290,7 +286,7 @@ def bind_to_ours(pair: Neighbours) -> None:
         (bind_to_ours, "was there before the bucket was bound"),
     ],
 )
-async def test_what_another_deployment_has_in_the_bucket_is_not_deleted(
+async def test_repair_shared_bucket_deletes_nothing_of_the_other(
     bound: Callable[[Neighbours], None], reason: str
 ) -> None:
     pair = Neighbours()
@@ -305,7 +301,7 @@ async def test_what_another_deployment_has_in_the_bucket_is_not_deleted(
     assert all(reason in detail for _, _, detail in steps)
 
 
-async def test_an_orphan_that_came_after_the_binding_is_deleted() -> None:
+async def test_repair_orphan_newer_than_binding_is_deleted() -> None:
     pair = Neighbours()
     bind_to_ours(pair)
     key, _ = pair.ours.photo(b"of a submission that was killed")
@@ -316,7 +312,7 @@ async def test_an_orphan_that_came_after_the_binding_is_deleted() -> None:
     assert before - pair.left() == {key}
 
 
-async def test_an_orphan_as_old_as_the_binding_stays() -> None:
+async def test_repair_orphan_as_old_as_binding_is_kept() -> None:
     pair = Neighbours()
     bind(pair.ours.store, pair.ours.rows, BUCKET)
     key, _ = pair.ours.photo(b"of the same moment")
@@ -325,7 +321,7 @@ async def test_an_orphan_as_old_as_the_binding_stays() -> None:
     assert key in pair.left()
 
 
-async def test_after_a_rebinding_nothing_that_was_there_before_is_deleted() -> None:
+async def test_repair_after_rebind_keeps_older_orphans() -> None:
     deployment = Deployment()
     deployment.succeeded(uuid4())
     key, _ = deployment.photo(b"of the database that was lost")
@@ -341,7 +337,7 @@ async def test_after_a_rebinding_nothing_that_was_there_before_is_deleted() -> N
     deployment.store.head(BUCKET, key)
 
 
-async def test_a_bucket_that_is_taken_while_the_check_runs_is_left_alone() -> None:
+async def test_repair_bucket_rebound_during_scan_deletes_nothing() -> None:
     deployment = Deployment()
     deployment.succeeded(uuid4())
     key, _ = deployment.photo(b"an orphan")
@@ -356,7 +352,7 @@ async def test_a_bucket_that_is_taken_while_the_check_runs_is_left_alone() -> No
 
 
 @pytest.mark.parametrize("foreign", [True, False])
-async def test_an_interrupted_erase_is_completed_only_where_the_bucket_is_ours(foreign: bool) -> None:
+async def test_repair_erased_traces_without_own_marker_is_refused(foreign: bool) -> None:
     deployment = Deployment()
     deployment.succeeded(JOB)
     deployment.rows.mark_erased(JOB)
@@ -376,7 +372,7 @@ async def test_an_interrupted_erase_is_completed_only_where_the_bucket_is_ours(f
 
 
 @pytest.mark.parametrize(("foreign", "outcome"), [(True, "refused"), (False, "done")])
-async def test_no_job_is_started_into_another_deployment_s_bucket(foreign: bool, outcome: str) -> None:
+async def test_repair_job_in_foreign_bucket_is_not_started(foreign: bool, outcome: str) -> None:
     """Without a marker the job is started: that loses nothing."""
     deployment = Deployment()
     deployment.queued(JOB)
@@ -392,7 +388,7 @@ async def test_no_job_is_started_into_another_deployment_s_bucket(foreign: bool,
     assert len(deployment.temporal.started) == (0 if foreign else 1)
 
 
-async def test_erase_by_id_touches_nothing_where_the_bucket_is_another_database_s() -> None:
+async def test_erase_bucket_of_other_database_deletes_nothing() -> None:
     """Both may have a job of this id, as after a restore of one database from the other's backup."""
     deployment = Deployment()
     deployment.succeeded(JOB)
@@ -420,7 +416,7 @@ MARKERS: dict[str, tuple[bytes | None, type[PhotoWorkerError], str]] = {
 
 @pytest.mark.parametrize("where", ["the worker's bucket", "the bucket that the row names"])
 @pytest.mark.parametrize("marker", MARKERS)
-async def test_erase_deletes_nothing_where_no_marker_says_that_the_bucket_is_this_database_s(
+async def test_erase_bucket_without_own_marker_deletes_nothing(
     monkeypatch: pytest.MonkeyPatch, marker: str, where: str
 ) -> None:
     """The objects under the job's id may be another deployment's, for example with a wrong S3_BUCKET."""
@@ -467,7 +463,7 @@ async def test_erase_deletes_nothing_where_no_marker_says_that_the_bucket_is_thi
     assert [entry.key for entry in store.list(BUCKET, "")] == [MARKER_KEY]
 
 
-async def test_a_photo_that_was_submitted_from_a_bucket_without_a_marker_goes_only_where_it_is_asked_for() -> None:
+async def test_erase_foreign_source_is_deleted_only_on_request() -> None:
     """The bucket of a photo's owner has no marker and needs none."""
     for asked in (False, True):
         deployment = Deployment()
@@ -479,7 +475,7 @@ async def test_a_photo_that_was_submitted_from_a_bucket_without_a_marker_goes_on
 
 
 @pytest.mark.parametrize("bound", [True, False])
-async def test_erase_leaves_what_lies_in_a_former_bucket_that_is_another_database_s_by_now(bound: bool) -> None:
+async def test_erase_former_bucket_deletes_unless_bound_elsewhere(bound: bool) -> None:
     """As in a copy of the database with a new bucket: the other database has jobs of the same ids."""
     deployment = Deployment()
     deployment.succeeded(JOB)

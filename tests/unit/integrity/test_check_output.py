@@ -11,7 +11,9 @@ from photo_worker.integrity.finding import IntegrityFinding, Severity
 from photo_worker.integrity.scan import ScanProgress, ScanReport
 
 
-def test_a_terminal_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_progress_on_terminal_shows_percentage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
@@ -22,13 +24,13 @@ def test_a_terminal_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert (said.out, "25%" in said.err, "1,234 erases that may still run" in said.err) == ("", True, True)
 
 
-def test_a_cron_job_s_mail_has_the_findings_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_progress_without_terminal_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with check._progress() as progress:
         progress(ScanProgress("jobs", 0.25, 1234))
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_last_line_counts_by_severity() -> None:
+def test_check_summary_counts_findings_by_severity() -> None:
     severities = (Severity.NOTICE, Severity.ERROR, Severity.WARNING, Severity.ERROR)
     findings = [IntegrityFinding("code", severity, None, "where", "problem", "why", "todo") for severity in severities]
     report = ScanReport(findings=findings, jobs=1234, objects=2, young=1, hashed_bytes=1_500_000)

@@ -27,7 +27,7 @@ def _entry(key: str) -> ObjectEntry:
 
 
 @given(st.sets(IDS), st.sets(IDS), st.sets(IDS), st.sets(STRANGE))
-def test_every_row_and_object_is_in_one_group_of_its_job(
+def test_by_job_puts_each_row_and_object_in_one_group(
     rows: set[UUID], finished: set[UUID], tagged: set[UUID], strange: set[str]
 ) -> None:
     artifacts = sorted({key for job_id in finished for key in (ocr_key(job_id), manifest_key(job_id))} | strange)
@@ -46,7 +46,9 @@ def test_every_row_and_object_is_in_one_group_of_its_job(
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=9))), st.tuples(st.text(), st.text()))
-def test_an_index_knows_what_was_added(locations: list[tuple[str, str]], other: tuple[str, str]) -> None:
+def test_location_index_contains_exactly_what_was_added(
+    locations: list[tuple[str, str]], other: tuple[str, str]
+) -> None:
     index = LocationIndex()
     for place, location in enumerate(locations):
         index.add(location)
@@ -56,7 +58,7 @@ def test_an_index_knows_what_was_added(locations: list[tuple[str, str]], other: 
     assert (other in index) == (other in locations)
 
 
-def test_a_location_takes_little_more_than_eight_bytes() -> None:
+def test_location_index_entry_takes_under_20_bytes() -> None:
     tracemalloc.start()
     try:
         index = LocationIndex()

@@ -65,7 +65,7 @@ def repaired(code: str) -> list[tuple[str, str]]:
     return [(code, "begun"), (code, "done")]
 
 
-async def test_a_queued_job_without_a_workflow_is_started_once() -> None:
+async def test_repair_queued_without_workflow_starts_it_once() -> None:
     deployment = Deployment()
     key = deployment.queued(JOB)
     deployment.time += LONG
@@ -76,7 +76,7 @@ async def test_a_queued_job_without_a_workflow_is_started_once() -> None:
     assert (await repair(deployment)).said == []
 
 
-async def test_a_running_job_whose_workflow_is_gone_is_started_once_under_its_id() -> None:
+async def test_repair_running_without_workflow_starts_it_once() -> None:
     deployment = Deployment()
     deployment.succeeded(OTHER, b"shows whose namespace it is")
     key = deployment.queued(JOB)
@@ -90,7 +90,7 @@ async def test_a_running_job_whose_workflow_is_gone_is_started_once_under_its_id
 
 
 @pytest.mark.parametrize("sign", ["no worker", "no workflow of any job", "young"])
-async def test_a_running_job_is_not_started_where_a_queued_one_would_not_be(sign: str) -> None:
+async def test_repair_running_job_in_doubt_starts_nothing(sign: str) -> None:
     """The job's workflow may run in the right namespace while the settings name another one."""
     deployment = Deployment()
     deployment.succeeded(OTHER, b"shows whose namespace it is")
@@ -105,7 +105,7 @@ async def test_a_running_job_is_not_started_where_a_queued_one_would_not_be(sign
     assert done.said == ([] if sign == "young" else [("running_without_workflow", "refused")])
 
 
-async def test_nothing_is_started_where_no_worker_shows_that_the_namespace_is_right() -> None:
+async def test_repair_queued_job_without_worker_is_refused() -> None:
     deployment = Deployment()
     deployment.queued(JOB)
     deployment.time += LONG
@@ -117,7 +117,7 @@ async def test_nothing_is_started_where_no_worker_shows_that_the_namespace_is_ri
 
 
 @pytest.mark.parametrize("named", [False, True])
-async def test_nothing_is_started_where_the_database_s_jobs_have_no_workflows(named: bool) -> None:
+async def test_repair_when_jobs_have_no_workflows_starts_nothing(named: bool) -> None:
     """The settings may name another deployment's namespace, whose workers would write the results to its database."""
     deployment = Deployment()
     for number in range(3):
@@ -138,7 +138,7 @@ async def test_nothing_is_started_where_the_database_s_jobs_have_no_workflows(na
     assert done.said == repaired("queued_without_workflow") * 2
 
 
-async def test_a_job_that_waits_shows_whose_namespace_it_is_where_all_others_are_past_their_retention() -> None:
+async def test_repair_one_open_workflow_proves_the_namespace() -> None:
     deployment = Deployment()
     deployment.succeeded(uuid4(), b"long ago")
     deployment.temporal.states.clear()
@@ -151,7 +151,7 @@ async def test_a_job_that_waits_shows_whose_namespace_it_is_where_all_others_are
 
 
 @pytest.mark.parametrize(("status", "code"), [("terminated", "terminated"), ("cancelled", "job_cancelled")])
-async def test_a_workflow_s_end_is_written_into_its_row(status: str, code: str) -> None:
+async def test_repair_ended_workflow_records_failure_in_row(status: str, code: str) -> None:
     deployment = Deployment()
     deployment.queued(JOB)
     deployment.temporal.states[JOB] = WorkflowState(status, START, START)
@@ -165,7 +165,7 @@ async def test_a_workflow_s_end_is_written_into_its_row(status: str, code: str) 
 
 
 @pytest.mark.parametrize("code", ["service_refused", "database_unavailable", "schema_missing", "timeout"])
-async def test_a_job_that_a_worker_or_a_service_ended_is_set_going_again(code: str) -> None:
+async def test_repair_job_failed_by_dependency_restarts_workflow(code: str) -> None:
     deployment = Deployment()
     deployment.queued(JOB)
     deployment.temporal.states[JOB] = WorkflowState("failed", START, START, code, "it was refused")
@@ -191,9 +191,7 @@ async def test_a_job_that_a_worker_or_a_service_ended_is_set_going_again(code: s
     ],
     ids=lambda value: value.status if isinstance(value, WorkflowState) else None,
 )
-async def test_a_repair_does_what_show_and_submit_say_that_it_does(
-    state: WorkflowState, said: str, row_says: str
-) -> None:
+async def test_repair_does_what_the_error_hint_promises(state: WorkflowState, said: str, row_says: str) -> None:
     """A terminated job is not restarted, because an operator terminated it on purpose."""
     deployment = Deployment()
     deployment.queued(JOB)
@@ -208,7 +206,7 @@ async def test_a_repair_does_what_show_and_submit_say_that_it_does(
     assert "writes into the row that it failed" in recorded
 
 
-async def test_nothing_is_set_going_again_where_no_worker_polls() -> None:
+async def test_repair_failed_job_without_worker_is_refused() -> None:
     deployment = Deployment()
     deployment.queued(JOB)
     deployment.temporal.states[JOB] = WorkflowState("failed", START, START, "service_refused", "it was refused")
@@ -218,7 +216,7 @@ async def test_nothing_is_set_going_again_where_no_worker_polls() -> None:
     assert not deployment.temporal.states[JOB].is_open
 
 
-async def test_a_result_that_the_database_lost_is_written_again() -> None:
+async def test_repair_lost_result_is_recorded_again() -> None:
     deployment = Deployment()
     deployment.succeeded(JOB)
     row = deployment.rows.get(JOB)
@@ -232,7 +230,7 @@ async def test_a_result_that_the_database_lost_is_written_again() -> None:
     assert (again.status, again.s3_ocr_key, again.content_sha256) == ("succeeded", row.s3_ocr_key, row.content_sha256)
 
 
-async def test_traces_of_an_erased_job_are_erased() -> None:
+async def test_repair_erased_traces_are_erased() -> None:
     deployment = Deployment()
     deployment.succeeded(JOB)
     deployment.rows.mark_erased(JOB)
@@ -241,7 +239,7 @@ async def test_traces_of_an_erased_job_are_erased() -> None:
     assert done.left == []
 
 
-async def test_orphans_are_deleted_where_bucket_and_database_belong_together() -> None:
+async def test_repair_orphans_in_own_bucket_are_deleted() -> None:
     deployment = Deployment()
     for number in range(2):
         deployment.succeeded(uuid4(), body=b"photo %d" % number)
@@ -256,7 +254,7 @@ async def test_orphans_are_deleted_where_bucket_and_database_belong_together() -
     assert {entry.key for entry in deployment.store.list(BUCKET, "")} == kept | {"artifacts/strange"}
 
 
-async def test_a_copy_of_nobody_s_photo_is_deleted_and_one_that_is_in_use_again_stays() -> None:
+async def test_repair_orphan_copy_deleted_unless_in_use_again() -> None:
     deployment = Deployment()
     deployment.succeeded(OTHER, b"other photo")
     bucket, key, sha256 = BUCKET, "inbox/photo.heic", "ab" * 32
@@ -276,7 +274,7 @@ async def test_a_copy_of_nobody_s_photo_is_deleted_and_one_that_is_in_use_again_
 
 
 @pytest.mark.parametrize("hidden", [False, True], ids=["shown", "behind a delete marker"])
-async def test_what_a_late_attempt_stored_behind_an_erase_goes_with_all_its_versions(hidden: bool) -> None:
+async def test_repair_copy_stored_after_erase_deletes_all_versions(hidden: bool) -> None:
     """The attempt was paused before it stored the copy, and died before it checked whether its job is erased."""
     deployment = Deployment(versions=True)
     place, sha256 = (FOREIGN, "inbox/photo.heic"), "ab" * 32
@@ -297,7 +295,7 @@ async def test_what_a_late_attempt_stored_behind_an_erase_goes_with_all_its_vers
     assert (await repair(deployment)).said == []
 
 
-async def test_what_is_behind_a_delete_marker_and_is_a_job_s_or_somebody_else_s_stays() -> None:
+async def test_repair_hidden_objects_in_use_or_unknown_are_kept() -> None:
     deployment = Deployment(versions=True)
     deployment.succeeded(JOB, at=(FOREIGN, "inbox/photo.heic"), copy=b"copy")
     [mine] = [entry.key for entry in deployment.store.list(BUCKET, "converted/")]
@@ -311,7 +309,7 @@ async def test_what_is_behind_a_delete_marker_and_is_a_job_s_or_somebody_else_s_
     assert len(list(deployment.store.list_hidden(BUCKET, ""))) == 3
 
 
-async def test_what_was_hidden_before_the_bucket_was_bound_stays() -> None:
+async def test_repair_object_hidden_before_binding_is_kept() -> None:
     deployment = Deployment(versions=True)
     deployment.succeeded(JOB)
     deployment.time -= timedelta(days=2)
@@ -323,7 +321,7 @@ async def test_what_was_hidden_before_the_bucket_was_bound_stays() -> None:
     assert [entry.key for entry in deployment.store.list_hidden(BUCKET, "")] == [name]
 
 
-async def test_an_orphan_whose_versions_may_not_be_read_stays_and_ends_no_check(
+async def test_repair_orphan_with_unreadable_versions_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     deployment = Deployment(versions=True)
@@ -344,7 +342,7 @@ async def test_an_orphan_whose_versions_may_not_be_read_stays_and_ends_no_check(
     assert "copy_without_row" not in str(done.said)
 
 
-async def test_a_check_that_may_not_list_versions_sees_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_repair_when_versions_unlistable_deletes_visible_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     deployment = Deployment(versions=True)
 
     def refused(bucket: str, prefix: str) -> Iterator[ObjectEntry]:
@@ -360,7 +358,7 @@ async def test_a_check_that_may_not_list_versions_sees_what_is_shown(monkeypatch
         deployment.store.head(BUCKET, name)
 
 
-async def test_with_another_deployment_s_database_nothing_is_deleted() -> None:
+async def test_repair_with_other_database_deletes_nothing() -> None:
     deployment = Deployment()
     for number in range(3):
         deployment.photo(b"photo %d" % number)
@@ -373,7 +371,7 @@ async def test_with_another_deployment_s_database_nothing_is_deleted() -> None:
     assert "S3_BUCKET and DATABASE_URL" in done.details[0]
 
 
-async def test_after_a_restore_of_the_database_nothing_is_deleted() -> None:
+async def test_repair_after_database_restore_deletes_nothing() -> None:
     """The orphaned photo may belong to a lost row, since the row of a result is lost too."""
     deployment = Deployment()
     for number in range(9):
@@ -389,7 +387,7 @@ async def test_after_a_restore_of_the_database_nothing_is_deleted() -> None:
     assert done.left == ["photo_without_row", "result_without_row"]
 
 
-async def test_nothing_is_deleted_while_a_workflow_has_no_row_yet() -> None:
+async def test_repair_workflow_without_row_deletes_nothing() -> None:
     """The workflow may be about the photo that seems orphaned, and wait for a worker."""
     deployment = Deployment()
     deployment.succeeded(OTHER)
@@ -403,7 +401,7 @@ async def test_nothing_is_deleted_while_a_workflow_has_no_row_yet() -> None:
     assert "have no row yet (1)" in done.details[0]
 
 
-async def test_a_photo_that_was_submitted_since_stays() -> None:
+async def test_repair_photo_submitted_since_scan_is_kept() -> None:
     deployment = Deployment()
     deployment.succeeded(OTHER)
     key, sha256 = deployment.photo(b"old")
@@ -418,7 +416,7 @@ async def test_a_photo_that_was_submitted_since_stays() -> None:
     assert done.left == []
 
 
-async def test_a_job_that_was_put_right_since_is_left_alone() -> None:
+async def test_repair_job_started_since_scan_is_left_alone() -> None:
     deployment = Deployment()
     deployment.queued(JOB)
     deployment.time += LONG
@@ -431,7 +429,7 @@ async def test_a_job_that_was_put_right_since_is_left_alone() -> None:
     assert (deployment.temporal.started, done.left) == ([], [])
 
 
-async def test_a_result_whose_row_is_back_by_then_stays() -> None:
+async def test_repair_result_whose_row_returned_is_kept() -> None:
     """As after a restore of the database that ends between scan and repair."""
     deployment = Deployment()
     deployment.succeeded(OTHER)
@@ -448,7 +446,7 @@ async def test_a_result_whose_row_is_back_by_then_stays() -> None:
     assert done.left == []
 
 
-async def test_a_step_that_fails_says_why_and_the_next_is_done() -> None:
+async def test_repair_failed_step_reports_why_and_continues() -> None:
     deployment = Deployment()
     deployment.queued(JOB)
     deployment.queued(OTHER, b"other")
@@ -466,7 +464,7 @@ async def test_a_step_that_fails_says_why_and_the_next_is_done() -> None:
     assert done.left == ["queued_without_workflow"]
 
 
-async def test_only_the_named_jobs_are_mended() -> None:
+async def test_repair_with_job_ids_repairs_only_these() -> None:
     deployment = Deployment()
     for job_id in (JOB, OTHER):
         deployment.queued(job_id, str(job_id).encode())
@@ -476,7 +474,7 @@ async def test_only_the_named_jobs_are_mended() -> None:
     assert [request.job_id for request in deployment.temporal.started] == [str(JOB)]
 
 
-async def test_what_costs_money_or_loses_data_is_told_and_not_done() -> None:
+async def test_repair_costly_or_lossy_findings_only_reports() -> None:
     deployment = Deployment()
     deployment.succeeded(JOB)
     deployment.store.delete(BUCKET, ocr_key(JOB))
@@ -491,7 +489,7 @@ async def test_what_costs_money_or_loses_data_is_told_and_not_done() -> None:
     assert all(found.todo for found in done.report.findings)
 
 
-def test_every_repair_of_a_job_has_its_action() -> None:
+def test_repairer_actions_cover_all_repairs() -> None:
     deployment = Deployment()
 
     async def erase(job_id: UUID) -> None:

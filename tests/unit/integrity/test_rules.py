@@ -312,12 +312,12 @@ DAMAGES: dict[str, tuple[Damage, str, Repair | None]] = {
 }
 
 
-async def test_a_sound_deployment_breaks_no_rule() -> None:
+async def test_findings_sound_deployment_is_empty() -> None:
     assert list(findings(await sound())) == []
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-async def test_a_damage_breaks_its_rule_alone(name: str) -> None:
+async def test_findings_single_damage_breaks_only_its_rule(name: str) -> None:
     damage, code, repair = DAMAGES[name]
     found = list(findings(damage(await sound())))
     assert [(one.code, one.repair) for one in found] == [(code, repair)]
@@ -331,28 +331,28 @@ async def test_a_damage_breaks_its_rule_alone(name: str) -> None:
     assert one.todo.endswith((".", ".)"))
 
 
-def test_every_rule_has_a_damage() -> None:
+def test_all_rules_have_a_damage_case() -> None:
     seen = {code for _, code, _ in DAMAGES.values()} | {"photo_name_differs", "source_missing", "source_differs"}
     assert {rule.code for rule in all_rules()} == seen
 
 
-def test_every_promise_has_a_rule() -> None:
+def test_all_rules_cover_the_promises() -> None:
     assert {rule.invariant for rule in all_rules()} == set(PROMISES)
 
 
-def test_every_repair_is_some_rule_s_and_explained() -> None:
+def test_all_rules_offer_exactly_the_explained_repairs() -> None:
     offered = {rule.repair for rule in all_rules()} - {None}
     assert offered == set(Repair) == set(REPAIRS)
 
 
-async def test_a_finding_offers_no_repair_that_its_rule_does_not_name() -> None:
+async def test_findings_offer_only_the_repair_of_their_rule() -> None:
     rules = {rule.code: rule for rule in all_rules()}
     for damage, _, _ in DAMAGES.values():
         for one in findings(damage(await sound())):
             assert one.repair in {None, rules[one.code].repair}
 
 
-async def test_a_photo_under_another_hash_s_name() -> None:
+async def test_findings_photo_under_wrong_hash_name_is_reported() -> None:
     deployment = Deployment()
     deployment.store.put(BUCKET, ORPHAN, b"photo", content_type="image/png")
     deployment.succeeded(JOB, at=(BUCKET, ORPHAN))
@@ -361,7 +361,7 @@ async def test_a_photo_under_another_hash_s_name() -> None:
     assert hashlib.sha256(b"photo").hexdigest() in found[0].problem
 
 
-async def test_somebody_s_own_object_is_a_notice() -> None:
+async def test_findings_foreign_source_problems_are_notices() -> None:
     deployment = Deployment()
     deployment.succeeded(JOB, at=SOURCE)
     assert list(findings(await collect(deployment.ports, deployment.means()))) == []
@@ -373,7 +373,7 @@ async def test_somebody_s_own_object_is_a_notice() -> None:
     assert {changed.severity, missing.severity} == {Severity.NOTICE}
 
 
-def test_an_object_of_the_same_size_is_told_by_its_etag_where_nothing_is_hashed() -> None:
+def test_source_differs_without_hash_compares_etags() -> None:
     sha256, location = "ab" * 32, ("theirs", "k.png")
     now = datetime(2026, 1, 1, tzinfo=UTC)
     key = manifest_key(JOB)
@@ -442,17 +442,17 @@ QUIET: dict[str, Damage] = {
 
 
 @pytest.mark.parametrize("name", QUIET)
-async def test_what_a_sound_deployment_may_show_is_no_finding(name: str) -> None:
+async def test_findings_normal_states_are_not_reported(name: str) -> None:
     assert [one.code for one in findings(QUIET[name](await sound()))] == []
 
 
-async def test_a_lost_row_s_photo_is_not_nobody_s() -> None:
+async def test_findings_photo_of_lost_row_is_no_orphan() -> None:
     """After a restore of the database the photos of lost results must not be reported as orphans."""
     found = list(findings(no_row(await sound())))
     assert [one.code for one in found] == ["result_without_row"]
 
 
-async def test_the_end_is_told_in_temporal_s_words_where_it_has_any() -> None:
+async def test_findings_ended_workflow_quotes_its_reason() -> None:
     ended = both(
         open_row("running", MINUTE),
         workflow("terminated", reason_code="terminated", reason="stopped by the night shift"),
@@ -461,7 +461,7 @@ async def test_the_end_is_told_in_temporal_s_words_where_it_has_any() -> None:
     assert "stopped by the night shift" in one.problem
 
 
-async def test_a_foreign_manifest_cannot_flood_the_message() -> None:
+async def test_findings_long_manifest_value_is_shortened() -> None:
     (one,) = findings(body(b'"ocr_version":"1.0"', b'"ocr_version":"' + b"x" * 200 + b'"')(await sound()))
     assert len(one.problem) < 400
 
@@ -478,7 +478,7 @@ async def test_a_foreign_manifest_cannot_flood_the_message() -> None:
         ("artifacts/", None),
     ],
 )
-def test_owner_of(key: str, owner: UUID | None) -> None:
+def test_owner_of_returns_job_id_or_none(key: str, owner: UUID | None) -> None:
     assert owner_of(key) == owner
 
 
@@ -493,7 +493,7 @@ def test_owner_of(key: str, owner: UUID | None) -> None:
         (f"other/{'0' * 64}", None),
     ],
 )
-def test_uploaded_sha256(key: str, sha256: str | None) -> None:
+def test_uploaded_sha256_returns_hash_or_none(key: str, sha256: str | None) -> None:
     assert uploaded_sha256(key) == sha256
 
 

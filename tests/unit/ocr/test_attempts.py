@@ -143,7 +143,7 @@ def days() -> Days:
     return Days()
 
 
-def test_an_attempt_that_follows_a_crash_is_not_charged_again(days: Days) -> None:
+def test_textract_attempts_after_crash_charge_once(days: Days) -> None:
     def dies() -> None:
         days.at_look = lambda: None
         raise DiedError
@@ -155,20 +155,20 @@ def test_an_attempt_that_follows_a_crash_is_not_charged_again(days: Days) -> Non
     assert dict(days.textract.charges) == {SHA256: 1}
 
 
-def test_of_two_photos_that_nobody_hashed_each_gets_its_own_text(days: Days) -> None:
+def test_textract_attempts_without_hash_read_current_bytes(days: Days) -> None:
     unknown = replace(PHOTO, sha256="")
     first = days.read(unknown)
     days.put(SECOND)
     assert (first.text, days.read(unknown).text) == (text_of(FIRST), text_of(SECOND))
 
 
-def test_a_fault_of_seconds_leaves_a_photo_to_be_read(days: Days) -> None:
+def test_textract_attempts_after_brief_fault_read_photo(days: Days) -> None:
     days.jobs_fail(40, "Something")
     found = days.read()
     assert (found.code, found.text) == ("", text_of(FIRST))
 
 
-def test_a_permission_that_lacks_for_a_minute_fails_no_photo(days: Days) -> None:
+def test_textract_attempts_after_missing_permission_read_photo(days: Days) -> None:
     days.jobs_fail(60, ACCESS)
     found = days.read()
     assert (found.code, found.text) == ("", text_of(FIRST))
@@ -177,7 +177,7 @@ def test_a_permission_that_lacks_for_a_minute_fails_no_photo(days: Days) -> None
     assert dict(days.textract.charges) == {SHA256: 1}
 
 
-def test_a_photo_whose_jobs_failed_before_is_read_at_the_first_attempt(days: Days) -> None:
+def test_textract_attempts_first_one_passes_old_failed_jobs(days: Days) -> None:
     days.jobs_fail(timedelta(days=1).total_seconds(), ACCESS)
     assert days.read(most=20).text == []
     days.at_start = lambda: None
@@ -186,24 +186,24 @@ def test_a_photo_whose_jobs_failed_before_is_read_at_the_first_attempt(days: Day
     assert (found.text, len(found.seconds)) == (text_of(FIRST), 1)
 
 
-def test_a_damaged_document_is_one_job_however_often_it_is_submitted(days: Days) -> None:
+def test_textract_attempts_damaged_document_starts_one_job(days: Days) -> None:
     days.jobs_fail(3600, "Request has unsupported document format")
     assert [days.read().code for _ in range(3)] == ["document_unsupported"] * 3
     assert days.textract.started == 1
 
 
-def test_a_document_is_read_to_its_end(days: Days) -> None:
+def test_textract_attempts_sound_document_is_read_completely(days: Days) -> None:
     assert days.read().text == text_of(FIRST)
 
 
-def test_parts_that_go_in_a_circle_do_not_fill_the_memory(days: Days) -> None:
+def test_textract_attempts_circular_result_pages_terminate(days: Days) -> None:
     days.told = lambda answer: answer | {"NextToken": "2"} if "NextToken" in answer else answer
     days.textract = MemoryTextract(days.store, lambda: days.now, page_size=3)
     found = days.read(most=2)
     assert (found.died, found.text) == (0, [])
 
 
-def test_a_part_of_a_document_is_no_text_of_it(days: Days) -> None:
+def test_textract_attempts_partial_success_is_unreadable(days: Days) -> None:
     def partial(answer: dict[str, Any]) -> dict[str, Any]:
         if answer["JobStatus"] == "IN_PROGRESS":
             return answer
@@ -215,7 +215,7 @@ def test_a_part_of_a_document_is_no_text_of_it(days: Days) -> None:
     assert (found.text, found.code) == ([], "document_unreadable")
 
 
-def test_a_long_answer_is_fetched_although_every_third_call_is_refused(days: Days) -> None:
+def test_textract_attempts_with_throttled_calls_read_photo(days: Days) -> None:
     asked = 0
 
     def refused() -> None:
@@ -228,7 +228,7 @@ def test_a_long_answer_is_fetched_although_every_third_call_is_refused(days: Day
     assert (found.code, found.text) == ("", text_of(FIRST))
 
 
-def test_an_attempt_ends_by_itself_before_temporal_gives_it_up(days: Days) -> None:
+def test_textract_attempts_end_before_activity_timeout(days: Days) -> None:
     days.told = lambda answer: {"JobStatus": "IN_PROGRESS"}
     found = days.read(most=3)
     limit = policies.OCR.start_to_close_timeout.total_seconds()

@@ -78,7 +78,7 @@ def shapes(blocks: Sequence[Block]) -> dict[str, set[tuple[str, ...]]]:
 
 
 @given(lines=_lines, page=_frames)
-def test_blocks_come_as_page_lines_and_words_in_line_order(lines: list[tuple[EngineWord, ...]], page: Frame) -> None:
+def test_detect_text_response_orders_page_lines_words(lines: list[tuple[EngineWord, ...]], page: Frame) -> None:
     answer = detect_text_response(lines, page, SHA)
     assert answer["DocumentMetadata"] == {"Pages": 1}
     assert answer["DetectDocumentTextModelVersion"] == "1.0"
@@ -93,7 +93,9 @@ def test_blocks_come_as_page_lines_and_words_in_line_order(lines: list[tuple[Eng
 
 
 @given(lines=_lines, page=_frames)
-def test_a_lines_confidence_is_the_mean_of_its_words(lines: list[tuple[EngineWord, ...]], page: Frame) -> None:
+def test_detect_text_response_line_confidence_is_mean_of_words(
+    lines: list[tuple[EngineWord, ...]], page: Frame
+) -> None:
     answer = detect_text_response(lines, page, SHA)
     confidences = {block["Id"]: block["Confidence"] for block in of_kind(answer, "WORD")}
     for block in of_kind(answer, "LINE"):
@@ -105,7 +107,7 @@ def test_a_lines_confidence_is_the_mean_of_its_words(lines: list[tuple[EngineWor
 
 
 @given(lines=_lines, page=_frames)
-def test_a_box_is_the_envelope_of_its_polygon_within_the_page(lines: list[tuple[EngineWord, ...]], page: Frame) -> None:
+def test_detect_text_response_box_is_envelope_of_polygon(lines: list[tuple[EngineWord, ...]], page: Frame) -> None:
     for block in detect_text_response(lines, page, SHA)["Blocks"]:
         box, points = block["Geometry"]["BoundingBox"], block["Geometry"]["Polygon"]
         assert len(points) == 4
@@ -116,14 +118,14 @@ def test_a_box_is_the_envelope_of_its_polygon_within_the_page(lines: list[tuple[
 
 
 @given(lines=_lines, page=_frames)
-def test_every_number_is_one_of_single_precision(lines: list[tuple[EngineWord, ...]], page: Frame) -> None:
+def test_detect_text_response_numbers_are_single_precision(lines: list[tuple[EngineWord, ...]], page: Frame) -> None:
     found = list(numbers(detect_text_response(lines, page, SHA)["Blocks"]))
     assert found == [struct.unpack("f", struct.pack("f", number))[0] for number in found]
     assert all(math.isfinite(number) for number in found)
 
 
 @given(lines=_lines, page=_frames, first=_hashes, second=_hashes)
-def test_ids_are_unique_uuids_that_follow_from_the_document(
+def test_detect_text_response_ids_are_unique_and_deterministic(
     lines: list[tuple[EngineWord, ...]], page: Frame, first: str, second: str
 ) -> None:
     answer = detect_text_response(lines, page, first)
@@ -142,7 +144,7 @@ def test_ids_are_unique_uuids_that_follow_from_the_document(
     width=st.floats(10, 200),
     height=st.floats(10, 60),
 )
-def test_a_polygon_goes_round_the_text_from_its_own_top_left(
+def test_detect_text_response_polygon_starts_at_text_top_left(
     rotation: float, scale: float, width: float, height: float
 ) -> None:
     page = frame(1600, 1200, rotation=rotation, scale=scale)
@@ -161,7 +163,7 @@ def test_a_polygon_goes_round_the_text_from_its_own_top_left(
         assert abs(bottom_right - (top_left + along + down)) < 0.01
 
 
-def test_a_line_covers_its_words() -> None:
+def test_detect_text_response_line_box_covers_its_words() -> None:
     page = frame(1000, 500)
     answer = detect_text_response([(word("two", 100, 50), word("eggs", 200, 45, height=30))], page, SHA)
     (line,) = of_kind(answer, "LINE")
@@ -170,13 +172,13 @@ def test_a_line_covers_its_words() -> None:
     )
 
 
-def test_a_page_without_text_is_one_block_without_children() -> None:
+def test_detect_text_response_without_text_is_one_page_block() -> None:
     assert [list(block) for block in detect_text_response([], frame(100, 100), SHA)["Blocks"]] == [
         ["BlockType", "Geometry", "Id"]
     ]
 
 
-def test_an_answer_has_the_keys_of_the_api_in_their_order() -> None:
+def test_detect_text_response_keys_follow_api_order() -> None:
     answer = detect_text_response([(word("salt", 10, 10),)], frame(100, 100), SHA)
     assert list(answer) == ["DocumentMetadata", "Blocks", "DetectDocumentTextModelVersion"]
     assert [list(block) for block in answer["Blocks"]] == [
@@ -187,7 +189,7 @@ def test_an_answer_has_the_keys_of_the_api_in_their_order() -> None:
 
 
 @pytest.mark.requires_ground_truth
-def test_blocks_have_the_keys_of_recorded_answers_in_their_order() -> None:
+def test_detect_text_response_keys_match_recorded_responses() -> None:
     recorded = [
         block
         for document in truth_documents()

@@ -49,7 +49,7 @@ class TestRecordedBackend(OcrBackendContract):
     def place(self, place: Place) -> Place:
         return place
 
-    def test_a_document_nobody_recorded_is_named_by_its_hash(self, backend: OcrBackend, place: Place) -> None:
+    def test_detect_text_unrecorded_document_names_hash(self, backend: OcrBackend, place: Place) -> None:
         document = place(photo("form") + b"1")
         with pytest.raises(RecordingMissing, match=document.sha256):
             backend.detect_text(document)

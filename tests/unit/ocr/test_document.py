@@ -98,14 +98,14 @@ def pdf_page(box: bytes, drawing: bytes = b"", *others: bytes, resources: bytes 
 
 
 @pytest.mark.parametrize("name", BAD_INPUTS)
-def test_bad_files_are_refused_by_name(name: str) -> None:
+def test_load_image_bad_input_is_refused_by_name(name: str) -> None:
     with pytest.raises(REFUSED[name]) as caught:
         load_image(BAD_INPUTS[name].content(), "their photo.jpg")
     assert type(caught.value) is REFUSED[name]
     assert "their photo.jpg" in caught.value.message
 
 
-def test_a_header_that_lies_is_quoted() -> None:
+def test_load_image_lying_header_is_quoted() -> None:
     with pytest.raises(ImageTooLarge, match="2147483647 x 2147483647"):
         load_image(BAD_INPUTS["lying header"].content(), "lying.png")
 
@@ -145,19 +145,19 @@ GOOD: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD.keys())
-def test_every_kind_of_image_looks_as_it_is(make: Callable[[], bytes]) -> None:
+def test_load_image_supported_format_keeps_picture(make: Callable[[], bytes]) -> None:
     assert_shows_the_card(load_image(make(), "card"))
 
 
 @pytest.mark.parametrize("compression", [None, "group4", "tiff_ccitt"])
-def test_a_fax_is_black_on_white(compression: str | None) -> None:
+def test_load_image_fax_is_black_on_white(compression: str | None) -> None:
     page = card().point(lambda value: 255 * (value > 200)).convert("1")
     image = load_image(encoded(page, "TIFF", compression=compression), "fax.tif")
     assert [image.getpixel(place) for place in ((20, 30), (50, 20))] == [(0, 0, 0), (255, 255, 255)]
 
 
 @pytest.mark.parametrize("mode", ["P", "RGBA", "LA"])
-def test_what_is_transparent_is_white_paper(mode: str) -> None:
+def test_load_image_transparent_pixels_become_white(mode: str) -> None:
     if mode == "P":
         content = palette_with_transparency()
     else:
@@ -169,7 +169,7 @@ def test_what_is_transparent_is_white_paper(mode: str) -> None:
     assert image.getpixel((20, 30)) == (DARK, DARK, DARK)
 
 
-def test_the_grain_of_an_empty_page_does_not_become_print() -> None:
+def test_load_image_faint_grain_is_not_amplified() -> None:
     grain = Image.frombytes("I;16", (64, 64), struct.pack("<4096H", *(65000 + 16 * (n % 2) for n in range(4096))))
     shades = {pixel for _, pixel in load_image(encoded(grain), "empty.png").getcolors() or []}
     assert shades
@@ -190,7 +190,7 @@ ORIENTED = {
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "MPO"])
 @pytest.mark.parametrize("orientation", ORIENTED)
-def test_photos_are_turned_as_their_camera_was_held(kind: str, orientation: int) -> None:
+def test_load_image_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     # The pixels as a camera in that orientation stores them (EXIF 2.32, 4.6.4, Orientation).
     held = ORIENTED[orientation]
     stored = card() if held is None else card().transpose(held)
@@ -201,7 +201,7 @@ def test_photos_are_turned_as_their_camera_was_held(kind: str, orientation: int)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_does_not_exist_changes_nothing(orientation: int) -> None:
+def test_load_image_invalid_orientation_is_ignored(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     assert_shows_the_card(load_image(encoded(card(), "JPEG", quality=95, exif=exif), "odd.jpg"))
@@ -210,11 +210,11 @@ def test_an_orientation_that_does_not_exist_changes_nothing(orientation: int) ->
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("exif", [b"Exif\x00\x00", b"Exif\x00\x00II*\x00\xff\xff\xff\xff", b"Exif\x00\x00not a TIFF"])
-def test_damage_in_what_a_camera_noted_does_not_spoil_the_photo(kind: str, exif: bytes) -> None:
+def test_load_image_damaged_exif_is_ignored(kind: str, exif: bytes) -> None:
     assert_shows_the_card(load_image(encoded(card(), kind, quality=95, exif=exif), "odd"))
 
 
-def test_a_pdf_page_is_drawn_at_200_dots_per_inch() -> None:
+def test_load_image_pdf_is_drawn_at_200_dpi() -> None:
     content = pdf_page(b"0 0 72 36", b"0 0 0 rg 0 18 36 18 re f")
     image = load_image(content, "page.pdf")
     assert (image.mode, image.size) == ("RGB", (200, 100))
@@ -222,7 +222,7 @@ def test_a_pdf_page_is_drawn_at_200_dots_per_inch() -> None:
     assert {place: image.getpixel(place) for place in places} == places
 
 
-def test_what_was_typed_into_a_form_is_on_its_page() -> None:
+def test_load_image_pdf_form_values_are_drawn() -> None:
     field = (
         b"<< /Type /Annot /Subtype /Widget /FT /Tx /T (name) /V (x) /F 4 /Rect [0 0 36 36]"
         b" /AP << /N 6 0 R >> /P 3 0 R >>"
@@ -275,12 +275,12 @@ def pattern_pdf(side: int) -> bytes:
     return pdf_page(b"0 0 100 100", drawing, cell, picture(side, side), resources=b"/Pattern << /T 5 0 R >>")
 
 
-def test_a_scan_in_a_pdf_is_drawn() -> None:
+def test_load_image_pdf_scan_is_drawn() -> None:
     assert load_image(picture_pdf(1000, 1000), "scan.pdf").getpixel((100, 100)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_masks_patterns_and_layers_of_ordinary_size_are_drawn(times: int) -> None:
+def test_load_image_pdf_masks_and_patterns_are_drawn(times: int) -> None:
     assert load_image(picture_pdf(4000, 4000, times=times), "scan.pdf").getpixel((100, 100)) == (0, 0, 0)
     assert load_image(pattern_pdf(1000), "page.pdf").getpixel((100, 100)) == (0, 0, 0)
     # The soft mask hides all of the picture.
@@ -332,7 +332,7 @@ def test_masks_patterns_and_layers_of_ordinary_size_are_drawn(times: int) -> Non
         "for-a-certificate",
     ],
 )
-def test_pdfs_that_cannot_be_drawn_are_refused(content: bytes, kind: type[InputError], says: str) -> None:
+def test_load_image_undrawable_pdf_is_refused(content: bytes, kind: type[InputError], says: str) -> None:
     with pytest.raises(kind) as caught:
         load_image(content, "page.pdf")
     assert type(caught.value) is kind
@@ -354,7 +354,7 @@ def chained_tiff(pages: int) -> bytes:
     return bytes(content)
 
 
-def test_a_chain_of_many_pages_is_not_walked() -> None:
+def test_load_image_long_tiff_chain_is_refused_quickly() -> None:
     content = chained_tiff(80_000)
     begun = time.process_time()
     with pytest.raises(UnsupportedDocument, match="several pages"):
@@ -362,7 +362,7 @@ def test_a_chain_of_many_pages_is_not_walked() -> None:
     assert time.process_time() - begun < 1
 
 
-def test_a_directory_that_points_to_itself_ends() -> None:
+def test_load_image_self_referencing_tiff_terminates() -> None:
     content = bytearray(encoded(card(), "TIFF"))
     (first,) = struct.unpack_from("<I", content, 4)
     (count,) = struct.unpack_from("<H", content, first)
@@ -374,7 +374,7 @@ def test_a_directory_that_points_to_itself_ends() -> None:
     assert_shows_the_card(image)
 
 
-def test_a_palette_of_numbers_too_large_for_a_colour_is_damage() -> None:
+def test_load_image_tiff_palette_out_of_range_is_unreadable() -> None:
     image = Image.new("P", (40, 40))
     image.putpalette([9] * 768)
     content = bytearray(encoded(image, "TIFF"))
@@ -395,7 +395,9 @@ def test_a_palette_of_numbers_too_large_for_a_colour_is_damage() -> None:
     harm=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6),
     kept=st.floats(0.3, 1),
 )
-def test_damage_is_an_image_or_an_input_error(content: bytes, harm: list[tuple[float, int]], kept: float) -> None:
+def test_load_image_damaged_content_gives_image_or_input_error(
+    content: bytes, harm: list[tuple[float, int]], kept: float
+) -> None:
     damaged = bytearray(content[: max(int(len(content) * kept), 1)])
     for place, value in harm:
         damaged[min(int(place * len(damaged)), len(damaged) - 1)] = value
@@ -408,7 +410,7 @@ def test_damage_is_an_image_or_an_input_error(content: bytes, harm: list[tuple[f
 
 
 @given(width=st.floats(0.1, 20_000), height=st.floats(0.1, 20_000))
-def test_a_size_is_refused_for_its_side_or_its_area(width: float, height: float) -> None:
+def test_check_size_over_side_or_area_limit_is_refused(width: float, height: float) -> None:
     if max(width, height) <= IMAGE_SIDE_LIMIT_PX and width * height <= IMAGE_PIXEL_LIMIT:
         check_size(width, height, "x")
         return
@@ -417,7 +419,7 @@ def test_a_size_is_refused_for_its_side_or_its_area(width: float, height: float)
     assert f"{round(width)} x {round(height)}" in caught.value.message
 
 
-def test_a_size_that_only_the_decoder_finds_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_image_size_found_by_decoder_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("photo_worker.media.dimensions", lambda content: None)
     for content in (wide_png(), BAD_INPUTS["decompression bomb"].content(), BAD_INPUTS["lying header"].content()):
         with pytest.raises(ImageTooLarge):
@@ -441,7 +443,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-def test_refusing_what_unfolds_takes_no_memory(tmp_path: Path) -> None:
+def test_load_image_refused_bombs_take_little_memory(tmp_path: Path) -> None:
     contents = {
         "bomb.png": BAD_INPUTS["decompression bomb"].content(),
         "lying.png": BAD_INPUTS["lying header"].content(),

@@ -43,7 +43,7 @@ def words_of(answer: dict[str, Any]) -> dict[str, list[complex]]:
 
 @pytest.mark.single_python
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270, 5, -5])
-def test_each_word_lies_where_it_was_drawn(reader: DocumentReader, degrees: int) -> None:
+def test_reader_words_lie_where_drawn(reader: DocumentReader, degrees: int) -> None:
     image, drawn = recipe_page().turned(degrees)
     answer = reader.read(encoded(image), "page.png")
     found = words_of(answer)
@@ -71,7 +71,7 @@ def sideways(*rows: str) -> Image.Image:
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 @pytest.mark.parametrize("rows", [("HELLO WORLD 12345",), ("HELLO WORLD 12345", "flour 250 grams")])
-def test_few_lines_on_their_side_stay_whole(reader: DocumentReader, rows: tuple[str, ...], degrees: int) -> None:
+def test_reader_few_rotated_lines_stay_whole(reader: DocumentReader, rows: tuple[str, ...], degrees: int) -> None:
     upright = sideways(*rows)
     answer = reader.read(encoded(upright.rotate(-degrees, expand=True)), "label.png")
     assert [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"] == list(rows)
@@ -83,7 +83,7 @@ def test_few_lines_on_their_side_stay_whole(reader: DocumentReader, rows: tuple[
         assert abs((slant + 180) % 360 - 180) < 2
 
 
-def test_a_line_on_a_turned_pdf_page_stays_whole(reader: DocumentReader) -> None:
+def test_reader_line_on_rotated_pdf_page_stays_whole(reader: DocumentReader) -> None:
     drawing = b"BT /F1 24 Tf 50 100 Td (HELLO WORLD 12345) Tj ET"
     content = pdf_page(
         b"0 0 400 200",
@@ -95,7 +95,7 @@ def test_a_line_on_a_turned_pdf_page_stays_whole(reader: DocumentReader) -> None
     assert [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"] == ["HELLO WORLD 12345"]
 
 
-def test_small_pages_are_read_in_their_own_frame(reader: DocumentReader) -> None:
+def test_reader_small_page_keeps_its_own_coordinates(reader: DocumentReader) -> None:
     drawn = recipe_page()
     half = drawn.image.resize((500, 350), Image.Resampling.LANCZOS)
     found = words_of(reader.read(encoded(half), "small.png"))
@@ -105,7 +105,7 @@ def test_small_pages_are_read_in_their_own_frame(reader: DocumentReader) -> None
         assert place.imag == pytest.approx((box[1] + box[3]) / 2 / 700, abs=0.02)
 
 
-def test_light_print_on_a_dark_band_is_one_line(reader: DocumentReader) -> None:
+def test_reader_light_print_on_dark_ground_is_one_line(reader: DocumentReader) -> None:
     image = Image.new("RGB", (1000, 300), "teal")
     draw = ImageDraw.Draw(image)
     draw.text((60, 110), "Lemon Biscuits for eight people", fill="white", font=font(52))
@@ -118,7 +118,7 @@ def test_light_print_on_a_dark_band_is_one_line(reader: DocumentReader) -> None:
 
 
 @pytest.mark.single_python
-def test_a_page_larger_than_the_engine_reads_is_told_in_its_own_frame(reader: DocumentReader) -> None:
+def test_reader_oversized_page_keeps_its_own_coordinates(reader: DocumentReader) -> None:
     drawn = recipe_page()
     large = drawn.image.resize((2 * READING_SIDE, round(1.4 * READING_SIDE)), Image.Resampling.BICUBIC)
     answer = reader.read(encoded(large), "large.png")
@@ -131,20 +131,20 @@ def test_a_page_larger_than_the_engine_reads_is_told_in_its_own_frame(reader: Do
         assert place.imag == pytest.approx((box[1] + box[3]) / 2 / 700, abs=0.02)
 
 
-def test_degrees_are_two_characters() -> None:
+def test_ocrust_words_degrees_and_dashes_are_normalised() -> None:
     texts = ["180\u2103", "350\u2109", "12\u201314", "salt\u2014pepper", "\u00bd", "cr\u00e8me"]
     spelled = [word.text for word in _words([_Spoken(text) for text in texts])]
     assert spelled == ["180\u00b0C", "350\u00b0F", "12-14", "salt-pepper", "\u00bd", "cr\u00e8me"]
 
 
-def test_a_word_keeps_the_middle_of_its_height_and_a_confidence_within_bounds() -> None:
+def test_ocrust_words_height_is_trimmed_and_confidence_clamped() -> None:
     (word,) = _words([_Spoken("salt", 1.0000001)])
     assert (word.left, word.right, word.confidence) == (10, 60, 1)
     assert (word.top, word.bottom) == pytest.approx((115, 185))
     assert list(_words([_Spoken(""), _Spoken(" \u3000")])) == []
 
 
-def test_degrees_on_a_page_are_read_as_the_service_spells_them(reader: DocumentReader) -> None:
+def test_reader_degrees_on_page_are_normalised(reader: DocumentReader) -> None:
     image = Image.new("RGB", (900, 240), "white")
     ImageDraw.Draw(image).text((60, 80), "Bake at 180 \u00b0C now", fill="black", font=font(64))
     text = " ".join(words_of(reader.read(encoded(image), "oven.png")))
@@ -153,13 +153,13 @@ def test_degrees_on_a_page_are_read_as_the_service_spells_them(reader: DocumentR
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (40, 40), (2000, 9)])
-def test_pages_too_small_for_text_are_blank(reader: DocumentReader, size: tuple[int, int]) -> None:
+def test_reader_page_too_small_for_text_is_blank(reader: DocumentReader, size: tuple[int, int]) -> None:
     answer = reader.read(encoded(Image.new("L", size, 255)), "dot.png")
     assert [block["BlockType"] for block in answer["Blocks"]] == ["PAGE"]
 
 
 @pytest.mark.parametrize("colour", ["white", "black", (200, 190, 170)])
-def test_a_page_of_one_colour_costs_no_reading(monkeypatch: pytest.MonkeyPatch, colour: Any) -> None:
+def test_ocrust_engine_page_of_one_colour_is_not_recognised(monkeypatch: pytest.MonkeyPatch, colour: Any) -> None:
     engine = OcrustEngine()
     monkeypatch.setattr(engine, "_engine", lambda: pytest.fail("it was read"))
     reading = engine.read(Image.new("RGB", (300, 400), colour))
@@ -167,14 +167,14 @@ def test_a_page_of_one_colour_costs_no_reading(monkeypatch: pytest.MonkeyPatch, 
     assert (reading.frame.width, reading.frame.height) == (300, 400)
 
 
-def test_versions_name_the_engine_and_its_models(reader: DocumentReader) -> None:
+def test_reader_version_names_engine_and_models(reader: DocumentReader) -> None:
     assert reader.engine == "ocrust"
     engine, models = reader.version.split("+models.")
     assert all(part[0].isdigit() for part in (engine, models))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to its memory")
-def test_an_engine_that_gets_no_memory_says_so() -> None:
+def test_reader_without_memory_raises_memory_error() -> None:
     # The limit leaves more memory than the engine takes for the page, and less than its models take.
     code = """
 import resource, sys

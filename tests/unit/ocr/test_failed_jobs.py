@@ -48,9 +48,7 @@ def days() -> Days:
 
 
 @pytest.mark.parametrize(("message", "kind"), [(ACCESS, OcrRefused), (INTERNAL, OcrUnavailable)])
-def test_a_photo_is_read_when_what_was_wrong_has_been_mended(
-    days: Days, message: str, kind: type[PhotoWorkerError]
-) -> None:
+def test_textract_after_transient_failures_reads_photo(days: Days, message: str, kind: type[PhotoWorkerError]) -> None:
     days.textract.failures += [message] * 3
     for _ in range(3):
         with pytest.raises(kind) as caught:
@@ -63,7 +61,7 @@ def test_a_photo_is_read_when_what_was_wrong_has_been_mended(
     assert list(days.textract.charges.values()) == [1]
 
 
-def test_what_the_document_has_stays_its_fault(days: Days) -> None:
+def test_textract_unsupported_format_stays_unsupported(days: Days) -> None:
     days.textract.failures.append("Request has unsupported document format")
     for _ in range(2):
         with pytest.raises(UnsupportedDocument):

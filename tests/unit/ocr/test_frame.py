@@ -25,7 +25,7 @@ def to_page(page: Frame, x: float, y: float) -> Point:
 
 
 @given(width=_sides, height=_sides, rotation=_angles, scale=_scales, across=_shares, down=_shares)
-def test_there_and_back_is_where_it_was(
+def test_frame_to_image_inverts_rotation_and_scale(
     width: float, height: float, rotation: float, scale: float, across: float, down: float
 ) -> None:
     page = frame(width, height, rotation=rotation, scale=scale)
@@ -39,7 +39,9 @@ def test_there_and_back_is_where_it_was(
 
 
 @given(width=_sides, height=_sides, rotation=_angles, scale=_scales)
-def test_the_centres_meet_and_distances_scale(width: float, height: float, rotation: float, scale: float) -> None:
+def test_frame_to_image_maps_centre_and_scales_distances(
+    width: float, height: float, rotation: float, scale: float
+) -> None:
     page = frame(width, height, rotation=rotation, scale=scale)
     centre = page.to_image(page.page_width / 2, page.page_height / 2)
     assert centre == pytest.approx((width / 2, height / 2))
@@ -48,7 +50,7 @@ def test_the_centres_meet_and_distances_scale(width: float, height: float, rotat
 
 
 @given(width=_sides, height=_sides, scale=_scales, across=_shares, down=_shares)
-def test_a_page_that_was_not_turned_is_only_scaled(
+def test_frame_to_image_without_rotation_only_scales(
     width: float, height: float, scale: float, across: float, down: float
 ) -> None:
     page = frame(width, height, scale=scale)
@@ -59,12 +61,12 @@ def test_a_page_that_was_not_turned_is_only_scaled(
 @pytest.mark.parametrize(
     ("rotation", "corner"), [(0, (0, 0)), (90, (0, 300)), (180, (400, 300)), (270, (400, 0)), (-90, (400, 0))]
 )
-def test_at_right_angles_a_pages_corner_is_a_corner_of_the_image(rotation: float, corner: Point) -> None:
+def test_frame_to_image_right_angle_maps_corner_to_corner(rotation: float, corner: Point) -> None:
     assert frame(400, 300, rotation=rotation, scale=2).to_image(0, 0) == pytest.approx(corner)
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270, 5])
-def test_straightening_undoes_a_turn(degrees: float) -> None:
+def test_straighten_rotated_image_undoes_rotation(degrees: float) -> None:
     drawn = recipe_page()
     turned, _ = drawn.turned(degrees)
     page = frame(turned.width, turned.height, rotation=-degrees)
@@ -82,14 +84,14 @@ def test_straightening_undoes_a_turn(degrees: float) -> None:
 
 
 @pytest.mark.parametrize(("rotation", "scale", "same"), [(0, 1, True), (180, 1, False), (0, 2, False)])
-def test_only_a_page_that_is_upright_and_in_scale_stays_as_it_is(rotation: float, scale: float, same: bool) -> None:
+def test_straighten_upright_unscaled_image_is_returned_as_is(rotation: float, scale: float, same: bool) -> None:
     image = recipe_page().image
     page = frame(image.width, image.height, rotation=rotation, scale=scale)
     assert (straighten(image, page) is image) is same
 
 
 @given(by=_scales)
-def test_a_scaled_word_keeps_text_and_confidence(by: float) -> None:
+def test_engine_word_scaled_keeps_text_and_confidence(by: float) -> None:
     word = EngineWord("salt", 0.5, 10, 20, 30, 40)
     assert word.scaled(by) == EngineWord("salt", 0.5, 10 * by, 20 * by, 30 * by, 40 * by)
     assert word.scaled(by).height == pytest.approx(20 * by)

@@ -32,41 +32,41 @@ def fitted(image: Image.Image, *words: EngineWord) -> list[tuple[float, float]]:
     return [(word.left, word.right) for word in fit_to_ink(words, Ink(image))]
 
 
-def test_words_end_where_their_ink_ends() -> None:
+def test_fit_to_ink_narrow_boxes_extend_to_ink() -> None:
     assert fitted(bars((50, 120), (140, 200)), seen(56, 114), seen(146, 196)) == [(50, 120), (140, 200)]
 
 
 @pytest.mark.parametrize(("paper", "ink"), [("white", "black"), ("black", "white"), ("teal", "white")])
-def test_ink_may_be_darker_or_lighter_than_its_paper(paper: str, ink: str) -> None:
+def test_fit_to_ink_dark_or_light_ink_is_found(paper: str, ink: str) -> None:
     page = letters((50, 120), (140, 200), paper=paper, ink=ink)
     assert fitted(page, seen(56, 114), seen(146, 196)) == [(50, 120), (140, 200)]
 
 
-def test_words_whose_ink_is_too_pale_to_see_are_not_drawn_apart() -> None:
+def test_fit_to_ink_pale_ink_keeps_boxes() -> None:
     page = letters((50, 120), (140, 200), paper="white", ink="#e0e0e0")
     assert fitted(page, seen(56, 114), seen(146, 196)) == [(56, 114), (146, 196)]
 
 
-def test_a_word_that_reaches_too_far_is_drawn_in() -> None:
+def test_fit_to_ink_wide_boxes_shrink_to_ink() -> None:
     assert fitted(bars((50, 120), (140, 200)), seen(45, 124), seen(136, 206)) == [(50, 120), (140, 200)]
 
 
-def test_a_rule_between_two_cells_belongs_to_neither() -> None:
+def test_fit_to_ink_rule_between_words_is_excluded() -> None:
     assert fitted(bars((50, 120), (138, 140), (160, 220)), seen(54, 118), seen(164, 216)) == [(50, 120), (160, 220)]
 
 
-def test_edges_without_a_clear_place_stay() -> None:
+def test_fit_to_ink_without_clear_gap_keeps_edges() -> None:
     # One page has ink without a gap between the words, the other has no ink.
     assert fitted(bars((50, 220)), seen(60, 120), seen(130, 210))[0][1] == 120
     assert fitted(bars(), seen(60, 120)) == [(60, 120)]
 
 
-def test_a_word_beside_blank_paper_keeps_a_width() -> None:
+def test_fit_to_ink_box_on_blank_paper_keeps_width() -> None:
     assert fitted(bars((100, 150)), seen(60, 62), seen(104, 148)) == [(60, 61), (100, 150)]
 
 
 @pytest.mark.parametrize("narrower", [3, 6, 9])
-def test_drawn_words_get_their_own_ink_back(narrower: int) -> None:
+def test_fit_to_ink_narrowed_words_recover_drawn_width(narrower: int) -> None:
     drawn = recipe_page()
     rows: dict[int, list[EngineWord]] = {}
     for text, (left, top, right, bottom) in drawn.places.items():
@@ -86,7 +86,7 @@ def test_drawn_words_get_their_own_ink_back(narrower: int) -> None:
         max_size=6,
     )
 )
-def test_no_word_is_lost_or_turned_inside_out(boxes: list[tuple[float, float, float, float]]) -> None:
+def test_fit_to_ink_any_boxes_keep_words_and_positive_width(boxes: list[tuple[float, float, float, float]]) -> None:
     words = [
         EngineWord(f"w{number}", 0.9, left, top, left + width, top + height)
         for number, (left, top, width, height) in enumerate(boxes)

@@ -30,12 +30,12 @@ def texts(lines: Sequence[Line]) -> list[str]:
 
 
 @given(rows=_rows)
-def test_no_word_is_lost_or_made(rows: list[list[EngineWord]]) -> None:
+def test_lines_of_any_rows_keeps_every_word(rows: list[list[EngineWord]]) -> None:
     assert Counter(each for line in lines_of(rows) for each in line) == Counter(each for row in rows for each in row)
 
 
 @given(rows=_rows)
-def test_words_of_a_line_go_from_left_to_right_without_a_wide_gap(rows: list[list[EngineWord]]) -> None:
+def test_lines_of_orders_words_without_wide_gaps(rows: list[list[EngineWord]]) -> None:
     for line in lines_of(rows):
         assert [each.left for each in line] == sorted(each.left for each in line)
         tallest = max(each.height for row in rows for each in row)
@@ -46,7 +46,7 @@ def test_words_of_a_line_go_from_left_to_right_without_a_wide_gap(rows: list[lis
 
 
 @given(rows=_rows, by=st.floats(0.2, 5))
-def test_lines_do_not_depend_on_the_scale(rows: list[list[EngineWord]], by: float) -> None:
+def test_lines_of_scaled_page_gives_same_lines(rows: list[list[EngineWord]], by: float) -> None:
     # Skip examples at a threshold, which rounding may cross.
     steps = [[word(each.text, round(each.left), round(each.top), height=20) for each in row] for row in rows]
     if any(abs(b.middle - a.middle) == 10 or b.left - a.right == 30 for row in steps for a in row for b in row):
@@ -56,7 +56,7 @@ def test_lines_do_not_depend_on_the_scale(rows: list[list[EngineWord]], by: floa
 
 
 @given(st.permutations(range(4)))
-def test_the_order_of_an_engines_rows_does_not_matter(order: list[int]) -> None:
+def test_lines_of_permuted_rows_gives_same_lines(order: list[int]) -> None:
     rows = [
         [word("2", 10, 100), word("eggs", 40, 100)],
         [word("flour", 600, 103)],
@@ -66,25 +66,25 @@ def test_the_order_of_an_engines_rows_does_not_matter(order: list[int]) -> None:
     assert texts(lines_of([rows[place] for place in order])) == ["Biscuits", "2 eggs", "flour", "bake"]
 
 
-def test_a_row_is_cut_at_a_gap_wider_than_one_and_a_half_letters() -> None:
+def test_lines_of_wide_gap_splits_row() -> None:
     near, far = word("near", 100, 0, width=50), word("far", 180.1, 0)
     assert texts(lines_of([[near, far]])) == ["near", "far"]
     assert texts(lines_of([[near, word("far", 179.9, 0)]])) == ["near far"]
 
 
-def test_columns_are_told_row_by_row() -> None:
+def test_lines_of_columns_are_read_row_by_row() -> None:
     left = [[word(f"left-{number}", 0, 40 * number)] for number in range(3)]
     right = [[word(f"right-{number}", 700, 40 * number + 4)] for number in range(3)]
     assert texts(lines_of([*left, *right])) == ["left-0", "right-0", "left-1", "right-1", "left-2", "right-2"]
 
 
-def test_lines_that_each_lie_a_little_lower_do_not_become_one_row() -> None:
+def test_lines_of_descending_lines_do_not_merge_into_one_row() -> None:
     rows = [[word(f"step-{number}", 500 - 100 * number, 8 * number)] for number in range(5)]
     # step-1 is on the row of step-0, to the left of it; step-2 starts a new row.
     assert texts(lines_of(rows)) == ["step-1", "step-0", "step-3", "step-2", "step-4"]
 
 
-def test_nothing_comes_of_nothing() -> None:
+def test_lines_of_empty_rows_is_empty() -> None:
     assert lines_of([]) == []
     assert lines_of([[]]) == []
 
@@ -92,7 +92,7 @@ def test_nothing_comes_of_nothing() -> None:
 @pytest.mark.single_python
 @pytest.mark.requires_ground_truth
 @pytest.mark.parametrize("name", ["tx-detect-single-page-1", "tx-reading_order", "trp-multicol"])
-def test_lines_come_in_the_order_of_the_real_service(reader: DocumentReader, name: str) -> None:
+def test_lines_of_order_matches_recorded_responses(reader: DocumentReader, name: str) -> None:
     document = next((document for document in truth_documents() if document.name == name), None)
     if document is None:
         pytest.skip(NO_TRUTH)
@@ -105,7 +105,7 @@ def test_lines_come_in_the_order_of_the_real_service(reader: DocumentReader, nam
     assert ordered >= 0.95 * (len(places) - 1), [text for text in found if text in once]
 
 
-def test_two_rows_that_the_engine_merged_are_taken_apart() -> None:
+def test_lines_of_merged_rows_are_split() -> None:
     merged = [
         word("order", 0, 100, height=20),
         word("read", 10, 132, height=20),
@@ -115,6 +115,6 @@ def test_two_rows_that_the_engine_merged_are_taken_apart() -> None:
     assert texts(lines_of([merged])) == ["order on", "read last."]
 
 
-def test_marks_above_and_below_stay_in_their_row() -> None:
+def test_lines_of_raised_and_lowered_marks_stay_in_row() -> None:
     row = [word("1", 0, 100, height=20), word("°", 12, 98, height=8), word("C", 22, 100, height=20)]
     assert texts(lines_of([[*row, word(",", 36, 116, height=6)]])) == ["1 ° C ,"]

@@ -55,21 +55,21 @@ METADATA: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("make", METADATA.values(), ids=METADATA.keys())
-def test_metadata_that_no_reader_needs_spoils_no_picture(make: Callable[[], bytes]) -> None:
+def test_load_image_odd_png_metadata_keeps_picture(make: Callable[[], bytes]) -> None:
     assert_shows_the_card(load_image(make(), "card.png"))
 
 
 @pytest.mark.parametrize(
     ("kind", "start", "shown"), [(b"iCCP", b"icc\0\0", "colour profile"), (b"zTXt", b"Comment\0\0", "text")]
 )
-def test_a_bomb_in_metadata_is_refused_by_what_it_is(kind: bytes, start: bytes, shown: str) -> None:
+def test_load_image_bomb_in_metadata_is_refused_by_kind(kind: bytes, start: bytes, shown: str) -> None:
     with pytest.raises(UnreadableDocument, match=f"its {shown} is a decompression bomb") as caught:
         load_image(png_with(chunk(kind, start + packed(80 * MIB))), "card.png")
     # The file has only 80 kB.
     assert "too large" not in caught.value.message
 
 
-def test_many_packed_texts_are_not_unpacked_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_metadata_many_packed_texts_bounds_unpacking(monkeypatch: pytest.MonkeyPatch) -> None:
     unpacked, unpacking = 0, zlib.decompressobj
 
     class Counting:
@@ -97,7 +97,7 @@ def test_many_packed_texts_are_not_unpacked_one_after_the_other(monkeypatch: pyt
     assert_shows_the_card(load_image(png_with(many), "card.png"))
 
 
-def test_a_png_is_turned_as_its_text_says() -> None:
+def test_load_image_png_xmp_orientation_is_applied() -> None:
     turned = b'<x:xmpmeta xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"></x:xmpmeta>'
     content = encoded(card().transpose(Image.Transpose.ROTATE_90))
     text = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + turned)
@@ -105,7 +105,7 @@ def test_a_png_is_turned_as_its_text_says() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_damage_in_a_header_is_said_without_names_of_decoders(kind: str) -> None:
+def test_load_image_broken_header_names_format_not_decoder(kind: str) -> None:
     content = bytearray(encoded(card(), kind))
     if kind == "TIFF":
         # An empty directory.
@@ -153,7 +153,7 @@ ODD: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("content", "says"), ODD.values(), ids=ODD.keys())
-def test_rare_images_are_refused_by_what_they_are(content: bytes, says: str) -> None:
+def test_load_image_unsupported_encoding_is_named(content: bytes, says: str) -> None:
     with pytest.raises(UnsupportedDocument, match=says):
         load_image(content, "card")
 
@@ -168,22 +168,22 @@ def paged(entries: bytes, drawing: bytes = b"0 0 0 rg 0 0 100 100 re f", box: by
     )
 
 
-def test_a_crop_box_outside_its_page_is_ignored() -> None:
+def test_load_image_pdf_crop_box_outside_page_is_ignored() -> None:
     image = load_image(paged(b"/CropBox [5000 5000 6000 6000]"), "page.pdf")
     assert image.size == (1112, 556)
     assert (image.getpixel((100, 500)), image.getpixel((900, 100))) == ((0, 0, 0), (255, 255, 255))
 
 
-def test_a_crop_box_within_its_page_counts() -> None:
+def test_load_image_pdf_crop_box_within_page_is_applied() -> None:
     assert load_image(paged(b"/CropBox [0 0 72 36]"), "page.pdf").size == (200, 100)
 
 
-def test_a_page_of_almost_no_size_is_a_pixel() -> None:
+def test_load_image_tiny_pdf_page_is_one_pixel() -> None:
     assert load_image(pdf_page(b"0 0 0.001 0.001"), "page.pdf").size == (1, 1)
 
 
 @pytest.mark.parametrize(("width", "height"), [(28, 37), (60, 60), (125, 1)])
-def test_a_page_of_many_inches_is_drawn_smaller(width: int, height: int) -> None:
+def test_load_image_large_pdf_page_is_drawn_smaller(width: int, height: int) -> None:
     points = (72 * width, 72 * height)
     drawing = b"0 0 0 rg 0 0 %d %d re f" % (points[0] // 2, points[1])
     image = load_image(pdf_page(b"0 0 %d %d" % points, drawing), "plan.pdf")
@@ -193,7 +193,7 @@ def test_a_page_of_many_inches_is_drawn_smaller(width: int, height: int) -> None
     assert (image.getpixel(dark), image.getpixel(light)) == ((0, 0, 0), (255, 255, 255))
 
 
-def test_a_password_is_said() -> None:
+def test_load_image_pdf_with_password_is_refused_as_protected() -> None:
     content = pdf(
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
@@ -222,7 +222,7 @@ print(peak() - before)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "I;16", "LA"])
-def test_the_largest_picture_is_decoded_once_and_never_twice(tmp_path: Path, mode: str) -> None:
+def test_load_image_large_picture_is_held_in_memory_once(tmp_path: Path, mode: str) -> None:
     width, height = 9900, 9000
     bytes_a_pixel = {"RGBA": 4, "I;16": 2, "LA": 4}[mode]
     image = Image.new(mode, (width, height))
@@ -235,14 +235,14 @@ def test_the_largest_picture_is_decoded_once_and_never_twice(tmp_path: Path, mod
     assert float(answer.stdout) < 1.35 * width * height * bytes_a_pixel / MIB
 
 
-def test_a_large_jpeg_is_decoded_smaller() -> None:
+def test_load_image_large_jpeg_is_decoded_smaller() -> None:
     large = card().resize((6000, 4000), Image.Resampling.NEAREST)
     image = load_image(encoded(large, "JPEG", quality=90), "large.jpg")
     assert image.size == (READING_SIDE, 2000)
     assert_shows_the_card(image.resize((60, 40)))
 
 
-def test_transparency_by_one_colour_is_white_paper() -> None:
+def test_load_image_transparent_colour_becomes_white() -> None:
     see_through = card().convert("RGB").point(lambda value: value if value < 200 else 7)
     image = load_image(encoded(see_through, transparency=(7, 7, 7)), "card.png")
     assert image.getpixel((50, 20)) == (255, 255, 255)
@@ -252,7 +252,7 @@ SIDES = (1, 2, 3, 500, 9999)
 
 
 @pytest.mark.parametrize(("width", "height"), [(w, h) for w in SIDES for h in SIDES if min(w, h) < 3])
-def test_an_analysis_of_a_page_a_pixel_wide_finds_no_marks(width: int, height: int) -> None:
+def test_find_marks_page_one_pixel_wide_finds_nothing(width: int, height: int) -> None:
     # Pixels of one colour would be skipped as a blank page.
     image = Image.frombytes("L", (width, height), bytes(255 * (n % 2) for n in range(width * height)))
     marks = find_marks(load_image(encoded(image), "thread.png"), [])

@@ -52,7 +52,7 @@ def kinds(blocks: list[dict[str, Any]]) -> set[str]:
     return {block["BlockType"] for block in blocks}
 
 
-def test_a_page_is_read_by_its_number(reader: DocumentReader, book: Path, second: PageRequest) -> None:
+def test_reader_page_number_selects_page(reader: DocumentReader, book: Path, second: PageRequest) -> None:
     assert reader.pages(book, "book", ASYNC) == 2
     answer = reader.page(second)
     assert sorted(texts(answer.blocks)) == sorted(WORDS)
@@ -62,7 +62,7 @@ def test_a_page_is_read_by_its_number(reader: DocumentReader, book: Path, second
         reader.page(replace(second, number=3))
 
 
-def test_what_was_kept_gives_the_same_blocks_without_the_document(
+def test_reader_page_kept_reading_needs_no_document(
     reader: DocumentReader, second: PageRequest, tmp_path: Path
 ) -> None:
     first = reader.page(second)
@@ -70,9 +70,7 @@ def test_what_was_kept_gives_the_same_blocks_without_the_document(
     assert (again.blocks, again.reading, again.recognised) == (first.blocks, None, False)
 
 
-def test_an_analysis_of_a_kept_text_is_drawn_again_and_not_read_again(
-    reader: DocumentReader, second: PageRequest
-) -> None:
+def test_reader_page_analysis_of_kept_text_skips_recognition(reader: DocumentReader, second: PageRequest) -> None:
     text = reader.page(second)
     at_once = reader.page(replace(second, analysis=TABLES))
     later = reader.page(replace(second, analysis=TABLES, kept=text.reading, checked=True))
@@ -84,7 +82,7 @@ def test_an_analysis_of_a_kept_text_is_drawn_again_and_not_read_again(
     assert (third.blocks, third.reading) == (later.blocks, None)
 
 
-def test_a_kept_reading_takes_nobody_past_the_limits(reader: DocumentReader, second: PageRequest) -> None:
+def test_reader_page_kept_reading_still_obeys_limits(reader: DocumentReader, second: PageRequest) -> None:
     first = replace(second, number=1)
     kept = reader.page(first).reading
     with pytest.raises(UnsupportedDocument, match="several pages"):
@@ -92,19 +90,21 @@ def test_a_kept_reading_takes_nobody_past_the_limits(reader: DocumentReader, sec
 
 
 @pytest.mark.parametrize("kept", [b"", b"{", b"[]", b'{"frame": null, "lines": []}'])
-def test_a_reading_that_was_damaged_is_made_anew(reader: DocumentReader, second: PageRequest, kept: bytes) -> None:
+def test_reader_page_damaged_kept_reading_is_read_again(
+    reader: DocumentReader, second: PageRequest, kept: bytes
+) -> None:
     answer = reader.page(replace(second, kept=kept, checked=True))
     assert (answer.recognised, sorted(texts(answer.blocks))) == (True, sorted(WORDS))
 
 
-def test_another_seed_gives_other_ids_for_the_same_words(reader: DocumentReader, second: PageRequest) -> None:
+def test_reader_page_other_seed_changes_only_ids(reader: DocumentReader, second: PageRequest) -> None:
     first = reader.page(second)
     other = reader.page(replace(second, seed="another", kept=first.reading, checked=True))
     assert texts(other.blocks) == texts(first.blocks)
     assert {block["Id"] for block in other.blocks}.isdisjoint(block["Id"] for block in first.blocks)
 
 
-def test_an_engine_that_is_not_installed_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reader_version_without_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib import metadata
 
     def missing(name: str) -> str:

@@ -77,7 +77,7 @@ def backend_on(content: bytes, **options: object) -> tuple[OcrBackend, DocumentR
     return backend, DocumentRef("photos", "page", "application/pdf", len(content), "")
 
 
-def test_a_cancelled_attempt_ends_in_the_middle_of_a_page() -> None:
+def test_local_backend_cancelled_mid_page_stops() -> None:
     """Drawing this page takes minutes."""
     began = time.monotonic()
 
@@ -109,7 +109,7 @@ print(json.dumps([told, *(peak * 1024 / 1e6 for peak in (own, others))]))
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
-def test_a_page_that_takes_all_memory_leaves_the_worker_alone() -> None:
+def test_local_backend_greedy_page_spares_worker_memory() -> None:
     # If the product's limit fails, this limit protects the machine.
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n{MEASURE}"
     root = Path(__file__).resolve().parents[3]
@@ -145,7 +145,7 @@ print(json.dumps(told))
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
-def test_a_worker_that_has_held_much_memory_tells_a_crash_from_exhausted_memory() -> None:
+def test_reading_processes_large_worker_tells_crash_from_memory() -> None:
     """Linux counts a worker's own peak memory as that of the processes that it starts."""
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, cwd=root, check=False)
@@ -153,7 +153,7 @@ def test_a_worker_that_has_held_much_memory_tells_a_crash_from_exhausted_memory(
     assert json.loads(done.stdout) == ["document_unreadable", "document_too_costly"]
 
 
-def test_a_page_that_takes_the_processor_is_ended_by_its_limit(made: Callable[..., ReadingProcesses]) -> None:
+def test_reading_processes_cpu_limit_ends_page(made: Callable[..., ReadingProcesses]) -> None:
     processes = made(bounds=ReadingBounds(cpu_seconds=3))
     with pytest.raises(DocumentTooCostly, match="more processor time"):
         processes.read(hostile_pdfs.slow(), "page")
@@ -161,14 +161,16 @@ def test_a_page_that_takes_the_processor_is_ended_by_its_limit(made: Callable[..
     assert "Rice" in text
 
 
-def test_it_reads_what_the_reader_reads(made: Callable[..., ReadingProcesses], reader: DocumentReader) -> None:
+def test_reading_processes_read_equals_document_reader(
+    made: Callable[..., ReadingProcesses], reader: DocumentReader
+) -> None:
     content = documents.encoded(documents.card("Lemon Tart 1/2", "Öl"), "PNG")
     processes = made()
     assert processes.read(content, "card") == reader.read(content, "card")
     assert processes.version == reader.version
 
 
-def test_a_refusal_comes_back_with_the_document_s_name(made: Callable[..., ReadingProcesses]) -> None:
+def test_reading_processes_refusal_names_document(made: Callable[..., ReadingProcesses]) -> None:
     with pytest.raises(PhotoWorkerError, match=r"raw/pages\.pdf.* 2 pages") as caught:
         made().read(documents.pdf(2), "raw/pages.pdf")
     assert caught.value.code == "document_unsupported"
@@ -193,7 +195,7 @@ def test_a_refusal_comes_back_with_the_document_s_name(made: Callable[..., Readi
         ),
     ],
 )
-def test_every_end_of_the_process_has_its_meaning(
+def test_reading_processes_child_exit_maps_to_error(
     made: Callable[..., ReadingProcesses], code: str, error: type[PhotoWorkerError]
 ) -> None:
     processes = made(code)
@@ -205,7 +207,7 @@ def test_every_end_of_the_process_has_its_meaning(
         processes.read(b"another", "raw/another")
 
 
-def test_what_breaks_on_a_sound_document_as_well_is_the_worker_s_fault(
+def test_reading_processes_crash_on_sound_document_blames_worker(
     made: Callable[..., ReadingProcesses],
 ) -> None:
     on_any = program("os.abort()")[-1].replace('if content == b"photo":', "if True:")
@@ -213,7 +215,7 @@ def test_what_breaks_on_a_sound_document_as_well_is_the_worker_s_fault(
         made(program=(sys.executable, "-P", "-c", on_any)).read(b"photo", "raw/photo")
 
 
-def test_memory_that_the_machine_does_not_give_is_not_the_document_s_fault(
+def test_reading_processes_scarce_memory_blames_machine(
     made: Callable[..., ReadingProcesses],
 ) -> None:
     code = 'send({"error": "document_too_costly", "context": {"what": "memory"}})\ncontinue'
@@ -221,14 +223,14 @@ def test_memory_that_the_machine_does_not_give_is_not_the_document_s_fault(
         made(code, memory=False).read(b"photo", "raw/photo")
 
 
-def test_what_earlier_documents_left_is_no_fault_of_the_next(made: Callable[..., ReadingProcesses]) -> None:
+def test_reading_processes_memory_error_retries_in_new_process(made: Callable[..., ReadingProcesses]) -> None:
     code = 'if read:\n    send({"error": "document_too_costly", "context": {"what": "memory"}})\n    continue'
     processes = made(code)
     processes.read(b"another", "raw/another")
     assert processes.read(b"photo", "raw/photo")["read"] == 1
 
 
-def test_a_process_is_kept_for_the_next_document(made: Callable[..., ReadingProcesses]) -> None:
+def test_reading_processes_process_is_reused_until_killed(made: Callable[..., ReadingProcesses]) -> None:
     processes = made("pass")
     first, second = (processes.read(b"photo", "raw/photo") for _ in range(2))
     assert (first["pid"], second["read"]) == (second["pid"], 2)
@@ -236,18 +238,18 @@ def test_a_process_is_kept_for_the_next_document(made: Callable[..., ReadingProc
     assert processes.read(b"photo", "raw/photo")["pid"] != first["pid"]
 
 
-def test_a_process_that_gets_no_time_is_ended_and_tried_again(made: Callable[..., ReadingProcesses]) -> None:
+def test_reading_processes_wall_limit_is_unavailable(made: Callable[..., ReadingProcesses]) -> None:
     processes = made("time.sleep(1000)", bounds=ReadingBounds(wall_seconds=1))
     with pytest.raises(DecoderUnavailable, match="within 1 s"):
         processes.read(b"photo", "raw/photo")
 
 
-def test_no_process_to_be_had_is_tried_again(made: Callable[..., ReadingProcesses]) -> None:
+def test_reading_processes_missing_program_is_unavailable(made: Callable[..., ReadingProcesses]) -> None:
     with pytest.raises(DecoderUnavailable, match="no process can be started"):
         made(program=["/no/such/program"]).read(b"photo", "raw/photo")
 
 
-def test_a_missing_engine_is_said(made: Callable[..., ReadingProcesses]) -> None:
+def test_reading_processes_warm_without_engine_is_refused(made: Callable[..., ReadingProcesses]) -> None:
     code = (
         "import sys\nsys.modules['ocrust'] = None\nfrom photo_worker.ocr import reading_child\n"
         "sys.exit(reading_child.main(sys.argv[1:]))"
@@ -292,7 +294,7 @@ sys.exit(child.main(sys.argv[1:]))
     ],
     ids=["read", "check"],
 )
-def test_no_process_outlives_a_worker_that_dies(call: str) -> None:
+def test_child_processes_end_when_worker_is_killed(call: str) -> None:
     """A killed worker cannot stop its child processes, and a document may keep them busy for minutes."""
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", DYING + call], capture_output=True, text=True, cwd=root, check=False)

@@ -31,14 +31,14 @@ def record(directory: Path, content: bytes) -> None:
     (directory / f"{SHA}.json").write_bytes(content)
 
 
-def test_a_recording_is_played_as_it_is(tmp_path: Path) -> None:
+def test_recorded_backend_returns_recording_unchanged(tmp_path: Path) -> None:
     record(tmp_path, json.dumps(ANSWER).encode())
     detected = play(tmp_path)
     assert detected.response == ANSWER
     assert (detected.ocr_version, detected.page_count) == ("1.0", 1)
 
 
-def test_every_recording_of_the_fixtures_can_be_played() -> None:
+def test_recorded_backend_reads_all_fixture_recordings() -> None:
     recorded = sorted((FIXTURES / "recorded").glob("*.json"))
     assert recorded
     for path in recorded:
@@ -63,7 +63,7 @@ def test_every_recording_of_the_fixtures_can_be_played() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_broken_recording_is_named(tmp_path: Path, content: bytes, says: str) -> None:
+def test_recorded_backend_broken_recording_is_named(tmp_path: Path, content: bytes, says: str) -> None:
     record(tmp_path, content)
     with pytest.raises(RecordingInvalid, match=re.escape(says)) as caught:
         play(tmp_path)
@@ -84,13 +84,13 @@ def test_a_broken_recording_is_named(tmp_path: Path, content: bytes, says: str) 
         ),
     ).map(lambda value: json.dumps(value).encode())
 )
-def test_no_file_brings_another_error(tmp_path: Path, content: bytes) -> None:
+def test_recorded_backend_any_bad_file_is_recording_invalid(tmp_path: Path, content: bytes) -> None:
     record(tmp_path, content)
     with pytest.raises(RecordingInvalid):
         play(tmp_path)
 
 
-def test_a_recording_over_the_limit_is_not_loaded(tmp_path: Path) -> None:
+def test_recorded_backend_oversized_recording_is_refused(tmp_path: Path) -> None:
     path = tmp_path / f"{SHA}.json"
     with path.open("wb") as file:
         file.truncate(OCR_RESULT_LIMIT_BYTES + 1)
@@ -98,14 +98,14 @@ def test_a_recording_over_the_limit_is_not_loaded(tmp_path: Path) -> None:
         play(tmp_path)
 
 
-def test_a_recording_that_is_a_folder_is_named(tmp_path: Path) -> None:
+def test_recorded_backend_directory_as_recording_is_refused(tmp_path: Path) -> None:
     (tmp_path / f"{SHA}.json").mkdir()
     with pytest.raises(RecordingInvalid):
         play(tmp_path)
 
 
 @pytest.mark.parametrize("sha256", ["", "f" * 64, "f" * 63, SHA.upper(), f"../{SHA}", f"{SHA}\n", "\x00" * 64])
-def test_an_unknown_document_is_named_by_its_hash(tmp_path: Path, sha256: str) -> None:
+def test_recorded_backend_unknown_document_names_hash(tmp_path: Path, sha256: str) -> None:
     folder = tmp_path / "recorded"
     folder.mkdir()
     record(folder, json.dumps(ANSWER).encode())
@@ -117,7 +117,7 @@ def test_an_unknown_document_is_named_by_its_hash(tmp_path: Path, sha256: str) -
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file"])
-def test_a_folder_that_is_none_is_a_setting_to_correct(tmp_path: Path, name: str) -> None:
+def test_recorded_backend_missing_directory_names_setting(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigurationError, match="OCR_RECORDED_DIR") as caught:
         RecordedBackend(tmp_path / name)

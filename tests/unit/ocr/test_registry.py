@@ -60,7 +60,7 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, entry_points: dict[st
     return module
 
 
-def test_the_projects_own_names(monkeypatch: pytest.MonkeyPatch, context: BackendContext) -> None:
+def test_make_backend_builtin_name_returns_its_class(monkeypatch: pytest.MonkeyPatch, context: BackendContext) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     for name, kind in {"textract": TextractBackend, "local": LocalBackend, "recorded": RecordedBackend}.items():
         backend = make_backend(name, context)
@@ -68,7 +68,7 @@ def test_the_projects_own_names(monkeypatch: pytest.MonkeyPatch, context: Backen
         assert backend.engine == name
 
 
-def test_an_installed_package_adds_a_backend(
+def test_make_backend_entry_point_adds_backend(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, context: BackendContext
 ) -> None:
     install(monkeypatch, tmp_path, {"theirs": "{module}:Backend"})
@@ -78,7 +78,7 @@ def test_an_installed_package_adds_a_backend(
     assert backend.detect_text(DocumentRef("b", "key", "image/png", 1, "")).page_count == 3
 
 
-def test_an_own_name_cannot_be_taken_over(
+def test_make_backend_builtin_name_ignores_entry_point(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, context: BackendContext
 ) -> None:
     module = install(monkeypatch, tmp_path, dict.fromkeys(["textract", "local", "recorded"], "{module}:Backend"))
@@ -89,7 +89,7 @@ def test_an_own_name_cannot_be_taken_over(
 
 
 @pytest.mark.parametrize("engine", ["", "Textract", "tesseract", "configured"])
-def test_an_unknown_name_lists_the_known_ones(
+def test_make_backend_unknown_name_lists_known_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, context: BackendContext, engine: str
 ) -> None:
     install(monkeypatch, tmp_path, {"theirs": "{module}:Backend"})
@@ -104,7 +104,7 @@ def test_an_unknown_name_lists_the_known_ones(
     ("value", "says"),
     [("not_installed_anywhere:Backend", "not_installed_anywhere"), ("{module}:Missing", "Missing")],
 )
-def test_a_package_that_cannot_be_loaded_is_named(
+def test_make_backend_unloadable_entry_point_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, context: BackendContext, value: str, says: str
 ) -> None:
     install(monkeypatch, tmp_path, {"theirs": value})
@@ -113,13 +113,13 @@ def test_a_package_that_cannot_be_loaded_is_named(
     assert "theirs" in caught.value.message
 
 
-def test_recorded_needs_a_folder() -> None:
+def test_make_backend_recorded_without_directory_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="OCR_RECORDED_DIR"):
         make_backend("recorded", BackendContext(store=MemoryObjectStore()))
 
 
 @pytest.mark.parametrize("missing", ["ocrust", "numpy", "PIL", "pypdfium2"])
-def test_without_the_extra_the_local_engine_says_what_to_install(
+def test_local_backend_without_extra_names_extra_to_install(
     monkeypatch: pytest.MonkeyPatch, missing: str, context: BackendContext, tmp_path: Path
 ) -> None:
     page = encoded(recipe_page().image, "PDF" if missing == "pypdfium2" else "PNG")
@@ -174,7 +174,7 @@ except EngineUnavailable as error:
 """
 
 
-def test_without_the_extra_the_other_backends_work() -> None:
+def test_make_backend_without_extra_other_backends_work() -> None:
     recorded = ROOT / "fixtures" / "recorded"
     sha256 = str(json.loads((ROOT / "fixtures" / "index.json").read_text("utf-8"))["fixtures"][0]["sha256"])
     program = SMALL_INSTALL.format(extra=EXTRA, recorded=str(recorded), sha256=sha256)

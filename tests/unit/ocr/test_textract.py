@@ -76,7 +76,7 @@ OTHERS: list[tuple[Reply, type[PhotoWorkerError]]] = [
 ]
 
 
-def test_an_object_is_read_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detect_text_sync_names_object_and_returns_response(monkeypatch: pytest.MonkeyPatch) -> None:
     with textract_answering(Reply(200, json.dumps(ANSWER).encode())) as served:
         detected = backend_at(served.url, monkeypatch, "sync").detect_text(DOCUMENT)
     assert detected.response == ANSWER
@@ -93,7 +93,9 @@ def test_an_object_is_read_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> Non
     ("operation", "known"),
     [("DetectDocumentText", MODELLED), ("StartDocumentTextDetection", MODELLED | OF_START)],
 )
-def test_every_modelled_error_has_its_meaning_here(operation: str, known: dict[str, type[PhotoWorkerError]]) -> None:
+def test_textract_errors_modelled_errors_are_all_mapped(
+    operation: str, known: dict[str, type[PhotoWorkerError]]
+) -> None:
     model = Loader().load_service_model("textract", "service-2")
     errors = {error["shape"] for error in model["operations"][operation]["errors"]}
     assert errors == set(known)
@@ -101,7 +103,7 @@ def test_every_modelled_error_has_its_meaning_here(operation: str, known: dict[s
 
 @pytest.mark.parametrize("reply", [None, refusal("ExpiredTokenException")], ids=["away", "refused"])
 @pytest.mark.parametrize("api", ["async", "sync"])
-def test_an_endpoint_s_password_is_in_no_message(
+def test_detect_text_error_omits_endpoint_password(
     monkeypatch: pytest.MonkeyPatch, reply: Reply | None, api: TextractApi
 ) -> None:
     """Messages go into logs, rows and histories."""
@@ -121,7 +123,7 @@ def test_an_endpoint_s_password_is_in_no_message(
     [(refusal(code), kind) for code, kind in (MODELLED | OF_START).items()] + OTHERS,
     ids=lambda value: f"{value.status}-{value.body[:40]!r}" if isinstance(value, Reply) else "",
 )
-def test_an_error_is_told_by_what_can_be_done_about_it(
+def test_detect_text_service_error_maps_to_class(
     monkeypatch: pytest.MonkeyPatch, reply: Reply, kind: type[PhotoWorkerError], api: TextractApi
 ) -> None:
     with textract_answering(reply) as served:
@@ -138,7 +140,7 @@ def test_an_error_is_told_by_what_can_be_done_about_it(
 
 @pytest.mark.parametrize("api", ["async", "sync"])
 @pytest.mark.parametrize("code", ["BadDocumentException", "UnsupportedDocumentException"])
-def test_a_document_that_textract_calls_protected_is_not_called_damaged(
+def test_detect_text_password_message_is_document_protected(
     monkeypatch: pytest.MonkeyPatch, code: str, api: TextractApi
 ) -> None:
     with textract_answering(refusal(code, "it is protected by a password")) as served:
@@ -147,21 +149,21 @@ def test_a_document_that_textract_calls_protected_is_not_called_damaged(
             backend.detect_text(DOCUMENT)
 
 
-def test_an_answer_without_blocks_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detect_text_response_without_blocks_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     reply = Reply(200, json.dumps(ANSWER | {"Blocks": []}).encode())
     with textract_answering(reply) as served, pytest.raises(OcrUnavailable, match="no Blocks"):
         backend_at(served.url, monkeypatch, "sync").detect_text(DOCUMENT)
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "BadDocumentException", "AccessDeniedException"])
-def test_the_services_own_words_are_passed_on(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+def test_detect_text_error_quotes_service_message(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     words = "slowly, please: {braces} stay"
     with textract_answering(refusal(code, words)) as served, pytest.raises(PhotoWorkerError) as caught:
         backend_at(served.url, monkeypatch).detect_text(DOCUMENT)
     assert words in caught.value.message
 
 
-def test_a_service_that_is_not_there_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detect_text_unreachable_service_is_retryable(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -172,15 +174,13 @@ def test_a_service_that_is_not_there_is_tried_again_later(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("api", "constant"), [("sync", "READ_TIMEOUT_SECONDS"), ("async", "JOB_READ_TIMEOUT_SECONDS")])
-def test_a_service_that_does_not_answer_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, api: TextractApi, constant: str
-) -> None:
+def test_detect_text_silent_service_times_out(monkeypatch: pytest.MonkeyPatch, api: TextractApi, constant: str) -> None:
     monkeypatch.setattr(textract, constant, 0.2)
     with textract_answering(Reply(held=True)) as served, pytest.raises(OcrUnavailable, match="timeout"):
         backend_at(served.url, monkeypatch, api).detect_text(DOCUMENT)
 
 
-def test_without_credentials_the_message_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detect_text_without_credentials_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     with textract_answering(Reply()) as served:
@@ -201,7 +201,7 @@ def test_without_credentials_the_message_says_so(monkeypatch: pytest.MonkeyPatch
         ({"AWS_DEFAULT_REGION": "eu-central-1", "AWS_PROFILE": "nobody"}, "nobody"),
     ],
 )
-def test_settings_that_make_no_client_are_named(
+def test_make_client_invalid_setting_is_named(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], says: str
 ) -> None:
     for name, value in variables.items():
@@ -211,7 +211,7 @@ def test_settings_that_make_no_client_are_named(
 
 
 @pytest.mark.parametrize("key", ["", " "])
-def test_a_key_that_cannot_be_sent_is_named(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+def test_detect_text_blank_key_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     with textract_answering(refusal("InvalidParameterException", "Request has invalid parameters")) as served:
         backend = backend_at(served.url, monkeypatch)
         with pytest.raises(InvalidKey):

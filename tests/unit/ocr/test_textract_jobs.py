@@ -111,7 +111,7 @@ def asked(served: Served) -> list[tuple[str, Any]]:
     return [(str(call["target"]).removeprefix("Textract."), call["body"]) for call in served.calls]
 
 
-def test_a_job_is_started_with_its_token_looked_at_and_read_to_its_end(read: Read, time_passes: Time) -> None:
+def test_detect_text_job_is_started_polled_and_read(read: Read, time_passes: Time) -> None:
     with textract_answering(
         STARTED, IN_PROGRESS, IN_PROGRESS, ended("SUCCEEDED", 0, 1, then="two"), ended("SUCCEEDED", 2)
     ) as served:
@@ -138,17 +138,17 @@ def test_a_job_is_started_with_its_token_looked_at_and_read_to_its_end(read: Rea
 
 
 class TestToken:
-    def test_it_stays_what_it_is(self) -> None:
+    def test_request_token_value_is_stable(self) -> None:
         # If a release changed the tokens, every document in progress would be charged again.
         assert request_token(DOCUMENT) == "48c304bc0b751f451b9d1608c49530c6c69039c6c5fa659b53ce0283d376b1d0"
 
     @given(st.text(), st.text(), st.integers(0, 9))
-    def test_it_is_one_that_textract_takes(self, bucket: str, key: str, generation: int) -> None:
+    def test_request_token_any_document_is_64_hex_digits(self, bucket: str, key: str, generation: int) -> None:
         token = request_token(replace(DOCUMENT, bucket=bucket, key=key), generation)
         assert re.fullmatch(r"[0-9a-f]{64}", token)
         assert token == request_token(replace(DOCUMENT, bucket=bucket, key=key), generation)
 
-    def test_whatever_is_read_otherwise_has_another(self) -> None:
+    def test_request_token_differs_by_document_and_generation(self) -> None:
         documents = [
             DOCUMENT,
             replace(DOCUMENT, bucket="photosO"),
@@ -158,23 +158,23 @@ class TestToken:
         tokens = {request_token(document, generation) for document in documents for generation in range(9)}
         assert len(tokens) == len(documents) * 9
 
-    def test_what_is_known_of_a_document_besides_its_bytes_and_place_changes_nothing(self) -> None:
+    def test_request_token_ignores_content_type_and_size(self) -> None:
         assert request_token(replace(DOCUMENT, content_type="image/png", size_bytes=1)) == request_token(DOCUMENT)
 
-    def test_bytes_that_nobody_hashed_are_taken_for_no_others(self) -> None:
+    def test_request_token_without_hash_is_unique(self) -> None:
         unknown = replace(DOCUMENT, sha256="")
         assert request_token(unknown) != request_token(unknown)
 
 
 class TestWaiting:
     @given(st.integers(0, 2**256 - 1))
-    def test_waits_grow_to_a_bound(self, number: int) -> None:
+    def test_waits_grow_to_limit(self, number: int) -> None:
         seconds = list(islice(waits(f"{number:064x}"), 30))
         assert 0.05 < seconds[0] < 0.15
         assert all(earlier <= later for earlier, later in pairwise(seconds))
         assert 0.8 * LONGEST_WAIT_SECONDS < seconds[-1] < 1.2 * LONGEST_WAIT_SECONDS
 
-    def test_a_job_that_lasts_ends_the_attempt_in_time_to_be_retried(self, read: Read, time_passes: Time) -> None:
+    def test_detect_text_long_job_ends_attempt_before_timeout(self, read: Read, time_passes: Time) -> None:
         with (
             textract_answering(STARTED, IN_PROGRESS) as served,
             pytest.raises(OcrUnavailable, match="goes on") as caught,
@@ -186,33 +186,33 @@ class TestWaiting:
         assert sum(time_passes.waited) + slowest < policies.OCR.start_to_close_timeout.total_seconds()
         assert sum(time_passes.waited) > 60
 
-    def test_the_next_attempt_joins_the_same_job(self, read: Read) -> None:
+    def test_detect_text_next_attempt_joins_running_job(self, read: Read) -> None:
         with textract_answering(STARTED, IN_PROGRESS) as first, pytest.raises(OcrUnavailable):
             read(first)
         with textract_answering(STARTED, ended("SUCCEEDED", 0)) as second:
             read(second)
         assert asked(first)[0] == asked(second)[0]
 
-    def test_being_asked_to_slow_down_while_looking_does_not_end_the_attempt(self, read: Read) -> None:
+    def test_detect_text_throttled_poll_continues_attempt(self, read: Read) -> None:
         slowly = refusal("ProvisionedThroughputExceededException")
         with textract_answering(
             STARTED, slowly, IN_PROGRESS, slowly, ended("SUCCEEDED", 0, then="two"), slowly, ended("SUCCEEDED", 1)
         ) as served:
             assert len(read(served)["Blocks"]) == 2
 
-    def test_being_asked_to_slow_down_without_end_is_said(self, read: Read) -> None:
+    def test_detect_text_endless_throttling_raises_ocr_throttled(self, read: Read) -> None:
         with (
             textract_answering(STARTED, refusal("ThrottlingException", "Rate exceeded")) as served,
             pytest.raises(OcrThrottled, match="Rate exceeded"),
         ):
             read(served)
 
-    def test_a_job_is_looked_at_as_soon_as_it_is_known(self, read: Read, time_passes: Time) -> None:
+    def test_detect_text_first_poll_does_not_wait(self, read: Read, time_passes: Time) -> None:
         with textract_answering(STARTED, ended("SUCCEEDED", 0)) as served:
             read(served)
         assert time_passes.waited == []
 
-    def test_a_wait_that_ends_the_attempt_is_obeyed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_detect_text_cancelled_wait_ends_attempt(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class CancelledHereError(Exception):
             pass
 
@@ -254,7 +254,7 @@ class TestFailedJobs:
         ],
     )
     @pytest.mark.parametrize("before", [[], [IN_PROGRESS]], ids=["of before", "of now"])
-    def test_a_reason_that_is_the_documents_is_final_at_once(
+    def test_detect_text_document_failure_is_final_at_once(
         self, read: Read, says: str, kind: type[PhotoWorkerError], before: list[Reply]
     ) -> None:
         with textract_answering(STARTED, *before, failed(says)) as served, pytest.raises(kind) as caught:
@@ -273,7 +273,7 @@ class TestFailedJobs:
             ("Something", OcrUnavailable),
         ],
     )
-    def test_another_reason_ends_the_attempt_and_the_next_one_begins_another_job(
+    def test_detect_text_service_failure_next_attempt_starts_new_job(
         self, read: Read, says: str, kind: type[PhotoWorkerError]
     ) -> None:
         with textract_answering(STARTED, IN_PROGRESS, failed(says)) as first, pytest.raises(kind) as caught:
@@ -286,7 +286,7 @@ class TestFailedJobs:
         assert (generations(first), generations(second)) == ([0], [1])
 
     @pytest.mark.parametrize("says", [ACCESS, INTERNAL])
-    def test_trouble_of_the_services_is_never_the_documents(self, read: Read, says: str) -> None:
+    def test_detect_text_service_failure_stays_retryable(self, read: Read, says: str) -> None:
         for number in range(2 * UNEXPLAINED_FAILURES):
             with textract_answering(STARTED, IN_PROGRESS, failed(says)) as served:
                 with pytest.raises(PhotoWorkerError) as caught:
@@ -294,7 +294,7 @@ class TestFailedJobs:
                 assert caught.value.retryable
                 assert generations(served) == [number]
 
-    def test_a_reason_that_nobody_knows_is_the_documents_after_hours(self, read: Read) -> None:
+    def test_detect_text_unexplained_failure_is_final_after_hours(self, read: Read) -> None:
         """A service fault that lasts an hour, with an unknown message, must not end a document's job."""
         waited = []
         for number in range(UNEXPLAINED_FAILURES):
@@ -308,7 +308,7 @@ class TestFailedJobs:
         assert sum(waited) > 3 * 3600
         assert (waited[0], max(waited)) == (60, 1800)
 
-    def test_it_takes_an_hour_also_where_others_have_failed_before(self, read: Read, notes: Notes) -> None:
+    def test_detect_text_unexplained_failure_after_old_ones_waits_hour(self, read: Read, notes: Notes) -> None:
         before = [STARTED, failed("Something")] * UNEXPLAINED_FAILURES
         waited, replies = 0.0, [*before, STARTED, IN_PROGRESS, failed("Something")]
         while True:
@@ -331,7 +331,7 @@ class TestFailedJobs:
             ("took more memory than it may have", "memory"),
         ],
     )
-    def test_what_takes_too_much_is_said_so_after_few_jobs(self, read: Read, says: str, what: str) -> None:
+    def test_detect_text_costly_document_is_final_after_three_jobs(self, read: Read, says: str, what: str) -> None:
         """A busy machine is slow with every document, so one failure is not enough; each one may take two minutes."""
         for number in range(COSTLY_FAILURES):
             with textract_answering(STARTED, IN_PROGRESS, failed(says)) as served:
@@ -343,13 +343,13 @@ class TestFailedJobs:
         assert f"takes more {what} " in caught.value.message
         assert COSTLY_FAILURES == 3
 
-    def test_what_the_service_had_meanwhile_does_not_count_against_the_document(self, read: Read) -> None:
+    def test_detect_text_service_failure_resets_unexplained_count(self, read: Read) -> None:
         for says in ["Something", INTERNAL] * (UNEXPLAINED_FAILURES - 1):
             with textract_answering(STARTED, IN_PROGRESS, failed(says)) as served, pytest.raises(OcrUnavailable):
                 read(served)
 
     @pytest.mark.parametrize("says", [ACCESS, INTERNAL, "Something"])
-    def test_a_new_job_passes_what_failed_days_ago(self, read: Read, time_passes: Time, says: str) -> None:
+    def test_detect_text_old_failed_jobs_are_passed(self, read: Read, time_passes: Time, says: str) -> None:
         # Each Start with a known token returns its failed job.
         before = [STARTED, failed(says)] * 20
         with textract_answering(*before, STARTED, IN_PROGRESS, ended("SUCCEEDED", 0)) as served:
@@ -358,7 +358,7 @@ class TestFailedJobs:
         # Starts are rare in some regions.
         assert 10 < sum(time_passes.waited) < 25
 
-    def test_a_walk_that_is_too_long_for_an_attempt_is_gone_on_with_by_the_next(self, read: Read) -> None:
+    def test_detect_text_long_walk_continues_in_next_attempt(self, read: Read) -> None:
         with textract_answering(*[STARTED, failed(INTERNAL)] * 200) as first, pytest.raises(OcrUnavailable):
             read(first)
         passed = generations(first)
@@ -367,7 +367,7 @@ class TestFailedJobs:
         assert 50 < len(passed) < 150
         assert generations(second) == [passed[-1] + 1]
 
-    def test_a_note_that_is_lost_costs_a_walk(self, read: Read, notes: Notes) -> None:
+    def test_detect_text_lost_note_restarts_walk(self, read: Read, notes: Notes) -> None:
         with textract_answering(STARTED, IN_PROGRESS, failed(INTERNAL)) as first, pytest.raises(OcrUnavailable):
             read(first)
         notes.note = None
@@ -386,13 +386,13 @@ class TestFailedJobs:
             {"token": request_token(DOCUMENT), "generation": 1, "unexplained": 8},
         ],
     )
-    def test_a_note_of_something_else_is_none(self, read: Read, notes: Notes, note: object) -> None:
+    def test_detect_text_foreign_note_is_ignored(self, read: Read, notes: Notes, note: object) -> None:
         notes.note = note
         with textract_answering(STARTED, ended("SUCCEEDED", 0)) as served:
             read(served)
         assert generations(served) == [0]
 
-    def test_a_part_of_a_document_is_no_result(self, read: Read) -> None:
+    def test_detect_text_partial_success_is_unreadable(self, read: Read) -> None:
         with (
             textract_answering(STARTED, ended("PARTIAL_SUCCESS", 0, says="Page 2 was left out")) as served,
             pytest.raises(UnreadableDocument, match="Page 2 was left out"),
@@ -419,18 +419,18 @@ class TestOddAnswers:
         ],
         ids=["no job", "no status", "a strange status", "no blocks", "a page after itself", "pages in a circle"],
     )
-    def test_an_answer_that_cannot_be_used_is_tried_again_later(self, read: Read, replies: list[Reply]) -> None:
+    def test_detect_text_unusable_response_is_unavailable(self, read: Read, replies: list[Reply]) -> None:
         with textract_answering(*replies) as served, pytest.raises(OcrUnavailable, match="cannot be used"):
             read(served)
 
-    def test_pages_without_end_come_to_one(self, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_detect_text_endless_result_pages_are_bounded(self, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(textract_jobs, "_MOST_ANSWERS", 3)
         endless = [ended("SUCCEEDED", number, then=f"token-{number}") for number in range(9)]
         with textract_answering(STARTED, *endless) as served, pytest.raises(OcrUnavailable, match="no end"):
             read(served)
         assert len(served.calls) == 5
 
-    def test_a_job_that_is_forgotten_is_begun_anew_by_the_next_attempt(self, read: Read) -> None:
+    def test_detect_text_forgotten_job_is_retryable(self, read: Read) -> None:
         with (
             textract_answering(STARTED, refusal("InvalidJobIdException")) as served,
             pytest.raises(OcrUnavailable, match="does not know the job") as caught,
@@ -438,7 +438,7 @@ class TestOddAnswers:
             read(served)
         assert caught.value.retryable
 
-    def test_a_document_of_several_pages_is_refused(self, read: Read) -> None:
+    def test_detect_text_several_pages_are_refused(self, read: Read) -> None:
         with (
             textract_answering(STARTED, ended("SUCCEEDED", 0, pages=2, then="more")) as served,
             pytest.raises(UnsupportedDocument, match="of 2 pages"),
@@ -447,7 +447,7 @@ class TestOddAnswers:
         assert len(served.calls) == 2
 
 
-def test_a_document_above_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detect_text_document_above_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     with textract_answering(STARTED) as served, pytest.raises(DocumentTooLarge, match="10485761"):
         backend_at(served.url, monkeypatch).detect_text(replace(DOCUMENT, size_bytes=10 * 1024 * 1024 + 1))
     assert served.calls == []

@@ -38,7 +38,7 @@ def look(*replies: Reply, api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> 
         return [str(call["target"]).rpartition(".")[2] for call in served.calls]
 
 
-def test_a_worker_with_the_synchronous_api_needs_the_permission_of_that_one_alone(
+def test_require_usable_checks_permissions_of_own_api(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     look(NOT_PERMITTED, NO_DOCUMENT, api="sync", monkeypatch=monkeypatch)
@@ -47,9 +47,7 @@ def test_a_worker_with_the_synchronous_api_needs_the_permission_of_that_one_alon
 
 
 @pytest.mark.parametrize("api", ["async", "sync"])
-def test_a_role_that_may_not_have_documents_read_is_refused_before_it_has_a_job(
-    api: TextractApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_require_usable_without_read_permission_is_refused(api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> None:
     operation = OPERATIONS[api]
     not_permitted = refusal("AccessDeniedException", f"is not authorized to perform: textract:{operation}")
     with pytest.raises(ServiceRefused, match=operation):
@@ -57,7 +55,7 @@ def test_a_role_that_may_not_have_documents_read_is_refused_before_it_has_a_job(
 
 
 @pytest.mark.parametrize("api", ["async", "sync"])
-def test_a_look_names_no_document_that_could_be_charged(api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_require_usable_sends_no_document(api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> None:
     with textract_answering(NO_JOB, NO_DOCUMENT) as served:
         backend_at(served.url, monkeypatch, api).require_usable()
     assert len(served.calls) == 2
@@ -69,7 +67,7 @@ def test_a_look_names_no_document_that_could_be_charged(api: TextractApi, monkey
 @pytest.mark.parametrize(
     "reply", [refusal("ProvisionedThroughputExceededException"), refusal("LimitExceededException"), NO_DOCUMENT]
 )
-def test_a_busy_operation_keeps_no_worker_from_its_jobs(
+def test_require_usable_busy_operation_is_accepted(
     api: TextractApi, reply: Reply, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert look(NO_JOB, reply, api=api, monkeypatch=monkeypatch)[-1] == OPERATIONS[api]
@@ -88,7 +86,7 @@ def test_a_busy_operation_keeps_no_worker_from_its_jobs(
         (Reply(cut=True), OcrUnavailable),
     ],
 )
-def test_a_worker_waits_for_credentials_and_service_with_either_api(
+def test_require_usable_service_error_maps_to_class(
     api: TextractApi, reply: Reply, kind: type[PhotoWorkerError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(kind):
@@ -96,14 +94,12 @@ def test_a_worker_waits_for_credentials_and_service_with_either_api(
 
 
 @pytest.mark.parametrize("api", ["async", "sync"])
-def test_that_a_job_is_not_known_is_the_answer_of_a_service_that_works(
-    api: TextractApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_require_usable_unknown_job_is_accepted(api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> None:
     look(NO_JOB, api=api, monkeypatch=monkeypatch)
 
 
 @pytest.mark.parametrize("api", ["async", "sync"])
-def test_later_looks_ask_for_the_reading_once_it_was_refused(api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_require_usable_after_refused_read_probes_read_again(api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> None:
     operation = OPERATIONS[api]
     refused = refusal("AccessDeniedException", f"is not authorized to perform: textract:{operation}")
     with textract_answering(NO_JOB, NO_DOCUMENT, NO_JOB, refused, NO_JOB, refused) as served:

@@ -81,9 +81,7 @@ def rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordedSetup:
 
 
 @pytest.mark.parametrize("change", [{"python": [3, 9]}, {"base": "/nowhere"}, {"venv": "/elsewhere/.venv"}])
-def test_an_environment_of_another_python_or_place_is_rebuilt(
-    rehearsal: RecordedSetup, change: dict[str, object]
-) -> None:
+def test_dev_env_of_another_python_or_place_is_rebuilt(rehearsal: RecordedSetup, change: dict[str, object]) -> None:
     marker = rehearsal.checkout.marker
     marker.write_text(json.dumps(json.loads(marker.read_text(encoding="utf-8")) | change), encoding="utf-8")
     assert rehearsal.call() == ["create", "requirements-devkit.txt", "."]
@@ -91,30 +89,30 @@ def test_an_environment_of_another_python_or_place_is_rebuilt(
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"python"', "\x00"])
-def test_a_marker_that_cannot_be_read_counts_as_none(rehearsal: RecordedSetup, text: str) -> None:
+def test_dev_unreadable_marker_rebuilds_env(rehearsal: RecordedSetup, text: str) -> None:
     rehearsal.checkout.marker.write_text(text, encoding="utf-8")
     assert rehearsal.call()[0] == "create"
 
 
-def test_an_environment_whose_python_is_gone_is_rebuilt(rehearsal: RecordedSetup) -> None:
+def test_dev_env_without_its_python_is_rebuilt(rehearsal: RecordedSetup) -> None:
     rehearsal.environment.python.unlink()
     assert rehearsal.call()[0] == "create"
 
 
-def test_a_changed_project_file_is_installed_again_in_place(rehearsal: RecordedSetup) -> None:
+def test_dev_changed_pyproject_reinstalls_in_place(rehearsal: RecordedSetup) -> None:
     with (rehearsal.checkout.root / "pyproject.toml").open("a", encoding="utf-8") as file:
         file.write("# more\n")
     assert rehearsal.call() == ["requirements-devkit.txt", "."]
 
 
-def test_the_larger_environment_is_kept_whole(rehearsal: RecordedSetup) -> None:
+def test_dev_full_env_is_kept_when_less_is_required(rehearsal: RecordedSetup) -> None:
     assert rehearsal.call("requirements-dev.txt") == ["requirements-dev.txt", "."]
     assert rehearsal.call("requirements-devkit.txt") == []
     rehearsal.checkout.require("2.0", file="requirements-dev.txt")
     assert rehearsal.call("requirements-devkit.txt") == ["requirements-dev.txt", "."]
 
 
-def test_a_second_call_changes_nothing_and_needs_no_pip(checkout: Checkout) -> None:
+def test_dev_second_call_changes_nothing_and_needs_no_pip(checkout: Checkout) -> None:
     for found in (checkout.venv / "lib").glob("python*/site-packages/pip"):
         shutil.rmtree(found)
     second = checkout.run("demo", "--json")
@@ -123,7 +121,7 @@ def test_a_second_call_changes_nothing_and_needs_no_pip(checkout: Checkout) -> N
     assert second.stderr == ""
 
 
-def test_an_interrupted_install_is_made_again(checkout: Checkout) -> None:
+def test_dev_interrupted_install_rebuilds_env(checkout: Checkout) -> None:
     checkout.marker.unlink()
     (checkout.venv / "half").touch()
     again = checkout.run("run")
@@ -133,7 +131,7 @@ def test_an_interrupted_install_is_made_again(checkout: Checkout) -> None:
     assert checkout.marker.exists()
 
 
-def test_changed_requirements_update_the_environment_in_place(checkout: Checkout) -> None:
+def test_dev_changed_requirements_update_env_in_place(checkout: Checkout) -> None:
     checkout.require("2.0")
     (checkout.venv / "kept").touch()
     updated = checkout.run("run")
@@ -141,14 +139,14 @@ def test_changed_requirements_update_the_environment_in_place(checkout: Checkout
     assert (checkout.venv / "kept").exists()
 
 
-def test_the_tests_environment_serves_the_demo_too(checkout: Checkout) -> None:
+def test_dev_test_env_serves_demo_and_nox(checkout: Checkout) -> None:
     tests = checkout.run("test", "-k", "hash")
     assert tests.stdout.startswith(f"nox --noxfile {checkout.root / 'noxfile.py'} --session tests -- -k hash\n")
     assert checkout.run("demo").stderr == ""
     assert checkout.run("nox", "--list").stderr == ""
 
 
-def test_a_wheel_that_does_not_have_its_hash_is_refused(checkout: Checkout) -> None:
+def test_dev_wheel_with_wrong_hash_is_refused(checkout: Checkout) -> None:
     checkout.require("2.0", digest="0" * 64)
     refused = checkout.run("run")
     assert refused.returncode == 1
@@ -157,7 +155,7 @@ def test_a_wheel_that_does_not_have_its_hash_is_refused(checkout: Checkout) -> N
     assert not checkout.marker.exists()
 
 
-def test_a_directory_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
+def test_dev_foreign_venv_directory_is_kept(tmp_path: Path) -> None:
     checkout = make_checkout(tmp_path / "own")
     checkout.venv.mkdir()
     (checkout.venv / "diary.txt").write_text("mine", encoding="utf-8")
@@ -167,7 +165,7 @@ def test_a_directory_that_is_no_environment_is_left_alone(tmp_path: Path) -> Non
     assert (checkout.venv / "diary.txt").read_text(encoding="utf-8") == "mine"
 
 
-def test_pip_settings_that_lead_elsewhere_do_not_count(checkout: Checkout, tmp_path: Path) -> None:
+def test_dev_pip_variables_are_ignored(checkout: Checkout, tmp_path: Path) -> None:
     checkout.require("2.0")
     done = checkout.run("run", PIP_USER="1", PIP_TARGET=str(tmp_path / "elsewhere"), PIP_REQUIRE_VIRTUALENV="1")
     assert "tinydep 2.0" in done.stdout, done.stderr
@@ -191,7 +189,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="this interpreter has no pip to stand outside")
-def test_without_ensurepip_the_pip_outside_installs(tmp_path: Path) -> None:
+def test_dev_without_ensurepip_uses_outer_pip(tmp_path: Path) -> None:
     checkout = make_checkout(tmp_path / "own")
     done = checkout.run("run", launcher=hide(tmp_path, "ensurepip"))
     assert done.returncode == 0, done.stderr
@@ -200,7 +198,7 @@ def test_without_ensurepip_the_pip_outside_installs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", [("pip", "ensurepip"), ("venv",)])
-def test_with_neither_it_says_what_to_install(tmp_path: Path, missing: tuple[str, ...]) -> None:
+def test_dev_without_pip_or_venv_names_package_to_install(tmp_path: Path, missing: tuple[str, ...]) -> None:
     checkout = make_checkout(tmp_path / "own")
     refused = checkout.run("run", launcher=hide(tmp_path, *missing))
     assert refused.returncode == 1
@@ -209,7 +207,7 @@ def test_with_neither_it_says_what_to_install(tmp_path: Path, missing: tuple[str
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_checkout_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_dev_read_only_checkout_reports_permission(tmp_path: Path) -> None:
     checkout = make_checkout(tmp_path / "own")
     checkout.root.chmod(0o555)
     refused = checkout.run("run")
@@ -219,7 +217,7 @@ def test_a_checkout_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_two_calls_at_once_prepare_it_once(prepared: Checkout) -> None:
+def test_dev_concurrent_call_waits_for_lock(prepared: Checkout) -> None:
     environment = {"PATH": os.environ["PATH"], "HOME": str(prepared.root / "home")}
     with (prepared.root / "dev.py").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -234,7 +232,7 @@ def test_two_calls_at_once_prepare_it_once(prepared: Checkout) -> None:
     assert "tinydep 1.0" in out
 
 
-def test_an_old_python_is_told_which_is_needed(tmp_path: Path) -> None:
+def test_dev_old_python_names_needed_version(tmp_path: Path) -> None:
     checkout = make_checkout(tmp_path / "own")
     launcher = tmp_path / "old.py"
     launcher.write_text(
@@ -248,11 +246,11 @@ def test_an_old_python_is_told_which_is_needed(tmp_path: Path) -> None:
     assert not checkout.venv.exists()
 
 
-def test_it_can_be_read_by_the_pythons_that_it_turns_away() -> None:
+def test_dev_source_parses_on_refused_pythons() -> None:
     ast.parse((ROOT / "dev.py").read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
-def test_wrong_use_prepares_nothing(tmp_path: Path) -> None:
+def test_dev_unknown_command_creates_no_env(tmp_path: Path) -> None:
     checkout = make_checkout(tmp_path / "own")
     unknown = checkout.run("demmo")
     assert unknown.returncode == 2

@@ -67,7 +67,7 @@ def test_public_classes_have_unique_names() -> None:
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
-def test_an_error_says_what_happened_and_what_to_do(kind: type[errors.PhotoWorkerError]) -> None:
+def test_error_class_has_message_code_and_hint(kind: type[errors.PhotoWorkerError]) -> None:
     assert kind.__doc__, "the docstring is the message"
     fields = {field.split(".")[0].split("[")[0] for _, field, _, _ in string.Formatter().parse(kind.__doc__) if field}
     raised = kind(**dict.fromkeys(fields, 7))
@@ -79,7 +79,7 @@ def test_an_error_says_what_happened_and_what_to_do(kind: type[errors.PhotoWorke
     assert isinstance(kind.retryable, bool)
 
 
-def test_no_two_kinds_of_error_share_a_code() -> None:
+def test_error_codes_are_unique() -> None:
     by_code: dict[str, set[str]] = {}
     for kind in ERRORS:
         if "code" in vars(kind):
@@ -88,7 +88,7 @@ def test_no_two_kinds_of_error_share_a_code() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_exports_what_it_says(path: Path) -> None:
+def test_module_has_docstring_and_valid_dunder_all(path: Path) -> None:
     source = ast.parse(path.read_text(encoding="utf-8"))
     if path.stat().st_size:
         assert ast.get_docstring(source), "a module says what it is for"
@@ -105,13 +105,13 @@ def test_a_module_exports_what_it_says(path: Path) -> None:
         assert [missing for missing in exported if not hasattr(module, missing)] == []
 
 
-def test_modules_are_small() -> None:
+def test_module_sizes_are_within_limits() -> None:
     sizes = sorted(len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES)
     assert sizes[len(sizes) // 2] <= 200
     assert sizes[-1] <= 600
 
 
-def test_nothing_is_committed_that_belongs_to_one_machine() -> None:
+def test_check_committed_finds_nothing_in_repository() -> None:
     assert list(script("check_committed").problems(ROOT)) == []
 
 
@@ -125,13 +125,13 @@ def test_nothing_is_committed_that_belongs_to_one_machine() -> None:
         ("values.yaml", "  tag: late" + "st"),
     ],
 )
-def test_the_check_of_committed_files_finds(name: str, line: str) -> None:
+def test_check_committed_finds_machine_paths_and_unpinned_images(name: str, line: str) -> None:
     found = list(script("check_committed").problems_in(name, f"fine\n{line}\n"))
     assert len(found) == 1
     assert found[0].startswith(f"{name}:2: ")
 
 
-def test_the_check_of_committed_files_finds_long_modules_and_lets_words_be() -> None:
+def test_check_committed_finds_long_module_but_not_plain_words() -> None:
     check = script("check_committed")
     assert len(list(check.problems_in("a.py", "x = 1\n" * 601))) == 1
     assert list(check.problems_in("a.py", "x = 1\n" * 600)) == []
@@ -166,7 +166,7 @@ def asked(name: str) -> list[Requirement]:
 
 
 @pytest.mark.parametrize("name", [*REQUIREMENTS, *APART])
-def test_a_requirements_file_pins_what_the_project_asks_for(name: str) -> None:
+def test_requirements_file_pins_declared_dependencies(name: str) -> None:
     found = pins(name)
     for wanted in asked(name):
         versions = [str(pin.specifier).removeprefix("==") for pin in found.get(canonicalize_name(wanted.name), [])]
@@ -176,7 +176,7 @@ def test_a_requirements_file_pins_what_the_project_asks_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*REQUIREMENTS, *APART])
-def test_every_pin_is_exact_and_has_its_hashes(name: str) -> None:
+def test_requirements_pins_are_exact_and_hashed(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert "://" not in text
     blocks = re.split(r"\n(?=[A-Za-z0-9])", text)[1:]
@@ -186,25 +186,25 @@ def test_every_pin_is_exact_and_has_its_hashes(name: str) -> None:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block.splitlines()[0]
 
 
-def test_seaweedfs_is_the_same_in_its_extra_and_in_its_group() -> None:
+def test_pyproject_seaweedfs_extra_equals_group() -> None:
     assert PYPROJECT["project"]["optional-dependencies"]["seaweedfs"] == PYPROJECT["dependency-groups"]["seaweedfs"]
 
 
-def test_a_package_has_one_pin_in_all_files_that_the_project_is_installed_from() -> None:
+def test_requirements_files_agree_on_each_pin() -> None:
     development = pins("requirements-dev.txt")
     for name in REQUIREMENTS:
         for package, pinned in pins(name).items():
             assert {str(pin.specifier) for pin in pinned} <= {str(pin.specifier) for pin in development[package]}
 
 
-def test_the_changelog_opens_with_this_version() -> None:
+def test_changelog_top_entry_is_current_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     top = re.search(r"^## \[([^\]]+)\] - (?:unreleased|\d{4}-\d{2}-\d{2})$", text, re.MULTILINE)
     assert top is not None
     assert top[1] == photo_worker.__version__
 
 
-def test_the_readme_has_two_commands_and_the_gate_runs_the_second() -> None:
+def test_readme_starts_with_two_commands_and_ci_runs_test() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
     assert [block.strip() for block in commands[:2]] == ["python3 dev.py demo", "python3 dev.py test"]
@@ -213,7 +213,7 @@ def test_the_readme_has_two_commands_and_the_gate_runs_the_second() -> None:
     assert re.search(r"^step tests python3 dev\.py test$", gate, re.MULTILINE)
 
 
-def test_every_command_that_the_documents_name_exists() -> None:
+def test_docs_name_only_existing_nox_sessions() -> None:
     sessions = set(
         re.findall(r"^def (\w+)\(session: nox", (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE)
     )
@@ -223,7 +223,7 @@ def test_every_command_that_the_documents_name_exists() -> None:
             assert set(words.split()) <= sessions, f"{name} names {words}"
 
 
-def test_help_needs_no_heavy_import() -> None:
+def test_cli_help_imports_no_heavy_package() -> None:
     code = "import sys; from photo_worker.cli import run; run(['--help']); print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())

@@ -24,7 +24,7 @@ OWN = {str(field.alias) for field in Settings.model_fields.values()}
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_it_loads(name: str) -> None:
+def test_sample_env_file_loads(name: str) -> None:
     environment = read_environment({}, ROOT / name, required=True)
     settings = load_settings(environment)
     assert settings.temporal_task_queue == environment.variables["TEMPORAL_TASK_QUEUE"]
@@ -36,7 +36,7 @@ def test_it_loads(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_each_variable_is_one_that_is_read_and_every_setting_is_there(name: str) -> None:
+def test_sample_env_file_names_exactly_the_known_settings(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     named = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", text, re.MULTILINE))
     assert named - OWN - STANDARD == set()
@@ -44,12 +44,12 @@ def test_each_variable_is_one_that_is_read_and_every_setting_is_there(name: str)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_group_of_variables_has_a_comment(name: str) -> None:
+def test_sample_env_file_groups_have_comments(name: str) -> None:
     for paragraph in (ROOT / name).read_text(encoding="utf-8").split("\n\n"):
         assert re.match(r"# [A-Z/a-z]", paragraph), paragraph
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_nothing_is_set_to_an_empty_value(name: str) -> None:
+def test_sample_env_file_has_no_empty_values(name: str) -> None:
     # botocore takes an empty AWS_PROFILE as the name of a profile.
     assert [key for key, value in read_environment({}, ROOT / name, required=True).variables.items() if not value] == []

@@ -10,7 +10,7 @@ from scripts.make_test_tools import REQUIREMENTS, ROOT, parts
 
 
 @pytest.mark.parametrize("name", REQUIREMENTS)
-def test_every_pin_is_installed_with_its_hashes(name: str) -> None:
+def test_parts_keeps_all_pins_and_hashes(name: str) -> None:
     text = (ROOT / REQUIREMENTS[name]).read_text("utf-8")
     wheels, built = parts(name)
     pinned = re.findall(r"^(\S+)==", text, re.MULTILINE)
@@ -19,7 +19,7 @@ def test_every_pin_is_installed_with_its_hashes(name: str) -> None:
     assert (wheels + built).count("--hash=sha256:") == text.count("--hash=sha256:")
 
 
-def test_a_source_is_built_by_what_the_same_file_pins() -> None:
+def test_parts_builds_only_localstack_client_from_source() -> None:
     wheels, built = parts("localstack-client")
     assert re.findall(r"^(\S+)==", built, re.MULTILINE) == ["localstack-client"]
     assert re.findall(r"^(\S+)==", wheels, re.MULTILINE) == ["setuptools"]

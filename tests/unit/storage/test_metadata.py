@@ -18,7 +18,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 @example("two\r\nlines: injected")
 @example("crème brûlée")
 @example("")
-def test_a_value_comes_back_and_is_plain_ascii_on_the_wire(value: str) -> None:
+def test_encode_metadata_any_text_is_ascii_and_round_trips(value: str) -> None:
     encoded = encode_metadata({"name": value})
     wire = encoded["name"]
     assert wire.isascii()
@@ -28,7 +28,7 @@ def test_a_value_comes_back_and_is_plain_ascii_on_the_wire(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["apple pie.jpg", "100%", "a=b?c"])
-def test_plain_text_is_readable_on_the_wire(value: str) -> None:
+def test_encode_metadata_plain_text_stays_readable(value: str) -> None:
     assert encode_metadata({"name": value}) == {"name": value}
 
 
@@ -42,5 +42,5 @@ def test_plain_text_is_readable_on_the_wire(value: str) -> None:
         ("=?broken", "=?broken"),
     ],
 )
-def test_what_others_wrote_is_decoded_or_left_as_it_is(wire: str, value: str) -> None:
+def test_decode_metadata_other_writers_values_decoded_or_kept(wire: str, value: str) -> None:
     assert decode_metadata({"Name": wire}) == {"name": value}

@@ -78,7 +78,7 @@ FATAL = 'connection failed: connection to server at "127.0.0.1", port 1 failed: 
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value.code,
 )
-def test_each_failure_has_its_own_error(error: psycopg.Error, kind: type[PhotoWorkerError]) -> None:
+def test_translate_maps_postgres_errors_to_error_classes(error: psycopg.Error, kind: type[PhotoWorkerError]) -> None:
     found = translate(error, "db:5432/photo")
     assert type(found) is kind
     assert "db:5432/photo" in found.message
@@ -86,7 +86,7 @@ def test_each_failure_has_its_own_error(error: psycopg.Error, kind: type[PhotoWo
     assert found.message.startswith("Postgres does not answer") is (kind is DatabaseUnavailable)
 
 
-def test_a_missing_column_is_told_without_the_statement() -> None:
+def test_translate_missing_column_omits_the_statement() -> None:
     said = 'column "asset_type" does not exist\nLINE 4:                asset_type, created_at\n                       ^'
     found = translate(pg.UndefinedColumn(said), "db:5432/photo")
     assert isinstance(found, SchemaMissing)
@@ -95,7 +95,7 @@ def test_a_missing_column_is_told_without_the_statement() -> None:
 
 
 @pytest.mark.parametrize("error", [pg.SyntaxError("at or near"), pg.CheckViolation("status"), psycopg.DataError("nul")])
-def test_a_defect_of_ours_is_not_dressed_up(error: psycopg.Error) -> None:
+def test_translate_programming_error_passes_unchanged(error: psycopg.Error) -> None:
     assert translate(error, "db") is None
     with pytest.raises(type(error)), translated("db"):
         raise error
@@ -111,11 +111,11 @@ def test_a_defect_of_ours_is_not_dressed_up(error: psycopg.Error) -> None:
         ("postgresql://photo:se%25cret@[::1]:5433/recipes", "photo@::1:5433/recipes"),
     ],
 )
-def test_a_database_is_named_without_its_password(conninfo: str, name: str) -> None:
+def test_describe_database_omits_the_password(conninfo: str, name: str) -> None:
     assert describe_database(conninfo) == name
 
 
-def test_a_text_that_is_no_connection_string_is_not_repeated() -> None:
+def test_make_pool_invalid_url_is_not_quoted() -> None:
     with pytest.raises(ConfigurationError, match="DATABASE_URL") as caught:
         make_pool("postgresql//photo:secret@db/recipes")
     assert "secret" not in caught.value.message

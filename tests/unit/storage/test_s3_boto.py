@@ -106,7 +106,7 @@ REFUSALS: list[tuple[Answer, type[PhotoWorkerError], str]] = [
 @pytest.mark.parametrize(
     ("answer", "kind", "says"), REFUSALS, ids=[f"{kind.code}-{index}" for index, (_, kind, _) in enumerate(REFUSALS)]
 )
-def test_a_refusal_has_its_own_error_whichever_call_meets_it(
+def test_store_call_refused_raises_matching_error(
     answer: Answer, kind: type[PhotoWorkerError], says: str, call: str
 ) -> None:
     with store_answering(lambda _: answer) as (store, _), pytest.raises(PhotoWorkerError) as caught:
@@ -118,7 +118,7 @@ def test_a_refusal_has_its_own_error_whichever_call_meets_it(
 
 
 @pytest.mark.parametrize("call", ["put", "put_new", "replace"])
-def test_a_write_that_is_refused_without_a_word_is_not_explained_by_what_is_missing(call: str) -> None:
+def test_store_write_bare_403_raises_object_forbidden(call: str) -> None:
     """A gateway may refuse so. The error that the object is missing would end the job."""
     calls = CALLS | {"replace": lambda store: store.replace("photos", "pie.jpg", b"", etag="0", content_type="a/b")}
 
@@ -131,7 +131,7 @@ def test_a_write_that_is_refused_without_a_word_is_not_explained_by_what_is_miss
 
 @pytest.mark.parametrize("body", [b"<html>We are back soon</html>", b"<html>We are <br>back soon</html>"])
 @pytest.mark.parametrize("call", ["head", "open", "get", "put", "put_new", "list"])
-def test_a_page_in_the_store_s_place_is_no_answer(call: str, body: bytes) -> None:
+def test_store_call_html_page_raises_storage_unavailable(call: str, body: bytes) -> None:
     """A proxy or a maintenance page may respond to every request with 200; this is neither an object nor a write."""
     page = Answer(200, body, {"Content-Type": "text/html", "ETag": ""})
     calls = CALLS | {"list": lambda store: list(store.list("photos", "raw/"))}
@@ -140,7 +140,7 @@ def test_a_page_in_the_store_s_place_is_no_answer(call: str, body: bytes) -> Non
 
 
 @pytest.mark.parametrize("call", ["head", "open", "get"])
-def test_a_missing_object_in_a_bucket_that_is_there(call: str) -> None:
+def test_store_read_missing_object_raises_object_missing(call: str) -> None:
     def answer(request: Request) -> Answer:
         return Answer() if request.path.split("?")[0] == "/photos" else refusal(404, "NoSuchKey")
 
@@ -148,7 +148,7 @@ def test_a_missing_object_in_a_bucket_that_is_there(call: str) -> None:
         CALLS[call](store)
 
 
-def test_a_missing_object_is_missing_also_where_the_bucket_may_not_be_listed() -> None:
+def test_store_head_missing_in_unlistable_bucket_is_missing() -> None:
     def answer(request: Request) -> Answer:
         return refusal(403, "AccessDenied") if request.path == "/photos" else refusal(404, "NoSuchKey")
 
@@ -156,7 +156,7 @@ def test_a_missing_object_is_missing_also_where_the_bucket_may_not_be_listed() -
         store.head("photos", "pie.jpg")
 
 
-def test_a_store_that_goes_away_between_the_two_looks_is_unavailable() -> None:
+def test_store_head_when_bucket_probe_fails_is_unavailable() -> None:
     def answer(request: Request) -> Answer:
         return Answer(503) if request.path == "/photos" else Answer(404)
 
@@ -174,7 +174,7 @@ def test_a_store_that_goes_away_between_the_two_looks_is_unavailable() -> None:
     ],
     ids=["malformed", "redirect", "bare"],
 )
-def test_a_bucket_of_another_region_names_the_region(call: str, answer: Answer) -> None:
+def test_store_call_wrong_region_names_the_right_one(call: str, answer: Answer) -> None:
     with store_answering(lambda _: answer) as (store, _), pytest.raises(ServiceRefused, match="eu-central-1") as caught:
         CALLS[call](store)
     assert "AWS_REGION" in caught.value.message
@@ -188,7 +188,7 @@ def test_a_bucket_of_another_region_names_the_region(call: str, answer: Answer) 
         (refusal(503, "SlowDown"), StorageUnavailable),
     ],
 )
-def test_a_bucket_that_cannot_be_ensured_says_why(answer: Answer, kind: type[PhotoWorkerError]) -> None:
+def test_ensure_bucket_refused_head_raises_matching_error(answer: Answer, kind: type[PhotoWorkerError]) -> None:
     with store_answering(lambda _: answer) as (store, _), pytest.raises(kind):
         store.ensure_bucket("photos")
 
@@ -196,7 +196,7 @@ def test_a_bucket_that_cannot_be_ensured_says_why(answer: Answer, kind: type[Pho
 @pytest.mark.parametrize(
     ("code", "kind"), [("BucketAlreadyExists", BucketForbidden), ("TooManyBuckets", ServiceRefused)]
 )
-def test_a_bucket_that_cannot_be_created_says_why(code: str, kind: type[PhotoWorkerError]) -> None:
+def test_ensure_bucket_refused_create_raises_matching_error(code: str, kind: type[PhotoWorkerError]) -> None:
     def answer(request: Request) -> Answer:
         return Answer(404) if request.method == "HEAD" else refusal(409 if "Exists" in code else 400, code)
 
@@ -205,7 +205,7 @@ def test_a_bucket_that_cannot_be_created_says_why(code: str, kind: type[PhotoWor
 
 
 @pytest.mark.parametrize(("region", "location"), [("us-east-1", b""), ("eu-central-1", b"eu-central-1")])
-def test_a_bucket_is_created_in_the_clients_region(region: str, location: bytes) -> None:
+def test_ensure_bucket_creates_in_the_clients_region(region: str, location: bytes) -> None:
     def answer(request: Request) -> Answer:
         return Answer(404) if request.method == "HEAD" else refusal(409, "BucketAlreadyOwnedByYou")
 
@@ -216,7 +216,7 @@ def test_a_bucket_is_created_in_the_clients_region(region: str, location: bytes)
 
 
 @pytest.mark.parametrize("call", list(CALLS))
-def test_a_refused_connection_is_retryable_and_names_the_store(call: str) -> None:
+def test_store_call_connection_refused_is_retryable(call: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -226,7 +226,7 @@ def test_a_refused_connection_is_retryable_and_names_the_store(call: str) -> Non
     assert caught.value.retryable
 
 
-def test_a_connection_cut_in_the_middle_is_not_mistaken_for_the_end() -> None:
+def test_open_connection_cut_midway_raises_storage_unavailable() -> None:
     answer = Answer(body=b"x" * (2 * MIB + 5), announced=10 * MIB)
     with store_answering(lambda _: answer) as (store, _), store.open("photos", "pie.jpg") as (info, pieces):
         assert info.size_bytes == 10 * MIB
@@ -234,7 +234,7 @@ def test_a_connection_cut_in_the_middle_is_not_mistaken_for_the_end() -> None:
             deque(pieces, maxlen=0)
 
 
-def test_a_store_that_falls_silent_in_the_middle_is_given_up() -> None:
+def test_open_stalled_body_times_out() -> None:
     answer = Answer(body=b"x" * 10, announced=10 * MIB, stall=True)
     with store_answering(lambda _: answer, read_timeout=0.3) as (store, server):
         with pytest.raises(StorageUnavailable, match="read timeout"):
@@ -242,7 +242,7 @@ def test_a_store_that_falls_silent_in_the_middle_is_given_up() -> None:
         server.released.set()
 
 
-def test_a_store_that_never_answers_is_given_up() -> None:
+def test_get_stalled_response_times_out() -> None:
     answer = Answer(announced=5, stall=True)
     with store_answering(lambda _: answer, read_timeout=0.3) as (store, server):
         with pytest.raises(StorageUnavailable):
@@ -250,14 +250,14 @@ def test_a_store_that_never_answers_is_given_up() -> None:
         server.released.set()
 
 
-def test_bytes_that_changed_on_their_way_here_are_refused() -> None:
+def test_open_wrong_checksum_raises_storage_unavailable() -> None:
     wrong = b64encode(zlib.crc32(b"another body").to_bytes(4, "big")).decode()
     answer = Answer(body=b"body", headers={"x-amz-checksum-crc32": wrong})
     with store_answering(lambda _: answer) as (store, _), pytest.raises(StorageUnavailable, match="checksum"):
         read_all(store)
 
 
-def test_a_body_that_was_torn_on_its_way_there_is_sent_again_later() -> None:
+def test_put_bad_digest_raises_storage_unavailable() -> None:
     with (
         store_answering(lambda _: refusal(400, "BadDigest", "The Content-MD5 did not match")) as (
             store,
@@ -269,7 +269,7 @@ def test_a_body_that_was_torn_on_its_way_there_is_sent_again_later() -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda body: body[:-1] + b"?", lambda body: body[: len(body) // 2]])
-def test_a_body_that_changes_on_its_way_is_not_stored(damage: Callable[[bytes], bytes]) -> None:
+def test_put_body_damaged_in_transit_is_not_stored(damage: Callable[[bytes], bytes]) -> None:
     """The store compares the body with Content-MD5, as S3 does, and supports no other digest."""
     kept: list[bytes] = []
 
@@ -285,7 +285,7 @@ def test_a_body_that_changes_on_its_way_is_not_stored(damage: Callable[[bytes], 
     assert kept == []
 
 
-def test_put_sends_what_the_store_needs_to_check_the_body() -> None:
+def test_put_sends_md5_content_type_and_metadata() -> None:
     body = b"a pie"
     with store_answering(lambda _: Answer()) as (store, server):
         store.put("photos", "pie.jpg", body, content_type="image/jpeg", metadata={"name": "crème"})
@@ -296,27 +296,27 @@ def test_put_sends_what_the_store_needs_to_check_the_body() -> None:
     assert request.headers["x-amz-meta-name"].isascii()
 
 
-def test_a_call_is_made_once_because_the_workflow_does_the_retrying() -> None:
+def test_get_unavailable_is_not_retried() -> None:
     with store_answering(lambda _: refusal(503, "SlowDown")) as (store, server):
         with pytest.raises(StorageUnavailable):
             store.get("photos", "pie.jpg", limit_bytes=10)
         assert len(server.requests) == 1
 
 
-def test_opening_an_object_takes_one_request_and_no_bytes_are_read_before_they_are_asked_for() -> None:
+def test_open_sends_one_get_request() -> None:
     with store_answering(lambda _: Answer(body=b"body")) as (store, server):
         assert read_all(store) == b"body"
         assert [request.method for request in server.requests] == ["GET"]
 
 
-def test_an_object_over_the_limit_is_not_read() -> None:
+def test_get_object_over_limit_is_not_read() -> None:
     answer = Answer(body=b"x", announced=1 << 40)
     with store_answering(lambda _: answer) as (store, _), pytest.raises(PhotoWorkerError, match="1099511627776 bytes"):
         store.get("photos", "pie.jpg", limit_bytes=10)
 
 
 @pytest.mark.parametrize("bucket", ["", "a/b", "a b", "ü"])
-def test_a_bucket_name_that_cannot_be_is_refused_before_it_is_asked_for(bucket: str) -> None:
+def test_store_call_invalid_bucket_sends_no_request(bucket: str) -> None:
     with store_answering(lambda _: Answer()) as (store, server):
         for call in (
             lambda: store.head(bucket, "k"),
@@ -347,7 +347,7 @@ def no_aws_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_aws_settings")
 @pytest.mark.parametrize("call", list(CALLS))
-def test_without_credentials_the_reason_is_said_and_nothing_is_retried(call: str) -> None:
+def test_store_call_without_credentials_is_refused(call: str) -> None:
     client = make_client(session=boto3.Session(region_name="us-east-1"), endpoint_url="http://127.0.0.1:9")
     with pytest.raises(ServiceRefused, match="credentials") as caught:
         CALLS[call](BotoObjectStore(client))
@@ -356,26 +356,26 @@ def test_without_credentials_the_reason_is_said_and_nothing_is_retried(call: str
 
 
 @pytest.mark.usefixtures("no_aws_settings")
-def test_half_a_pair_of_credentials_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_head_without_secret_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     with pytest.raises((ServiceRefused, ConfigurationError), match="credentials"):
         BotoObjectStore(make_client(region="us-east-1", endpoint_url="http://127.0.0.1:9")).head("photos", "k")
 
 
 @pytest.mark.usefixtures("no_aws_settings")
-def test_a_profile_that_does_not_exist_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_make_client_unknown_profile_is_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(ConfigurationError, match="nobody"):
         make_client()
 
 
 @pytest.mark.parametrize("settings", [{"endpoint_url": "not a url"}, {"region": "no such region"}])
-def test_a_setting_that_cannot_be_is_a_wrong_setting(settings: dict[str, str]) -> None:
+def test_make_client_invalid_setting_is_configuration_error(settings: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError):
         make_client(session=session(), **settings)  # type: ignore[arg-type]
 
 
-def test_the_standard_variable_for_the_endpoint_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_make_client_takes_endpoint_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_answering(lambda _: Answer(body=b"body")) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url.replace("127.0.0.1", "localhost"))
         client = make_client(session=session())
@@ -384,12 +384,12 @@ def test_the_standard_variable_for_the_endpoint_is_enough(monkeypatch: pytest.Mo
     assert server.requests[0].path == "/photos/pie.jpg"
 
 
-def test_the_description_holds_no_credentials() -> None:
+def test_describe_omits_credentials() -> None:
     with store_at("http://user:password@127.0.0.1:9") as store:
         assert store.describe() == "S3 at http://127.0.0.1:9"
 
 
-def test_an_endpoint_s_password_is_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_errors_omit_the_endpoint_password(monkeypatch: pytest.MonkeyPatch) -> None:
     """Error messages are written to logs, rows and histories."""
     address = f"http://kitchen:{SECRET_KEY}@127.0.0.1:1"
     with store_at(address) as store, pytest.raises(StorageUnavailable) as away:
@@ -405,7 +405,7 @@ def test_an_endpoint_s_password_is_in_no_message(monkeypatch: pytest.MonkeyPatch
         assert SECRET_KEY not in error.message
 
 
-def test_a_conditional_write_asks_the_store_and_takes_its_no() -> None:
+def test_put_new_sends_if_none_match_and_obeys_412() -> None:
     answers = deque([Answer(), refusal(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")])
     with store_answering(lambda _: answers.popleft()) as (store, server):
         assert [CALLS["put_new"](store), CALLS["put_new"](store)] == [True, False]
@@ -415,7 +415,7 @@ def test_a_conditional_write_asks_the_store_and_takes_its_no() -> None:
     assert "if-none-match" not in server.requests[0].headers
 
 
-def test_a_conditional_write_beside_another_may_be_tried_again() -> None:
+def test_put_new_conflict_is_retryable() -> None:
     conflict = refusal(409, "ConditionalRequestConflict", "A conflicting operation occurred.")
     with store_answering(lambda _: conflict) as (store, _), pytest.raises(StorageUnavailable) as caught:
         CALLS["put_new"](store)
@@ -432,7 +432,7 @@ def test_a_conditional_write_beside_another_may_be_tried_again() -> None:
         (refusal(403, "SignatureDoesNotMatch"), ServiceRefused),
     ],
 )
-def test_a_refused_listing_says_what_is_wrong_with_the_bucket(answer: Answer, kind: type[PhotoWorkerError]) -> None:
+def test_list_refused_raises_matching_error(answer: Answer, kind: type[PhotoWorkerError]) -> None:
     with store_answering(lambda _: answer) as (store, _), pytest.raises(kind):
         list(store.list("photos", "artifacts/"))
 
@@ -451,7 +451,7 @@ def test_a_refused_listing_says_what_is_wrong_with_the_bucket(answer: Answer, ki
         ),
     ],
 )
-def test_every_write_says_how_it_is_to_be_encrypted(settings: dict[str, Any], sent: dict[str, str]) -> None:
+def test_store_writes_send_encryption_headers(settings: dict[str, Any], sent: dict[str, str]) -> None:
     with s3_answering(lambda _: Answer()) as server:
         client = make_client(session=session(), endpoint_url=server.url)
         store = BotoObjectStore(client, **settings)
@@ -463,7 +463,7 @@ def test_every_write_says_how_it_is_to_be_encrypted(settings: dict[str, Any], se
         assert {name: value for name, value in request.headers.items() if "encryption" in name} == sent
 
 
-def test_a_version_on_the_page_behind_its_marker_is_hidden_like_others() -> None:
+def test_list_hidden_version_on_page_after_marker_is_listed() -> None:
     def answer(request: Request) -> Answer:
         first = "key-marker" not in request.path
         entries = MARKER if first else VERSION
@@ -473,6 +473,6 @@ def test_a_version_on_the_page_behind_its_marker_is_hidden_like_others() -> None
         assert [entry.key for entry in store.list_hidden("photos", "raw/")] == ["raw/pie"]
 
 
-def test_a_server_that_lists_no_versions_has_nothing_hidden() -> None:
+def test_list_hidden_versions_not_implemented_is_empty() -> None:
     with store_answering(lambda _: refusal(501, "NotImplemented")) as (store, _):
         assert list(store.list_hidden("photos", "raw/")) == []

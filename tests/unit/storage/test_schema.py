@@ -5,5 +5,5 @@ from __future__ import annotations
 from photo_worker.storage import migrate
 
 
-def test_the_schema_in_one_piece_is_that_of_the_steps() -> None:
+def test_schema_file_equals_rendered_migrations() -> None:
     assert migrate.SCHEMA.read_text(encoding="utf-8") == migrate.rendered(), "run python -m scripts.make_schema"

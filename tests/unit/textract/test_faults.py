@@ -27,7 +27,7 @@ def codes(script: FaultInjector, calls: int, operation: str = DETECT) -> list[st
     return [fault.failure.code if fault and fault.failure else None for fault in found]
 
 
-def test_without_a_script_nothing_happens() -> None:
+def test_fault_injector_without_script_injects_nothing() -> None:
     script = FaultInjector()
     assert script.for_request(DETECT) is None
     assert script.for_job(START, "s3://photos/a.png") is None
@@ -42,21 +42,21 @@ def test_without_a_script_nothing_happens() -> None:
         ("internal-error", "InternalServerError", 500),
     ],
 )
-def test_a_kind_is_answered_as_the_service_does(kind: str, code: str, status: int) -> None:
+def test_fault_kind_has_code_and_status_of_service(kind: str, code: str, status: int) -> None:
     fault = faults({"kind": kind}).for_request(DETECT)
     assert fault is not None
     assert fault.failure is not None
     assert (fault.failure.code, fault.failure.status) == (code, status)
 
 
-def test_exact_calls_and_no_others() -> None:
+def test_fault_rule_calls_affects_only_listed_calls() -> None:
     script = faults({"kind": "throttle", "operation": DETECT, "calls": [1, 3]})
     assert script.for_request("AnalyzeDocument") is None
     assert [code is not None for code in codes(script, 5)] == [True, False, True, False, False]
     assert script.shown()["rules"][0] | {"seen": 5, "taken": 2} == script.shown()["rules"][0]
 
 
-def test_a_rule_ends_after_its_times() -> None:
+def test_fault_rule_times_limits_number_of_faults() -> None:
     assert [code is not None for code in codes(faults({"kind": "throttle", "times": 2}), 4)] == [
         True,
         True,
@@ -65,13 +65,13 @@ def test_a_rule_ends_after_its_times() -> None:
     ]
 
 
-def test_operations_may_be_patterns() -> None:
+def test_fault_rule_operation_pattern_matches_operations() -> None:
     script = faults({"kind": "throttle", "operations": ["Start*", "DetectDocumentText"]})
     taken = [name for name in OPERATIONS if script.for_request(name)]
     assert taken == [name for name in OPERATIONS if name.startswith("Start") or name == DETECT]
 
 
-def test_waits_add_up_and_the_first_failure_ends_the_search() -> None:
+def test_fault_rules_sum_delays_and_stop_at_first_failure() -> None:
     script = faults(
         {"kind": "slow", "seconds": 1},
         {"kind": "slow", "seconds": 0.5},
@@ -88,7 +88,7 @@ def test_waits_add_up_and_the_first_failure_ends_the_search() -> None:
     assert script.shown()["rules"][3]["seen"] == 1
 
 
-def test_what_befalls_jobs() -> None:
+def test_for_job_returns_job_faults_by_document() -> None:
     script = faults(
         {"kind": "job-slow", "seconds": 3},
         {"kind": "job-fails", "document": "bad/*", "message": "no good"},
@@ -101,7 +101,7 @@ def test_what_befalls_jobs() -> None:
     assert script.for_job(START, "s3://photos/other.pdf") == JobFault(3)
 
 
-def test_what_befalls_notifications() -> None:
+def test_for_notification_returns_fault_of_each_kind() -> None:
     kinds = ["notification-late", "notification-doubled", "notification-lost", "notification-out-of-order"]
     script = faults(
         *(
@@ -119,7 +119,7 @@ def test_what_befalls_notifications() -> None:
 
 
 @given(seed=st.integers(-(1 << 63), (1 << 63) - 1), probability=st.floats(0, 1))
-def test_a_seed_repeats_whatever_else_is_called_in_between(seed: int, probability: float) -> None:
+def test_fault_seed_repeats_despite_other_operations(seed: int, probability: float) -> None:
     rule = {"kind": "throttle", "probability": probability}
     alone = codes(faults(rule, seed=seed), 20)
     script = faults(rule, seed=seed)
@@ -130,7 +130,7 @@ def test_a_seed_repeats_whatever_else_is_called_in_between(seed: int, probabilit
     assert alone == mixed
 
 
-def test_a_probability_is_kept_and_seeds_differ() -> None:
+def test_fault_probability_is_met_and_differs_by_seed() -> None:
     runs = [codes(faults({"kind": "throttle", "probability": 0.3}, seed=seed), 1000) for seed in range(3)]
     for run in runs:
         assert 230 < sum(code is not None for code in run) < 370
@@ -138,13 +138,13 @@ def test_a_probability_is_kept_and_seeds_differ() -> None:
 
 
 @pytest.mark.parametrize(("probability", "taken"), [(0, 0), (1, 50)])
-def test_the_ends_of_probability(probability: float, taken: int) -> None:
+def test_fault_probability_zero_and_one_take_none_and_all(probability: float, taken: int) -> None:
     assert (
         sum(code is not None for code in codes(faults({"kind": "throttle", "probability": probability}), 50)) == taken
     )
 
 
-def test_every_kind_can_be_told_and_shown() -> None:
+def test_read_script_round_trips_each_kind() -> None:
     for kind in FaultKind:
         rule = {
             "kind": kind.value,
@@ -156,7 +156,7 @@ def test_every_kind_can_be_told_and_shown() -> None:
         assert faults(told_again).script == faults(rule).script
 
 
-def test_a_new_script_counts_from_zero() -> None:
+def test_fault_injector_replace_resets_counts() -> None:
     script = faults({"kind": "throttle", "times": 1})
     assert codes(script, 2) == ["ThrottlingException", None]
     script.replace(script.script)
@@ -201,7 +201,7 @@ def test_a_new_script_counts_from_zero() -> None:
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_a_wrong_script_is_refused_in_one_line(script: object, said: str) -> None:
+def test_read_script_wrong_is_refused_in_one_line(script: object, said: str) -> None:
     with pytest.raises(WrongScript) as caught:
         read_script(script, OPERATIONS)
     assert said in str(caught.value)

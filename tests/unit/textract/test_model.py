@@ -62,18 +62,18 @@ def violations(operation: str, request: object, path: tuple[str | int, ...]) -> 
     return {found.rule for found in MODEL.read_request(operation, request)[1] if found.path == named(path)}
 
 
-def test_the_model_has_25_operations() -> None:
+def test_model_has_25_operations() -> None:
     assert set(VALID) == set(MODEL.operations)
     assert len(VALID) == 25
 
 
 @pytest.mark.parametrize("operation", sorted(VALID))
-def test_a_valid_request_is_accepted(operation: str) -> None:
+def test_read_request_valid_is_accepted(operation: str) -> None:
     assert MODEL.read_request(operation, VALID[operation])[1] == []
 
 
 @pytest.mark.parametrize("operation", sorted(VALID))
-def test_a_missing_member_is_found(operation: str) -> None:
+def test_read_request_missing_member_is_required(operation: str) -> None:
     shape = MODEL.operation(operation).input_shape
     assert shape is not None
     for member in shape.required_members:
@@ -87,7 +87,7 @@ def test_a_missing_member_is_found(operation: str) -> None:
 
 
 @pytest.mark.parametrize(("operation", "path", "shape"), SCALARS)
-def test_a_value_of_another_type_is_refused(operation: str, path: tuple[str | int, ...], shape: Shape) -> None:
+def test_read_request_wrong_type_is_refused(operation: str, path: tuple[str | int, ...], shape: Shape) -> None:
     accepted = {"string": str, "blob": str, "integer": int, "timestamp": int | float, "boolean": bool}[shape.type_name]
     for value in ("text!", 7, 1.5, True, ["text"], {"a": "b"}):
         if isinstance(value, accepted) and (not isinstance(value, bool) or accepted is bool) and value != "text!":
@@ -99,7 +99,9 @@ def test_a_value_of_another_type_is_refused(operation: str, path: tuple[str | in
 
 
 @pytest.mark.parametrize(("operation", "path", "shape"), SCALARS)
-def test_a_value_outside_of_its_range_is_found(operation: str, path: tuple[str | int, ...], shape: Shape) -> None:
+def test_read_request_out_of_range_violates_min_or_max(
+    operation: str, path: tuple[str | int, ...], shape: Shape
+) -> None:
     least, most = shape.metadata.get("min"), shape.metadata.get("max")
 
     def found(size: int) -> set[str]:
@@ -119,7 +121,7 @@ def test_a_value_outside_of_its_range_is_found(operation: str, path: tuple[str |
 
 
 @pytest.mark.parametrize(("operation", "path", "shape"), PATTERNED)
-def test_a_pattern_holds_for_the_whole_string(operation: str, path: tuple[str | int, ...], shape: Shape) -> None:
+def test_read_request_pattern_matches_whole_string(operation: str, path: tuple[str | int, ...], shape: Shape) -> None:
     sound = {
         "HumanLoopName": "loop-1",
         "SNSTopicArn": "arn:aws:sns:us-east-1:000000000000:done",
@@ -151,52 +153,52 @@ def test_a_pattern_holds_for_the_whole_string(operation: str, path: tuple[str | 
         ("CreateAdapter", ("Tags", "aws:b"), "c"),
     ],
 )
-def test_a_letter_that_is_not_allowed_is_found(operation: str, path: tuple[str, ...], bad: str) -> None:
+def test_read_request_forbidden_character_violates_pattern(operation: str, path: tuple[str, ...], bad: str) -> None:
     found = MODEL.read_request(operation, request_with(operation, path, bad))[1]
     assert [violation.rule for violation in found] == ["pattern"]
 
 
-def test_a_value_of_no_enumeration_is_found() -> None:
+def test_read_request_unknown_enum_value_violates_enum() -> None:
     request = {"Document": LOCATION, "FeatureTypes": ["TABLES", "tables"]}
     found = MODEL.read_request("AnalyzeDocument", request)[1]
     assert [(violation.path, violation.rule) for violation in found] == [("FeatureTypes[1]", "enum")]
 
 
-def test_lists_have_their_lengths() -> None:
+def test_read_request_list_too_long_violates_max() -> None:
     found = MODEL.read_request("AnalyzeID", {"DocumentPages": [LOCATION] * 3})[1]
     assert [(violation.path, violation.rule) for violation in found] == [("DocumentPages", "max")]
 
 
-def test_what_the_model_does_not_know_is_left_out() -> None:
+def test_read_request_unknown_members_are_dropped() -> None:
     request = {"Document": {**LOCATION, "Colour": {"deep": [1]}}, "Mood": 7}
     assert MODEL.read_request("DetectDocumentText", request) == ({"Document": LOCATION}, [])
 
 
-def test_base64_becomes_bytes() -> None:
+def test_read_request_base64_is_decoded() -> None:
     value, found = MODEL.read_request("DetectDocumentText", {"Document": {"Bytes": PHOTO}})
     assert (value, found) == ({"Document": {"Bytes": b"photo"}}, [])
 
 
 @pytest.mark.parametrize("text", ["cGhvdG8", "cGhv dG8=", "cGhvdG8=\n", "photo!!!", "фото"])
-def test_what_is_not_base64_is_refused(text: str) -> None:
+def test_read_request_invalid_base64_is_refused(text: str) -> None:
     with pytest.raises(WrongType, match=r"Document\.Bytes"):
         MODEL.read_request("DetectDocumentText", {"Document": {"Bytes": text}})
 
 
 @pytest.mark.parametrize("number", [1 << 31, -(1 << 31) - 1])
-def test_an_integer_has_32_bits(number: int) -> None:
+def test_read_request_integer_over_32_bits_is_refused(number: int) -> None:
     with pytest.raises(WrongType, match="MaxResults"):
         MODEL.read_request("GetDocumentTextDetection", {"JobId": "a", "MaxResults": number})
 
 
-def test_half_of_a_character_is_refused() -> None:
+def test_read_request_lone_surrogate_is_refused() -> None:
     with pytest.raises(WrongType, match="half"):
         MODEL.read_request(
             "DetectDocumentText", request_with("DetectDocumentText", ("Document", "S3Object", "Name"), "\ud83d")
         )
 
 
-def test_every_pattern_of_the_model_can_be_used() -> None:
+def test_whole_compiles_all_patterns_of_model() -> None:
     patterns = {str(scalar.metadata["pattern"]) for _, _, scalar in INPUTS if "pattern" in scalar.metadata}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -216,7 +218,7 @@ JSON = st.recursive(
 
 
 @given(operation=st.sampled_from(sorted(VALID)), body=JSON)
-def test_any_json_is_read_or_refused(operation: str, body: object) -> None:
+def test_read_request_any_json_is_read_or_refused(operation: str, body: object) -> None:
     try:
         value, _ = MODEL.read_request(operation, body)
     except WrongType:
@@ -226,9 +228,7 @@ def test_any_json_is_read_or_refused(operation: str, body: object) -> None:
 
 
 @given(operation=st.sampled_from(sorted(VALID)), junk=st.dictionaries(st.sampled_from(MEMBERS), JSON, max_size=3))
-def test_a_valid_request_stays_as_it_is_beside_members_of_other_operations(
-    operation: str, junk: dict[str, Any]
-) -> None:
+def test_read_request_ignores_members_of_other_operations(operation: str, junk: dict[str, Any]) -> None:
     shape = MODEL.operation(operation).input_shape
     assert shape is not None
     foreign = {name: value for name, value in junk.items() if name not in shape.members}
@@ -242,7 +242,7 @@ GEOMETRY = {
 BLOCK = {"BlockType": "PAGE", "Geometry": GEOMETRY, "Id": "a"}
 
 
-def test_a_sound_answer_is_accepted() -> None:
+def test_check_answer_valid_is_accepted() -> None:
     MODEL.check_answer("DetectDocumentText", {"DocumentMetadata": {"Pages": 1}, "Blocks": [BLOCK]})
 
 
@@ -259,6 +259,6 @@ def test_a_sound_answer_is_accepted() -> None:
         {"JobStatus": "SUCCEEDED"},
     ],
 )
-def test_an_answer_that_breaks_the_model_is_found(answer: dict[str, Any]) -> None:
+def test_check_answer_invalid_is_refused(answer: dict[str, Any]) -> None:
     with pytest.raises((WrongType, ValueError)):
         MODEL.check_answer("DetectDocumentText", answer)

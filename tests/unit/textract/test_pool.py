@@ -75,7 +75,7 @@ async def with_one_idle(pool: ReadingPool) -> tuple[Work, asyncio.Event]:
     return slow, held
 
 
-async def test_a_page_that_gives_way_before_it_has_begun_is_read_later(pool: ReadingPool) -> None:
+async def test_pool_make_way_before_start_reads_page_later(pool: ReadingPool) -> None:
     slow, held = await with_one_idle(pool)
     late, gate = submit(pool, "late")
     # The memory check may run in this very iteration of the event loop.
@@ -87,9 +87,7 @@ async def test_a_page_that_gives_way_before_it_has_begun_is_read_later(pool: Rea
         assert (await slow.done)[0] == {"pages": 1}
 
 
-async def test_a_page_that_is_dropped_before_it_has_begun_costs_no_process(
-    pool: ReadingPool, made: list[Child]
-) -> None:
+async def test_pool_drop_before_start_leaks_no_process(pool: ReadingPool, made: list[Child]) -> None:
     _, held = await with_one_idle(pool)
     dropped, _ = submit(pool, "dropped")
     pool.drop(dropped)
@@ -108,7 +106,7 @@ async def test_a_page_that_is_dropped_before_it_has_begun_costs_no_process(
             await asyncio.sleep(0.01)
 
 
-async def test_a_page_that_has_not_begun_is_told_of_the_end(pool: ReadingPool) -> None:
+async def test_pool_close_fails_pages_that_have_not_begun(pool: ReadingPool) -> None:
     slow, _ = await with_one_idle(pool)
     late, _ = submit(pool, "late")
     await pool.close()

@@ -42,7 +42,7 @@ def no_file_over(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_nobody_else_can_look_into_a_spool(tmp_path: Path) -> None:
+def test_spool_is_private_to_its_user(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "data" / "spool")
     path = spool.write(b"of a document")
     assert [mode(folder) for folder in (tmp_path / "data" / "spool", spool.folder)] == [0o700, 0o700]
@@ -51,7 +51,7 @@ def test_nobody_else_can_look_into_a_spool(tmp_path: Path) -> None:
     assert not spool.folder.exists()
 
 
-def test_a_folder_that_was_open_to_others_is_closed(tmp_path: Path) -> None:
+def test_spool_directory_open_to_others_is_made_private(tmp_path: Path) -> None:
     folder = tmp_path / "spool"
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)
@@ -59,7 +59,7 @@ def test_a_folder_that_was_open_to_others_is_closed(tmp_path: Path) -> None:
     assert mode(folder) == 0o700
 
 
-def test_a_link_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
+def test_spool_directory_that_is_symlink_is_refused(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (tmp_path / "spool").symlink_to(elsewhere)
@@ -68,14 +68,14 @@ def test_a_link_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     assert list(elsewhere.iterdir()) == []
 
 
-def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "spool").mkdir(mode=0o700)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     with pytest.raises(PermissionError, match="belongs to another user"):
         private_folder(tmp_path / "spool")
 
 
-def test_what_dead_processes_left_goes_and_what_living_ones_use_stays(tmp_path: Path) -> None:
+def test_spool_removes_files_of_dead_processes_only(tmp_path: Path) -> None:
     living, dead = Spool(tmp_path), Spool(tmp_path)
     kept, left = living.write(b"kept"), dead.write(b"left")
     # Like the end of a process: the lock is released, and the files remain.
@@ -94,7 +94,7 @@ def test_what_dead_processes_left_goes_and_what_living_ones_use_stays(tmp_path: 
         spool.close()
 
 
-def test_a_link_under_a_documents_name_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spool_write_does_not_follow_symlink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = Spool(tmp_path / "spool")
     monkeypatch.setattr("secrets.token_hex", lambda _: "foreseen")
     victim = tmp_path / "victim"
@@ -106,7 +106,7 @@ def test_a_link_under_a_documents_name_is_not_followed(tmp_path: Path, monkeypat
     spool.close()
 
 
-def test_a_document_in_memory_is_a_file_only_while_it_is_needed(tmp_path: Path) -> None:
+def test_document_file_in_memory_exists_only_during_use(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     document = Document.of(b"flour", "a")
     with document.file(spool) as path:
@@ -116,7 +116,7 @@ def test_a_document_in_memory_is_a_file_only_while_it_is_needed(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("explicitly", [True, False])
-def test_a_document_takes_its_file_with_it(tmp_path: Path, explicitly: bool) -> None:
+def test_document_close_or_gc_deletes_its_file(tmp_path: Path, explicitly: bool) -> None:
     spool = Spool(tmp_path)
     document = Document("a", hashlib.sha256(b"flour").hexdigest(), 5, spool.write(b"flour"))
     with document.file(spool) as path:
@@ -131,7 +131,7 @@ def test_a_document_takes_its_file_with_it(tmp_path: Path, explicitly: bool) -> 
     spool.close()
 
 
-def test_readings_are_found_again_after_a_restart(tmp_path: Path) -> None:
+def test_readings_get_after_restart_finds_reading(tmp_path: Path) -> None:
     Readings(tmp_path).put(b"read", "document", 1)
     found = Readings(tmp_path).get("document", 1)
     assert found is not None
@@ -139,7 +139,7 @@ def test_readings_are_found_again_after_a_restart(tmp_path: Path) -> None:
     assert Readings(tmp_path).get("document", 2) is None
 
 
-def test_the_least_used_reading_makes_room(tmp_path: Path) -> None:
+def test_readings_put_over_limit_evicts_least_used(tmp_path: Path) -> None:
     readings = Readings(tmp_path, limit_bytes=25)
     readings.put(b"0" * 10, "a")
     readings.put(b"0" * 10, "b")
@@ -151,7 +151,7 @@ def test_the_least_used_reading_makes_room(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 20
 
 
-def test_a_limit_holds_for_what_was_there_before(tmp_path: Path) -> None:
+def test_readings_limit_includes_earlier_files(tmp_path: Path) -> None:
     for name in "abc":
         Readings(tmp_path).put(b"0" * 10, name)
     readings = Readings(tmp_path, limit_bytes=25)
@@ -161,7 +161,7 @@ def test_a_limit_holds_for_what_was_there_before(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reading_that_somebody_removed_is_not_there(tmp_path: Path) -> None:
+def test_readings_get_removed_file_is_none(tmp_path: Path) -> None:
     readings = Readings(tmp_path)
     readings.put(b"read", "a")
     for path in tmp_path.iterdir():
@@ -171,7 +171,7 @@ def test_a_reading_that_somebody_removed_is_not_there(tmp_path: Path) -> None:
     assert readings.get("a")
 
 
-def test_a_document_that_the_disk_does_not_take_leaves_nothing(tmp_path: Path) -> None:
+def test_spool_write_disk_full_leaves_no_file(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     with pytest.raises(OSError, match="too large"), no_file_over(1000):
         spool.write(b"x" * 100_000)
@@ -179,7 +179,7 @@ def test_a_document_that_the_disk_does_not_take_leaves_nothing(tmp_path: Path) -
     spool.close()
 
 
-def test_a_download_that_the_disk_does_not_take_is_not_said_to_be_the_fault_of_s3(tmp_path: Path) -> None:
+def test_document_source_disk_full_raises_disk_fails(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     source = DocumentSource(spool)
     with pytest.raises(DiskFails, match="The emulator cannot write its files: File too large"), no_file_over(1000):
@@ -189,7 +189,7 @@ def test_a_download_that_the_disk_does_not_take_is_not_said_to_be_the_fault_of_s
     spool.close()
 
 
-def test_a_reading_can_be_used_where_its_use_cannot_be_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readings_get_read_only_file_system_returns_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readings = Readings(tmp_path / "readings")
     readings.put(b"what was read", "key")
 

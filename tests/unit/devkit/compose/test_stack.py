@@ -93,11 +93,11 @@ def compose(tmp_path: Path, model: Mapping[str, object], otherwise: str = "exit 
         ("localstack", ("temporal", "postgres", "textract"), ("aws",)),
     ],
 )
-def test_a_stack_runs_what_nobody_else_does(s3: str, external: tuple[str, ...], own: tuple[str, ...]) -> None:
+def test_own_services_excludes_external_ones(s3: str, external: tuple[str, ...], own: tuple[str, ...]) -> None:
     assert project.own_services(record(s3=s3, external=dict.fromkeys(external, "http://x:1"))) == own
 
 
-def test_containers_reach_this_machines_services_by_another_name() -> None:
+def test_variables_replace_loopback_of_external_services() -> None:
     external = {
         "s3": "http://127.0.0.1:9000",
         "sns": "https://sns.example.org",
@@ -115,31 +115,31 @@ def test_containers_reach_this_machines_services_by_another_name() -> None:
     assert project.variables(record(s3="minio"))["PW_S3_ENDPOINT"] == "http://s3:9000"
 
 
-def test_the_file_reads_every_variable_that_is_passed() -> None:
+def test_compose_file_reads_every_passed_variable() -> None:
     text = project.compose_file().read_text()
     passed = project.variables(record(external={"postgres": "postgresql://a:b@c/d"}))
     assert [name for name in passed if f"${{{name}" not in text] == []
 
 
-def test_worktrees_have_projects_of_their_own(tmp_path: Path) -> None:
+def test_project_name_differs_between_worktrees(tmp_path: Path) -> None:
     one, other = (project_name(StackPaths(tmp_path / home, "dev")) for home in ("a", "b"))
     assert one != other
     assert one.startswith("photo-worker-dev-")
 
 
-def test_outside_of_a_checkout_there_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compose_file_outside_checkout_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert project.compose_file(tmp_path).name == "docker-compose.yml", "found beside the code"
     monkeypatch.setattr(project, "_FILE", Path("compose", "there-is-none.yml"))
     with pytest.raises(ComposeFileMissing, match="there-is-none"):
         project.compose_file(tmp_path)
 
 
-def test_an_s3_server_that_compose_does_not_have(paths: StackPaths) -> None:
+def test_compose_stack_unsupported_s3_server_is_refused(paths: StackPaths) -> None:
     with pytest.raises(S3ServerUnfit, match="compose stack has no S3 server 'ministack'; it has localstack and minio"):
         ComposeStack(paths, StackOptions(s3="ministack"))
 
 
-def test_without_an_engine_all_is_stopped_and_the_cause_is_said(
+def test_compose_stack_without_engine_is_stopped_with_cause(
     paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'none.sock'}")
@@ -160,7 +160,7 @@ def test_without_an_engine_all_is_stopped_and_the_cause_is_said(
     assert [(one.check, one.state) for one in findings] == [("engine", "problem")]
 
 
-def test_one_kind_does_not_start_over_the_other(
+def test_up_while_other_kind_runs_is_refused(
     paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record().save(paths)
@@ -177,7 +177,7 @@ def test_one_kind_does_not_start_over_the_other(
         ComposeStack(paths, StackOptions()).up()
 
 
-def test_a_stack_that_is_stopped_is_not_taken_for_one_that_runs(
+def test_is_up_with_exited_container_is_false(
     paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record().save(paths)
@@ -191,7 +191,7 @@ USELESS = ["{", "[]", '{"format": 99, "kind": "compose"}', '{"format": 1, "kind"
 
 @pytest.mark.parametrize("content", USELESS)
 @pytest.mark.parametrize("left", ["a stopped container", "a volume"])
-def test_a_reset_deletes_what_a_stopped_stack_stores_also_where_its_record_is_of_no_use(
+def test_reset_with_unusable_record_deletes_volumes(
     left: str, content: str, paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If it were taken for a native stack, the reset would report success and keep the volumes."""
@@ -219,7 +219,7 @@ def test_a_reset_deletes_what_a_stopped_stack_stores_also_where_its_record_is_of
     assert [asked for asked in fake.asked if asked.startswith("DELETE /volumes/v")]
 
 
-def test_a_stack_with_data_of_its_own_is_native_whatever_it_left_in_docker(
+def test_local_stack_with_native_data_is_native(
     paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     volumes = {"GET /volumes": (200, {"Volumes": [{"Name": "v", "Labels": None}]})}
@@ -232,7 +232,7 @@ def test_a_stack_with_data_of_its_own_is_native_whatever_it_left_in_docker(
         assert isinstance(local_stack("mine", home=paths.home), ComposeStack)
 
 
-def test_volumes_with_another_password_than_the_record(
+def test_up_with_volumes_of_other_password_is_refused(
     paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record().save(paths)
@@ -245,14 +245,14 @@ def test_volumes_with_another_password_than_the_record(
     assert "of another day" not in caught.value.message
 
 
-def test_data_of_another_postgres_is_refused() -> None:
+def test_require_same_postgres_other_major_is_refused() -> None:
     require_same_postgres({"postgres": "postgres:18.6-trixie"}, {"postgres": "mirror/postgres:18.7"}, "v")
     require_same_postgres({}, {"postgres": "postgres:18.6"}, "v")
     with pytest.raises(DataMismatch, match=r"postgres:17\.5 wrote it, and this is postgres:18\.6"):
         require_same_postgres({"postgres": "postgres:17.5"}, {"postgres": "postgres:18.6"}, "v")
 
 
-def test_images_are_looked_for_before_anything_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_offline_missing_image_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = {
         "a": {"image": "here:1"},
         "b": {"image": "stood-in:1"},
@@ -275,7 +275,7 @@ def test_images_are_looked_for_before_anything_is_fetched(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(("ours", "error"), [(False, ImageUnavailable), (True, ImageUnbuildable)])
-def test_what_cannot_be_had_is_named_with_the_last_words(
+def test_obtain_failed_names_image_and_last_output(
     tmp_path: Path, ours: bool, error: type[ImageUnavailable] | type[ImageUnbuildable]
 ) -> None:
     told: list[str] = []
@@ -286,7 +286,7 @@ def test_what_cannot_be_had_is_named_with_the_last_words(
     assert "trying" in told
 
 
-def test_what_is_missing_is_fetched_and_nothing_else(tmp_path: Path) -> None:
+def test_obtain_fetches_missing_images_only(tmp_path: Path) -> None:
     told: list[str] = []
     run = compose(tmp_path, {}, f'echo "$@" >> {tmp_path / "runs"}')
     known = [images.Image("a", "a:1", "here", False), images.Image("b", "b:1", "missing", False)]

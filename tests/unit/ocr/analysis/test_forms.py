@@ -8,44 +8,44 @@ from photo_worker.ocr.layout import Line
 from tests.unit.ocr.analysis.sheets import analysed, check_box, fields, marks, pairs, related, sheet, text
 
 
-def test_a_value_stands_behind_its_label_and_colon() -> None:
+def test_find_fields_value_after_colon_is_paired() -> None:
     page = sheet([text(100, 100, "Due date: 01/31/2016"), text(100, 140, "Name of package: Textractor")])
     assert fields(page) == [("Due date:", "01/31/2016"), ("Name of package:", "Textractor")]
 
 
-def test_several_fields_of_one_line_are_parted() -> None:
+def test_find_fields_several_on_one_line_are_separated() -> None:
     page = sheet([text(60, 100, "State: CA  Zip code: 12345  Phone: 646-555-0111")])
     assert fields(page) == [("State:", "CA"), ("Zip code:", "12345"), ("Phone:", "646-555-0111")]
 
 
-def test_a_value_may_stand_farther_along_the_row() -> None:
+def test_find_fields_distant_value_in_row_is_paired() -> None:
     page = sheet([text(100, 100, "Pay date:"), text(400, 100, "7/25/2008")])
     assert fields(page) == [("Pay date:", "7/25/2008")]
 
 
-def test_a_ruling_line_parts_a_label_from_what_stands_beyond_it() -> None:
+def test_find_fields_value_beyond_ruling_line_is_ignored() -> None:
     lines = [text(100, 100, "Pay date:"), text(400, 100, "Statement")]
     assert fields(sheet(lines, marks(down=[(350, 80, 200)]))) == []
 
 
-def test_an_address_stands_below_its_label() -> None:
+def test_find_fields_address_below_label_is_its_value() -> None:
     page = sheet([text(100, 100, "To:"), text(100, 126, "Test Business"), text(100, 152, "123 Somewhere St")])
     assert fields(page) == [("To:", "Test Business 123 Somewhere St")]
 
 
-def test_a_number_sign_makes_a_label_of_what_stands_before_digits() -> None:
+def test_find_fields_number_sign_before_digits_is_label() -> None:
     assert fields(sheet([text(100, 100, "REF # 1498308145")])) == [("REF #", "1498308145")]
     assert fields(sheet([text(100, 100, "See # below")])) == []
 
 
-def test_a_label_and_an_amount_alone_on_a_row_are_a_field() -> None:
+def test_find_fields_label_and_amount_alone_in_row_are_paired() -> None:
     page = sheet(
         [text(100, 100, "Subtotal"), text(400, 100, "$1699.96"), text(100, 130, "Tax"), text(400, 130, "$110.50")]
     )
     assert fields(page) == [("Subtotal", "$1699.96"), ("Tax", "$110.50")]
 
 
-def test_a_row_of_labels_names_the_row_of_numbers_below_it() -> None:
+def test_find_fields_label_row_above_number_row_is_paired() -> None:
     labels = (*text(60, 100, "FILE"), *text(160, 100, "DEPT."), *text(260, 100, "CLOCK"))
     numbers = (*text(60, 124, "1265"), *text(160, 124, "12345"), *text(260, 124, "98765"))
     expected = [("FILE", "1265"), ("DEPT.", "12345"), ("CLOCK", "98765")]
@@ -64,11 +64,11 @@ def test_a_row_of_labels_names_the_row_of_numbers_below_it() -> None:
         "12:30",
     ],
 )
-def test_prose_is_no_form(line: str) -> None:
+def test_find_fields_prose_has_none(line: str) -> None:
     assert fields(sheet([text(100, 100, line)])) == []
 
 
-def test_a_sentence_that_goes_on_is_no_label() -> None:
+def test_find_fields_wrapped_sentence_is_not_label() -> None:
     page = sheet(
         [text(100, 100, "Before you begin you should know the most important"), text(100, 126, "rule: patience")]
     )
@@ -78,70 +78,70 @@ def test_a_sentence_that_goes_on_is_no_label() -> None:
 @pytest.mark.parametrize(
     "rest", [[text(100, 126, "Golden rule: patience")], [text(100, 126, "Golden rule"), text(300, 126, "$5.00")]]
 )
-def test_what_a_sentence_goes_on_with_is_no_field_whatever_it_looks_like(rest: list[Line]) -> None:
+def test_find_fields_sentence_continuation_is_not_field(rest: list[Line]) -> None:
     before = text(100, 100, "Whoever bakes with butter or with oil follows the")
     assert fields(sheet(rest)) != []
     assert fields(sheet([before, *rest])) == []
 
 
-def test_a_heading_over_a_list_is_no_label() -> None:
+def test_find_fields_heading_over_list_is_not_label() -> None:
     page = sheet([text(100, 100, "Ingredients:"), text(100, 126, "- 2 eggs"), text(100, 152, "- 100 g flour")])
     assert fields(page) == []
 
 
-def test_a_check_box_is_the_value_of_the_text_beside_it() -> None:
+def test_find_fields_check_box_is_value_of_adjacent_text() -> None:
     drawn = marks(check_boxes=[check_box(100, 100, selected=True), check_box(100, 140, selected=False)])
     page = sheet([text(130, 100, "Studio"), text(130, 140, "Mobile Home")], drawn)
     assert fields(page) == [("Studio", "SELECTED"), ("Mobile Home", "NOT_SELECTED")]
 
 
-def test_a_label_of_a_check_box_is_no_other_fields_label() -> None:
+def test_find_fields_check_box_label_over_rule_is_one_field() -> None:
     drawn = marks(check_boxes=[check_box(100, 100, selected=True)], across=[(195, 600, 122)])
     assert fields(sheet([text(130, 100, "Other:")], drawn)) == [("Other:", "SELECTED")]
 
 
-def test_a_label_of_a_check_box_is_not_empty_as_well() -> None:
+def test_find_fields_check_box_label_with_colon_is_one_field() -> None:
     page = sheet([text(130, 100, "Other:   Date:")], marks(check_boxes=[check_box(100, 100, selected=True)]))
     assert fields(page) == [("Other:", "SELECTED"), ("Date:", "")]
 
 
-def test_a_check_box_passes_over_the_text_of_another() -> None:
+def test_find_fields_check_box_skips_label_of_other_box() -> None:
     drawn = marks(check_boxes=[check_box(100, 100, selected=True), check_box(166, 100, selected=False)])
     page = sheet([text(126, 100, "Yes"), text(206, 100, "No")], drawn)
     assert fields(page) == [("Yes", "SELECTED"), ("No", "NOT_SELECTED")]
 
 
-def test_the_text_of_a_check_box_is_no_value_of_the_label_before_it() -> None:
+def test_find_fields_check_box_label_is_not_preceding_value() -> None:
     drawn = marks(check_boxes=[check_box(290, 100, selected=True)], across=[(170, 240, 122)])
     page = sheet([text(100, 100, "Name:"), text(250, 100, "Yes")], drawn)
     assert fields(page) == [("Name:", ""), ("Yes", "SELECTED")]
 
 
-def test_a_row_of_labels_with_the_text_of_a_check_box_names_no_numbers() -> None:
+def test_find_fields_label_row_with_check_box_is_not_paired() -> None:
     labels = [text(60, 100, "FILE"), text(160, 100, "DEPT."), text(260, 100, "CLOCK")]
     numbers = [text(60, 124, "1265"), text(160, 124, "12345"), text(260, 124, "98765")]
     drawn = marks(check_boxes=[check_box(30, 100, selected=True)])
     assert fields(sheet([*labels, *numbers], drawn)) == [("FILE", "SELECTED")]
 
 
-def test_check_boxes_of_one_row_take_the_nearer_text() -> None:
+def test_find_fields_check_boxes_in_row_take_nearest_text() -> None:
     drawn = marks(check_boxes=[check_box(100, 100, selected=True), check_box(200, 100, selected=False)])
     page = sheet([text(126, 100, "Yes"), text(226, 100, "No")], drawn)
     assert fields(page) == [("Yes", "SELECTED"), ("No", "NOT_SELECTED")]
 
 
-def test_an_empty_field_shows_by_its_rule_and_not_without() -> None:
+def test_find_fields_empty_value_needs_a_rule() -> None:
     lines = [text(100, 100, "Email address:")]
     assert fields(sheet(lines, marks(across=[(245, 600, 122)]))) == [("Email address:", "")]
     assert fields(sheet(lines)) == []
 
 
-def test_a_label_at_the_top_of_a_ruled_box_has_the_line_below_it() -> None:
+def test_find_fields_label_in_ruled_box_takes_line_below() -> None:
     drawn = marks(across=[(90, 400, 95), (90, 400, 160)], down=[(90, 95, 160), (400, 95, 160)])
     assert fields(sheet([text(100, 100, "City"), text(100, 130, "Anytown")], drawn)) == [("City", "Anytown")]
 
 
-def test_small_labels_over_large_values_count_where_they_repeat() -> None:
+def test_find_fields_small_labels_over_values_must_repeat() -> None:
     def card(names: list[tuple[str, str]]) -> list[tuple[str, str]]:
         lines = []
         for row, (label, value) in enumerate(names):
@@ -153,7 +153,7 @@ def test_small_labels_over_large_values_count_where_they_repeat() -> None:
     assert card(found[:2]) == []
 
 
-def test_an_empty_value_has_no_children_and_lies_at_the_end_of_its_key() -> None:
+def test_page_blocks_empty_value_lies_at_end_of_key() -> None:
     blocks = analysed(sheet([text(100, 100, "Email address:")], marks(across=[(245, 600, 122)])), "FORMS")
     key, value = (block for block in blocks if block["BlockType"] == "KEY_VALUE_SET")
     assert (key["EntityTypes"], value["EntityTypes"]) == (["KEY"], ["VALUE"])
@@ -175,7 +175,7 @@ def test_an_empty_value_has_no_children_and_lies_at_the_end_of_its_key() -> None
         max_size=12,
     )
 )
-def test_no_word_is_in_two_fields_and_none_is_made_up(placed: list[tuple[int, int, list[str]]]) -> None:
+def test_page_blocks_fields_use_each_word_at_most_once(placed: list[tuple[int, int, list[str]]]) -> None:
     page = sheet([text(left, top, " ".join(words)) for left, top, words in placed])
     blocks = analysed(page, "FORMS")
     words = {block["Id"] for block in blocks if block["BlockType"] == "WORD"}

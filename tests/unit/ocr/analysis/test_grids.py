@@ -79,7 +79,7 @@ def lines_left(rows: int, columns: int, spans: list[Span]) -> tuple[set[int], se
 
 @settings(max_examples=150, deadline=None)
 @given(merged_grids())
-def test_merged_cells_are_those_whose_borders_are_missing(given_grid: tuple[int, int, list[Span]]) -> None:
+def test_find_grids_missing_borders_merge_cells(given_grid: tuple[int, int, list[Span]]) -> None:
     rows, columns, spans = given_grid
     ys, xs = lines_left(rows, columns, spans)
     (grid,) = find_grids(*rules_of(rows, columns, spans), letter=12.0)
@@ -88,7 +88,7 @@ def test_merged_cells_are_those_whose_borders_are_missing(given_grid: tuple[int,
         assert grid.spans() == sorted(spans)
 
 
-def test_borders_that_leave_no_rectangle_merge_nothing() -> None:
+def test_find_grids_open_corner_merges_nothing() -> None:
     across, down = rules_of(3, 3, [])
     # Without the border beside (0, 0) and the one below (0, 1), three cells around a corner are open to each other.
     down[1] = RulingLine(Box(SIDE - 1, SIDE, SIDE + 1, 3 * SIDE))
@@ -99,14 +99,14 @@ def test_borders_that_leave_no_rectangle_merge_nothing() -> None:
     assert grid.spans() == []
 
 
-def test_grids_that_do_not_touch_are_two() -> None:
+def test_find_grids_separate_grids_are_two() -> None:
     across, down = rules_of(2, 2, [])
     moved = [RulingLine(Box(*(edge + 500 for edge in rule.box))) for rule in across]
     more = [RulingLine(Box(*(edge + 500 for edge in rule.box))) for rule in down]
     assert [grid.box.left for grid in find_grids([*across, *moved], [*down, *more], letter=12.0)] == [0, 500]
 
 
-def test_open_sides_end_where_the_rules_across_do() -> None:
+def test_find_grids_open_sides_end_with_horizontal_rules() -> None:
     across, down = rules_of(3, 3, [])
     inner = [rule for rule in down if 0 < rule.box.centre[0] < 3 * SIDE]
     (grid,) = find_grids(across, inner, letter=12.0)

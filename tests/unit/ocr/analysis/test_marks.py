@@ -21,7 +21,7 @@ from tests.unit.ocr.analysis.drawn import Drawing, dotted, draw_grid, solid
 pytestmark = pytest.mark.single_python
 
 
-def test_a_rule_is_where_it_was_drawn_and_as_long() -> None:
+def test_find_marks_rule_has_drawn_place_and_length() -> None:
     page = Drawing()
     page.write(100, 60, "Some words above")
     page.pen.line((100, 200, 800, 200), fill="black", width=3)
@@ -34,7 +34,7 @@ def test_a_rule_is_where_it_was_drawn_and_as_long() -> None:
 
 
 @pytest.mark.parametrize("slope", [4, -6])
-def test_a_rule_a_little_askew_is_one_rule(slope: int) -> None:
+def test_find_marks_slightly_sloping_rule_is_one(slope: int) -> None:
     page = Drawing()
     page.pen.line((100, 200, 900, 200 + slope), fill="black", width=2)
     page.pen.line((500, 300, 500 + slope, 780), fill="black", width=2)
@@ -43,7 +43,7 @@ def test_a_rule_a_little_askew_is_one_rule(slope: int) -> None:
     assert [round(rule.box.height, -1) for rule in marks.vertical] == [480]
 
 
-def test_dots_and_dashes_are_rules_that_are_not_solid() -> None:
+def test_find_marks_dotted_and_dashed_rules_are_not_solid() -> None:
     page = Drawing()
     dotted(3, 5)(page.pen, (100, 200), (800, 200))
     dotted(10, 6)(page.pen, (100, 400), (800, 400))
@@ -54,7 +54,7 @@ def test_dots_and_dashes_are_rules_that_are_not_solid() -> None:
     assert all(rule.solid < 0.75 for rule in (*marks.horizontal, *marks.vertical))
 
 
-def test_a_double_rule_is_one() -> None:
+def test_find_marks_double_rule_is_one() -> None:
     page = Drawing()
     page.write(100, 60, "Some words above")
     for y in (200, 205):
@@ -62,7 +62,7 @@ def test_a_double_rule_is_one() -> None:
     assert len(page.marks().horizontal) == 1
 
 
-def test_a_worn_rule_is_one_and_less_solid() -> None:
+def test_find_marks_worn_rule_is_one_and_less_solid() -> None:
     page = Drawing()
     page.pen.line((100, 200, 800, 200), fill="black", width=2)
     for x in range(150, 800, 90):
@@ -76,7 +76,7 @@ def test_a_worn_rule_is_one_and_less_solid() -> None:
     "text", ["lllIIIlll", "HEHEHE tttt", "Name: ________", "a --- b", "====== ......", "TTTTTT EEEE"]
 )
 @pytest.mark.parametrize("size", [14, 24, 60])
-def test_letters_are_no_rules(text: str, size: int) -> None:
+def test_find_marks_letters_are_not_rules(text: str, size: int) -> None:
     page = Drawing(size=size)
     for row in range(4):
         page.write(60, 60 + row * round(size * 1.3), text)
@@ -86,7 +86,7 @@ def test_letters_are_no_rules(text: str, size: int) -> None:
     assert marks.check_boxes == ()
 
 
-def test_a_bar_code_and_a_hatched_area_are_no_rules() -> None:
+def test_find_marks_bar_code_has_no_rules() -> None:
     page = Drawing()
     page.write(60, 60, "Scan this code please")
     for x in range(100, 500, 7):
@@ -96,7 +96,7 @@ def test_a_bar_code_and_a_hatched_area_are_no_rules() -> None:
 
 @pytest.mark.parametrize("crossed", [True, False])
 @pytest.mark.parametrize("side", [18, 30, 48])
-def test_a_check_box_is_marked_or_not(crossed: bool, side: int) -> None:
+def test_find_marks_check_box_is_selected_if_crossed(crossed: bool, side: int) -> None:
     page = Drawing()
     page.write(200, 200, "Send me the letter")
     page.pen.rectangle((140, 198, 140 + side, 198 + side), outline="black", width=2)
@@ -111,7 +111,7 @@ def test_a_check_box_is_marked_or_not(crossed: bool, side: int) -> None:
 
 
 @pytest.mark.parametrize("filled", [True, False])
-def test_a_radio_button_is_a_ring(filled: bool) -> None:
+def test_find_marks_radio_button_is_round_check_box(filled: bool) -> None:
     page = Drawing()
     page.write(200, 200, "By post")
     page.pen.ellipse((140, 196, 170, 226), outline="black", width=2)
@@ -122,21 +122,21 @@ def test_a_radio_button_is_a_ring(filled: bool) -> None:
     assert mark.selected is filled
 
 
-def test_round_letters_by_themselves_are_no_buttons() -> None:
+def test_find_marks_round_letters_are_not_check_boxes() -> None:
     page = Drawing(size=28)
     page.write(100, 100, "O 0 D Q")
     page.write(100, 200, "B 8 M N H")
     assert page.marks().check_boxes == ()
 
 
-def test_a_bullet_is_no_check_box() -> None:
+def test_find_marks_bullet_is_not_check_box() -> None:
     page = Drawing()
     page.write(160, 100, "first thing")
     page.pen.rectangle((120, 102, 140, 122), fill="black")
     assert page.marks().check_boxes == ()
 
 
-def test_a_tinted_row_is_a_band_and_a_photo_a_picture() -> None:
+def test_find_marks_tinted_row_is_band_and_photo_is_picture() -> None:
     page = Drawing()
     page.pen.rectangle((100, 100, 900, 150), fill=(225, 232, 240))
     page.write(120, 112, "A heading on a tint")
@@ -149,7 +149,7 @@ def test_a_tinted_row_is_a_band_and_a_photo_a_picture() -> None:
     assert picture == pytest.approx((300, 400, 600, 600), abs=14)
 
 
-def test_a_frame_is_a_rectangle_and_a_scribble_a_stroke() -> None:
+def test_find_marks_frame_is_rectangle_and_scribble_is_stroke() -> None:
     page = Drawing()
     page.write(120, 130, "Inside")
     page.pen.rectangle((100, 100, 500, 200), outline="black", width=2)
@@ -159,7 +159,7 @@ def test_a_frame_is_a_rectangle_and_a_scribble_a_stroke() -> None:
     assert any(abs(box.left - 600) < 10 and abs(box.right - 720) < 10 for box in marks.strokes)
 
 
-def test_marks_are_json_and_the_same_again() -> None:
+def test_page_marks_json_round_trip_is_equal() -> None:
     page = Drawing()
     draw_grid(page, [["a", "b"], ["c", "d"]])
     page.pen.rectangle((700, 600, 730, 630), outline="black", width=2)
@@ -172,7 +172,7 @@ def test_marks_are_json_and_the_same_again() -> None:
     assert adapter.validate_json(adapter.dump_json(marks)) == marks
 
 
-def test_the_same_page_has_the_same_marks() -> None:
+def test_find_marks_same_page_gives_same_marks() -> None:
     page = Drawing()
     draw_grid(page, [["a", "b"], ["c", "d"]], stroke=solid(1))
     assert page.marks() == page.marks()
@@ -207,7 +207,7 @@ def _checked(side: int) -> Image.Image:
     ("make", "side"),
     [(_noise, READING_SIDE), (_many_lines, 10_000), (_broken_lines, READING_SIDE), (_checked, READING_SIDE)],
 )
-def test_a_hostile_page_takes_seconds_and_gives_a_bounded_answer(make, side: int) -> None:  # type: ignore[no-untyped-def]
+def test_find_marks_hostile_page_bounds_time_and_size(make, side: int) -> None:  # type: ignore[no-untyped-def]
     page = make(side)
     words = tuple((EngineWord("x", 0.5, 40 * i, 40, 40 * i + 20, 60),) for i in range(200))
     begun = time.process_time()
@@ -224,7 +224,7 @@ def test_a_hostile_page_takes_seconds_and_gives_a_bounded_answer(make, side: int
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.lists(st.booleans(), min_size=9, max_size=9), min_size=1, max_size=9))
-def test_components_are_those_of_a_walk_over_the_pixels(rows: list[list[bool]]) -> None:
+def test_components_equal_those_of_flood_fill(rows: list[list[bool]]) -> None:
     mask = np.array(rows, dtype=bool)
     found = components(runs_in(mask))
     seen: set[tuple[int, int]] = set()
@@ -248,6 +248,6 @@ def test_components_are_those_of_a_walk_over_the_pixels(rows: list[list[bool]]) 
     assert sorted(ours) == sorted(tuple(int(value) for value in each) for each in expected)
 
 
-def test_boxes_share_what_lies_in_both() -> None:
+def test_box_shared_returns_area_of_intersection() -> None:
     boxes = [Box(0, 0, 10, 10), Box(5, 5, 15, 15), Box(20, 0, 30, 10)]
     assert [first.shared(second) for first, second in pairwise(boxes)] == [25, 0]

@@ -90,14 +90,14 @@ def check(blocks: list[Block]) -> None:
 
 
 @pytest.mark.parametrize("features", COMBINATIONS, ids="+".join)
-def test_only_what_was_asked_for_appears(features: tuple[str, ...]) -> None:
+def test_page_blocks_contain_only_requested_features(features: tuple[str, ...]) -> None:
     blocks = analysed(full_page(), *features, queries=QUERIES)
     check(blocks)
     asked = set().union(*(OF_FEATURE[feature] for feature in features))
     assert {family(block) for block in blocks} == {"PAGE", "LINE", "WORD"} | asked
 
 
-def test_a_feature_has_the_same_blocks_whatever_else_is_asked_for() -> None:
+def test_page_blocks_feature_is_independent_of_others() -> None:
     together = analysed(full_page(), *FEATURES, queries=QUERIES)
     for feature in FEATURES:
         alone = analysed(full_page(), feature, queries=QUERIES)
@@ -106,21 +106,21 @@ def test_a_feature_has_the_same_blocks_whatever_else_is_asked_for() -> None:
         ]
 
 
-def test_text_alone_is_the_answer_of_text_detection() -> None:
+def test_page_blocks_without_analysis_equal_text_detection() -> None:
     page = full_page()
     detected = detect_text_response(page.lines, page.frame, "ab" * 32)["Blocks"]
     assert json.dumps(page_blocks(page, None, "ab" * 32, 1)) == json.dumps(detected)
     assert json.dumps(analysed(page, "TABLES")[1 : len(detected)]) == json.dumps(detected[1:])
 
 
-def test_without_marks_the_text_is_analysed_all_the_same() -> None:
+def test_page_blocks_without_marks_still_analyse_text() -> None:
     page = full_page()
     blocks = analysed(PageReading(page.frame, page.lines), *FEATURES, queries=QUERIES)
     check(blocks)
     assert {family(block) for block in blocks} == {"PAGE", "LINE", "WORD", "KEY_VALUE_SET", "QUERY", "LAYOUT"}
 
 
-def test_ids_follow_from_document_and_page() -> None:
+def test_page_blocks_ids_depend_on_seed_and_page() -> None:
     def ids(seed: str, page: int) -> list[str]:
         queries = (QuerySpec("What is the pay date?", None, ("*",)),)
         return [block["Id"] for block in page_blocks(full_page(), Analysis(frozenset(FEATURES), queries), seed, page)]
@@ -130,7 +130,7 @@ def test_ids_follow_from_document_and_page() -> None:
     assert not set(ids("a", 1)) & set(ids("b", 1))
 
 
-def test_an_empty_page_is_its_page_block_and_its_queries() -> None:
+def test_page_blocks_empty_page_is_page_and_queries() -> None:
     assert [list(block) for block in analysed(sheet([]), "TABLES", "FORMS", "LAYOUT", "SIGNATURES")] == [
         ["BlockType", "Geometry", "Id"]
     ]
@@ -139,7 +139,7 @@ def test_an_empty_page_is_its_page_block_and_its_queries() -> None:
     assert related(blocks[0], "CHILD") == [blocks[1]["Id"]]
 
 
-def test_a_turned_page_has_its_fields_where_they_are_in_the_image() -> None:
+def test_page_blocks_rotated_page_has_image_coordinates() -> None:
     page = full_page()
     turned = PageReading(type(page.frame)(1400, 1000, 1000, 1400, 90.0), page.lines, page.marks)
     upright, blocks = analysed(page, *FEATURES), analysed(turned, *FEATURES)
@@ -150,7 +150,7 @@ def test_a_turned_page_has_its_fields_where_they_are_in_the_image() -> None:
     assert boxes[0]["Height"] == pytest.approx(boxes[1]["Width"], abs=1e-6)
 
 
-def test_both_versions_of_the_response_parser_read_it() -> None:
+def test_page_blocks_are_read_by_both_response_parsers() -> None:
     answer: dict[str, Any] = {
         "DocumentMetadata": {"Pages": 1},
         "Blocks": analysed(full_page(), *FEATURES, queries=QUERIES),
@@ -190,7 +190,7 @@ _lines = st.lists(st.tuples(st.integers(-20, 990), st.integers(-20, 1390), st.in
 
 
 @given(_lines, _marks, st.sampled_from(COMBINATIONS), st.integers(1, 3))
-def test_whatever_stands_on_the_page_the_answer_holds_together(
+def test_page_blocks_any_page_is_consistent(
     lines: list[tuple[int, int, int, list[str]]], drawn: Any, features: tuple[str, ...], page: int
 ) -> None:
     reading = sheet([text(left, top, " ".join(words), height=height) for left, top, height, words in lines], drawn)
@@ -198,7 +198,7 @@ def test_whatever_stands_on_the_page_the_answer_holds_together(
 
 
 @pytest.mark.requires_ground_truth
-def test_blocks_have_keys_that_recorded_answers_have() -> None:
+def test_page_blocks_keys_match_recorded_responses() -> None:
     recorded = [
         block
         for document in truth_documents()

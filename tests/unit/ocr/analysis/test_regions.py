@@ -21,7 +21,7 @@ def paragraph(left: float, top: float, lines: list[str] = PROSE) -> list[Line]:
     return [text(left, top + 28 * number, line) for number, line in enumerate(lines)]
 
 
-def test_a_page_has_a_title_section_headers_and_paragraphs() -> None:
+def test_find_regions_recipe_has_title_headers_and_text() -> None:
     page = sheet(
         [
             text(100, 150, "Lemon biscuits", height=60),
@@ -40,7 +40,7 @@ def test_a_page_has_a_title_section_headers_and_paragraphs() -> None:
     ]
 
 
-def test_columns_are_read_one_after_the_other() -> None:
+def test_find_regions_columns_are_read_one_after_another() -> None:
     left, right = ["The left column goes", "first and all of it."], ["The right column is", "read after that."]
     page = sheet(
         [
@@ -58,7 +58,7 @@ def test_columns_are_read_one_after_the_other() -> None:
     ]
 
 
-def test_a_list_has_its_items_as_texts() -> None:
+def test_find_regions_list_has_items_as_text() -> None:
     page = sheet([text(100, 300, "- 2 eggs"), text(100, 330, "- 100 g flour"), text(120, 360, "of the fine sort")])
     blocks = analysed(page, "LAYOUT")
     (whole,) = of_kind(blocks, "LAYOUT_LIST")
@@ -72,29 +72,29 @@ def test_a_list_has_its_items_as_texts() -> None:
 
 
 @pytest.mark.parametrize("number", ["5", "- 12 -", "Page 3", "3/12", "Page 1 of 9"])
-def test_the_number_of_the_page_stands_at_its_edge(number: str) -> None:
+def test_find_regions_page_number_only_at_page_edge(number: str) -> None:
     body = paragraph(100, 500)
     assert layout(sheet([*body, text(480, 1350, number)]))[-1] == ("PAGE_NUMBER", [number])
     assert layout(sheet([*body, text(480, 800, number)]))[-1] == ("TEXT", [number])
 
 
-def test_headers_and_footers_stand_apart_in_the_margins() -> None:
+def test_find_regions_lines_in_margins_are_header_and_footer() -> None:
     page = sheet([text(100, 40, "Family recipes"), *paragraph(100, 500), text(100, 1350, "Printed at home")])
     assert [kind for kind, _ in layout(page)] == ["HEADER", "TEXT", "FOOTER"]
 
 
-def test_a_pictures_lines_are_the_figures() -> None:
+def test_find_regions_lines_in_picture_are_figure() -> None:
     drawn = marks(pictures=[Box(100, 200, 500, 500)])
     page = sheet([text(150, 300, "1945"), text(300, 420, "1970"), *paragraph(100, 600)], drawn)
     assert layout(page) == [("FIGURE", ["1945", "1970"]), ("TEXT", PROSE)]
 
 
-def test_text_on_a_ground_is_no_figure() -> None:
+def test_find_regions_text_on_tinted_ground_is_text() -> None:
     page = sheet(paragraph(110, 300), marks(pictures=[Box(100, 280, 700, 420)]))
     assert ("TEXT", PROSE) in layout(page)
 
 
-def test_labels_and_values_in_lines_of_their_own_are_key_values() -> None:
+def test_find_regions_label_value_rows_are_key_value() -> None:
     rows = [("Period ending:", "7/18/2008"), ("Pay date:", "7/25/2008")]
     lines = [
         text(x, 300 + 30 * row, words)
@@ -104,7 +104,7 @@ def test_labels_and_values_in_lines_of_their_own_are_key_values() -> None:
     assert [kind for kind, _ in layout(sheet(lines))] == ["KEY_VALUE"]
 
 
-def test_fields_are_no_headers_though_they_are_large() -> None:
+def test_find_regions_large_field_is_text_not_header() -> None:
     page = sheet([text(100, 300, "Name: Rosalez", height=40), *paragraph(100, 600)])
     assert [kind for kind, _ in layout(page)] == ["TEXT", "TEXT"]
 
@@ -121,7 +121,7 @@ def test_fields_are_no_headers_though_they_are_large() -> None:
     ),
     st.lists(st.tuples(st.integers(0, 500), st.integers(0, 900), st.integers(5, 500), st.integers(5, 500)), max_size=3),
 )
-def test_every_line_is_in_exactly_one_region(
+def test_find_regions_any_page_puts_each_line_in_one_region(
     placed: list[tuple[int, int, int, list[str]]], pictures: list[tuple[int, int, int, int]]
 ) -> None:
     lines = [text(left, top, " ".join(words), height=height) for left, top, height, words in placed]
@@ -146,7 +146,7 @@ _boxes = st.builds(
 
 
 @given(st.lists(_boxes, max_size=20))
-def test_reading_order_loses_nothing_and_depends_on_places_alone(boxes: list[Box]) -> None:
+def test_in_reading_order_keeps_all_and_ignores_input_order(boxes: list[Box]) -> None:
     parts = [Region("TEXT", (), box, 1.0) for box in boxes]
     ordered = in_reading_order(parts)
     assert Counter(part.box for part in ordered) == Counter(boxes)
@@ -164,7 +164,9 @@ def test_reading_order_loses_nothing_and_depends_on_places_alone(boxes: list[Box
         ("tx-receipt", 0.5, 0.95, 0.7),
     ],
 )
-def test_analysis_agrees_with_recorded_answers(name: str, types: float, order: float, fields: float) -> None:
+def test_page_blocks_analysis_agrees_with_recorded_responses(
+    name: str, types: float, order: float, fields: float
+) -> None:
     document = next((document for document in truth_documents() if document.name == name), None)
     if document is None:
         pytest.skip(NO_TRUTH)

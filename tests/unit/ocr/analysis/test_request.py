@@ -28,16 +28,16 @@ from photo_worker.ocr.engine import EngineWord, Frame
         (("-", "--", "1-2-3", "**"), set()),
     ],
 )
-def test_a_query_is_asked_of_the_pages_it_names(pages: tuple[str, ...], asked: set[int]) -> None:
+def test_query_spec_asks_only_its_pages(pages: tuple[str, ...], asked: set[int]) -> None:
     assert {page for page in range(1, 6) if QuerySpec("?", None, pages).asks(page)} == asked
 
 
 @given(st.text("0123456789*-", min_size=1, max_size=9), st.integers(1, 3000))
-def test_any_page_that_the_model_allows_is_understood(pages: str, page: int) -> None:
+def test_query_spec_asks_any_page_text_is_understood(pages: str, page: int) -> None:
     assert QuerySpec("?", None, (pages,)).asks(page) in {True, False}
 
 
-def test_an_analysis_is_what_the_request_says() -> None:
+def test_analysis_of_request_keeps_features_and_queries() -> None:
     config = {"Queries": [{"Text": "Who?", "Alias": "W", "Pages": ["2"]}, {"Text": "What?"}]}
     asked = Analysis.of({"FeatureTypes": ["QUERIES", "TABLES", "TABLES"], "QueriesConfig": config})
     assert asked == Analysis(frozenset({"QUERIES", "TABLES"}), (QuerySpec("Who?", "W", ("2",)), QuerySpec("What?")))
@@ -68,11 +68,11 @@ _marks = st.builds(
         st.none() | _marks,
     )
 )
-def test_a_reading_comes_back_from_json_to_the_last_bit(reading: PageReading) -> None:
+def test_page_reading_json_round_trip_is_equal(reading: PageReading) -> None:
     assert PageReading.from_json(reading.to_json()) == reading
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b'{"frame": 1}', b"\xff", b'{"frame":{},"lines":[]}'])
-def test_what_is_no_reading_is_a_value_error(text: bytes) -> None:
+def test_page_reading_from_json_invalid_raises_value_error(text: bytes) -> None:
     with pytest.raises(ValueError, match="PageReading"):
         PageReading.from_json(text)

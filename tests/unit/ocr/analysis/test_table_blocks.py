@@ -36,13 +36,13 @@ def made() -> list[dict[str, Any]]:
     )
 
 
-def test_each_table_comes_before_its_cells_and_what_they_share_after_all_tables() -> None:
+def test_table_blocks_cells_follow_table_and_shared_parts_last() -> None:
     assert [block["BlockType"] for block in made()] == [
         "TABLE", "CELL", "CELL", "TABLE", "CELL", "MERGED_CELL", "TABLE_TITLE", "TABLE_FOOTER",
     ]  # fmt: skip
 
 
-def test_a_table_names_its_parts_by_kind() -> None:
+def test_table_blocks_table_relates_parts_by_kind() -> None:
     blocks = made()
     by_id = {block["Id"]: block["BlockType"] for block in blocks}
     assert len(by_id) == len(blocks)
@@ -57,7 +57,7 @@ def test_a_table_names_its_parts_by_kind() -> None:
     assert [each["Type"] for each in plain["Relationships"]] == ["CHILD"]
 
 
-def test_cells_keep_their_words_and_a_merged_cell_names_its_cells() -> None:
+def test_table_blocks_cells_relate_words_and_merged_cells() -> None:
     blocks = made()
     first, second, _ = (block for block in blocks if block["BlockType"] == "CELL")
     assert first["Relationships"] == [{"Type": "CHILD", "Ids": ["c0", "w01", "w10"]}]
@@ -69,7 +69,7 @@ def test_cells_keep_their_words_and_a_merged_cell_names_its_cells() -> None:
     assert (merged["RowSpan"], merged["ColumnSpan"]) == (1, 2)
 
 
-def test_keys_come_in_the_order_of_recordings() -> None:
+def test_table_blocks_keys_follow_order_of_recordings() -> None:
     spanning = [
         "BlockType", "Confidence", "RowIndex", "ColumnIndex", "RowSpan", "ColumnSpan", "Geometry", "Id",
         "Relationships", "EntityTypes",

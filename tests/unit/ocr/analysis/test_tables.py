@@ -47,7 +47,7 @@ def the_table(page: Drawing) -> Table:
     ],
     ids=["ruled", "hairline", "bold", "low-contrast", "pale", "dotted", "dashed"],
 )
-def test_every_cell_of_a_ruled_table_has_its_own_words(stroke, paper, ink) -> None:  # type: ignore[no-untyped-def]
+def test_find_tables_ruled_cells_hold_own_words(stroke, paper, ink) -> None:  # type: ignore[no-untyped-def]
     page = Drawing(paper=paper, ink=ink)
     box = draw_grid(page, MERIDIAN, stroke=stroke)
     table = the_table(page)
@@ -58,7 +58,7 @@ def test_every_cell_of_a_ruled_table_has_its_own_words(stroke, paper, ink) -> No
     assert table.confidence > 0.9
 
 
-def test_cells_lie_where_they_were_drawn() -> None:
+def test_find_tables_cell_boxes_match_drawing() -> None:
     page = Drawing()
     draw_grid(page, MERIDIAN, at=(100, 150), cell=(220, 56))
     for cell in the_table(page).cells:
@@ -69,7 +69,7 @@ def test_cells_lie_where_they_were_drawn() -> None:
 
 
 @pytest.mark.parametrize("degrees", [90, -90, 180, 5, -5])
-def test_a_turned_table_is_read_as_if_it_were_straight(degrees: float) -> None:
+def test_find_tables_rotated_table_reads_as_upright(degrees: float) -> None:
     page = Drawing()
     draw_grid(page, MERIDIAN)
     (table,) = page.after_turning(degrees)
@@ -77,13 +77,13 @@ def test_a_turned_table_is_read_as_if_it_were_straight(degrees: float) -> None:
 
 
 @pytest.mark.parametrize("lines", ["across", "down", "frame", "none"])
-def test_columns_and_rows_are_found_where_only_some_rules_are_drawn(lines: str) -> None:
+def test_find_tables_partial_rules_give_all_rows_and_columns(lines: str) -> None:
     page = Drawing()
     draw_grid(page, MERIDIAN, lines=lines)
     assert page.text(the_table(page)) == MERIDIAN
 
 
-def test_a_missing_rule_merges_cells_and_leaves_the_words_in_the_grid() -> None:
+def test_find_tables_missing_rule_merges_cells() -> None:
     page = Drawing()
     rows = [["Stock list", "", ""], *MERIDIAN[:3], ["", "70", "0.50"]]
     draw_grid(
@@ -100,14 +100,14 @@ def test_a_missing_rule_merges_cells_and_leaves_the_words_in_the_grid() -> None:
     assert whole.box.right == pytest.approx(760, abs=3)
 
 
-def test_a_block_of_two_by_two_is_one_merged_cell() -> None:
+def test_find_tables_two_by_two_block_is_one_merged_cell() -> None:
     page = Drawing()
     rows = [["a1", "b1", "c1"], ["a2", "b2", "c2"], ["a3", "big", ""], ["a4", "", ""]]
     draw_grid(page, rows, without={("beside", 2, 1), ("beside", 3, 1), ("below", 2, 1), ("below", 2, 2)})
     assert spans(the_table(page)) == [(3, 2, 2, 2)]
 
 
-def test_tinted_rows_part_a_table_without_rules() -> None:
+def test_find_tables_tinted_rows_without_rules_are_split() -> None:
     page = Drawing()
     for row in (0, 2, 4):
         page.pen.rectangle((100, 150 + row * 56, 760, 150 + (row + 1) * 56), fill=(222, 230, 240))
@@ -115,7 +115,7 @@ def test_tinted_rows_part_a_table_without_rules() -> None:
     assert page.text(the_table(page)) == MERIDIAN
 
 
-def test_figures_on_the_right_edge_are_a_column() -> None:
+def test_find_tables_right_aligned_figures_are_column() -> None:
     page = Drawing()
     items = [("Apples", "3.20"), ("Brown bread", "11.80"), ("Cheese, old", "104.00"), ("Dates", "7.15")]
     for number, (name, price) in enumerate(items):
@@ -126,14 +126,14 @@ def test_figures_on_the_right_edge_are_a_column() -> None:
     assert not table.merged
 
 
-def test_a_cell_of_several_lines_stays_one_cell() -> None:
+def test_find_tables_cell_of_several_lines_is_one_cell() -> None:
     page = Drawing()
     draw_grid(page, [["Name", "What"], ["Soup", "of leeks"], ["Stew", "of beans"]], cell=(300, 110))
     page.write(412, 150 + 110 + 50, "and potatoes")
     assert page.text(the_table(page))[1] == ["Soup", "of leeks and potatoes"]
 
 
-def test_two_tables_on_a_page_are_two() -> None:
+def test_find_tables_two_on_page_are_both_found() -> None:
     page = Drawing(height=1100)
     draw_grid(page, MERIDIAN, at=(100, 120))
     other = [["Day", "Dish"], ["Monday", "Lentils"], ["Tuesday", "Rice"]]
@@ -141,7 +141,7 @@ def test_two_tables_on_a_page_are_two() -> None:
     assert [page.text(table) for table in page.tables()] == [MERIDIAN, other]
 
 
-def test_check_boxes_stand_in_their_cells() -> None:
+def test_find_tables_check_boxes_belong_to_their_cells() -> None:
     page = Drawing()
     draw_grid(page, [["Task", "Done"], ["Shopping", ""], ["Cooking", ""]])
     for row, crossed in ((1, True), (2, False)):
@@ -155,7 +155,7 @@ def test_check_boxes_stand_in_their_cells() -> None:
     assert held == {1: [], 2: [True], 3: [False]}
 
 
-def test_a_heading_over_figures_is_a_header_and_a_total_a_summary() -> None:
+def test_find_tables_assigns_header_and_summary_roles() -> None:
     page = Drawing()
     draw_grid(page, [*MERIDIAN, ["Total", "470", "4.45"]])
     table = the_table(page)
@@ -163,13 +163,13 @@ def test_a_heading_over_figures_is_a_header_and_a_total_a_summary() -> None:
     assert roles == ["COLUMN_HEADER", None, None, None, None, "TABLE_SUMMARY"]
 
 
-def test_rows_of_one_kind_have_no_header() -> None:
+def test_find_tables_uniform_rows_have_no_header() -> None:
     page = Drawing()
     draw_grid(page, [[f"Cell {3 * row + column}" for column in range(3)] for row in range(3)])
     assert {cell.role for cell in the_table(page).cells} == {None}
 
 
-def test_a_caption_closely_above_is_the_title_and_a_marked_note_below_the_footer() -> None:
+def test_find_tables_caption_is_title_and_marked_note_footer() -> None:
     page = Drawing()
     page.write(100, 100, "Table 3: what we bought")
     draw_grid(page, MERIDIAN)
@@ -184,7 +184,7 @@ def test_a_caption_closely_above_is_the_title_and_a_marked_note_below_the_footer
     assert not table.words & set(table.titles[0].words)
 
 
-def test_a_title_row_in_the_table_is_the_title() -> None:
+def test_find_tables_merged_first_row_is_title() -> None:
     page = Drawing()
     draw_grid(page, [["Stock list", "", ""], *MERIDIAN], without={("beside", 0, 0), ("beside", 0, 1)})
     table = the_table(page)
@@ -193,7 +193,7 @@ def test_a_title_row_in_the_table_is_the_title() -> None:
     assert [len(title.words) for title in table.titles] == [2]
 
 
-def test_fewer_rules_make_a_table_less_sure() -> None:
+def test_find_tables_worn_rules_lower_confidence() -> None:
     whole, worn = Drawing(), Drawing()
     draw_grid(whole, MERIDIAN)
     draw_grid(worn, MERIDIAN)
@@ -203,7 +203,7 @@ def test_fewer_rules_make_a_table_less_sure() -> None:
     assert worn.text(the_table(worn)) == MERIDIAN
 
 
-def test_prose_is_no_table_in_one_column_or_two() -> None:
+def test_find_tables_prose_in_columns_has_none() -> None:
     one, two = Drawing(), Drawing(width=1700)
     for number, text in enumerate(PROSE):
         one.write(80, 100 + 40 * number, text)
@@ -213,7 +213,7 @@ def test_prose_is_no_table_in_one_column_or_two() -> None:
     assert two.tables() == ()
 
 
-def test_prose_between_rules_is_no_table() -> None:
+def test_find_tables_prose_between_rules_has_none() -> None:
     page = Drawing(width=1700)
     for number, text in enumerate(PROSE):
         page.write(80, 100 + 40 * number, text)
@@ -232,14 +232,14 @@ def test_prose_between_rules_is_no_table() -> None:
     ],
     ids=["form", "address", "ingredients"],
 )
-def test_lists_are_no_tables(rows: list[str]) -> None:
+def test_find_tables_list_has_none(rows: list[str]) -> None:
     page = Drawing()
     for number, text in enumerate(rows):
         page.write(100, 120 + 44 * number, text)
     assert page.tables() == ()
 
 
-def test_labels_with_their_values_set_apart_are_a_form() -> None:
+def test_find_tables_labels_with_distant_values_have_none() -> None:
     page = Drawing()
     for number, (label, value) in enumerate(
         [("Size:", "42"), ("Weight:", "71"), ("Born:", "1970"), ("Number:", "4711")]
@@ -249,7 +249,7 @@ def test_labels_with_their_values_set_apart_are_a_form() -> None:
     assert page.tables() == ()
 
 
-def test_two_addresses_side_by_side_are_no_table() -> None:
+def test_find_tables_addresses_side_by_side_have_none() -> None:
     page = Drawing()
     for number, (left, right) in enumerate(
         [
@@ -264,7 +264,7 @@ def test_two_addresses_side_by_side_are_no_table() -> None:
     assert page.tables() == ()
 
 
-def test_boxes_of_a_form_are_no_table() -> None:
+def test_find_tables_boxes_of_form_have_none() -> None:
     page = Drawing()
     page.pen.rectangle((80, 80, 920, 700), outline="black", width=2)
     page.pen.rectangle((100, 100, 900, 200), outline="black", width=2)
@@ -276,11 +276,11 @@ def test_boxes_of_a_form_are_no_table() -> None:
     assert page.tables() == ()
 
 
-def test_a_blank_page_and_a_page_of_text_have_none() -> None:
+def test_find_tables_blank_page_has_none() -> None:
     assert Drawing().tables() == ()
 
 
-def test_a_page_of_thousands_of_words_and_rules_takes_seconds() -> None:
+def test_find_tables_crowded_page_bounds_time_and_count() -> None:
     lines = tuple(
         tuple(
             EngineWord(str(row * column), 0.9, 40 * column, 30 * row, 40 * column + 20, 30 * row + 18)
@@ -297,7 +297,7 @@ def test_a_page_of_thousands_of_words_and_rules_takes_seconds() -> None:
     assert time.process_time() - begun < 30
 
 
-def test_words_of_a_line_may_fall_into_several_cells() -> None:
+def test_find_tables_words_of_one_line_fall_into_several_cells() -> None:
     page = Drawing()
     draw_grid(page, [["Oat", "Rye", "Pea"], ["1", "2", "3"]], cell=(62, 50), text=(8, 10))
     table = the_table(page)

@@ -41,7 +41,7 @@ async def read_all(emulated: Emulated, job_id: str, most: int | None = None) -> 
         (ANALYSIS, {"FeatureTypes": ["TABLES"]}, "AnalyzeDocumentModelVersion"),
     ],
 )
-async def test_a_job_is_in_progress_without_blocks_and_then_has_them(
+async def test_get_in_progress_has_no_blocks_until_done(
     emulated: Emulated, objects: Objects, operation: str, members: dict[str, Any], version: str
 ) -> None:
     objects.put(pages=[2, 1])
@@ -70,7 +70,7 @@ async def test_a_job_is_in_progress_without_blocks_and_then_has_them(
     assert await emulated.get(job_id, operation) == answer
 
 
-async def test_an_answer_has_1000_blocks_however_many_are_asked_for(emulated: Emulated, objects: Objects) -> None:
+async def test_get_max_results_is_capped_at_1000_blocks(emulated: Emulated, objects: Objects) -> None:
     objects.put(pages=[600, 0, 700, 701])
     job_id = await emulated.start()
     answer = await emulated.ended(job_id)
@@ -83,14 +83,14 @@ async def test_an_answer_has_1000_blocks_however_many_are_asked_for(emulated: Em
     ]
 
 
-async def test_just_1000_blocks_need_no_second_answer(emulated: Emulated, objects: Objects) -> None:
+async def test_get_exactly_1000_blocks_has_no_next_token(emulated: Emulated, objects: Objects) -> None:
     objects.put(pages=[1000])
     assert "NextToken" not in await emulated.ended(await emulated.start())
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given_that(st.lists(st.integers(min_value=1, max_value=12), min_size=1, max_size=6), st.integers(1, 15))
-async def test_pages_of_any_size_hold_the_same_blocks(
+async def test_get_any_max_results_returns_same_blocks(
     emulated: Emulated, objects: Objects, counts: list[int], most: int
 ) -> None:
     objects.put(pages=counts)
@@ -100,7 +100,7 @@ async def test_pages_of_any_size_hold_the_same_blocks(
     assert await read_all(emulated, job_id, most) == whole
 
 
-async def test_tokens_can_be_used_again_with_another_size_and_after_a_restart(opened: Open, objects: Objects) -> None:
+async def test_get_next_token_is_reusable_also_after_restart(opened: Open, objects: Objects) -> None:
     emulated = await opened()
     objects.put(pages=[10])
     job_id = await emulated.start()
@@ -116,7 +116,7 @@ async def test_tokens_can_be_used_again_with_another_size_and_after_a_restart(op
         emulated = await opened()
 
 
-async def test_tokens_of_other_jobs_and_made_up_ones_are_refused(emulated: Emulated, objects: Objects) -> None:
+async def test_get_foreign_or_invented_token_is_refused(emulated: Emulated, objects: Objects) -> None:
     objects.put(pages=[10])
     first, second = await emulated.start(), await emulated.start()
     await emulated.ended(first)
@@ -126,7 +126,7 @@ async def test_tokens_of_other_jobs_and_made_up_ones_are_refused(emulated: Emula
     await refused(emulated, INVALID_PARAMETER, first, NextToken="1")
 
 
-async def test_unknown_and_other_operations_jobs_are_refused(emulated: Emulated, objects: Objects) -> None:
+async def test_get_unknown_or_other_operations_job_is_refused(emulated: Emulated, objects: Objects) -> None:
     objects.put()
     text, analysis = await emulated.start(), await emulated.start(ANALYSIS, FeatureTypes=["TABLES"])
     await refused(emulated, INVALID_JOB_ID, "ab" * 32)
@@ -134,7 +134,7 @@ async def test_unknown_and_other_operations_jobs_are_refused(emulated: Emulated,
     await refused(emulated, INVALID_JOB_ID, analysis, TEXT)
 
 
-async def test_a_job_is_known_for_7_days_from_its_start(emulated: Emulated, objects: Objects) -> None:
+async def test_get_expires_7_days_after_start(emulated: Emulated, objects: Objects) -> None:
     objects.put()
     job_id = await emulated.start()
     await emulated.ended(job_id)
@@ -144,7 +144,7 @@ async def test_a_job_is_known_for_7_days_from_its_start(emulated: Emulated, obje
     await refused(emulated, INVALID_JOB_ID, job_id)
 
 
-async def test_a_job_can_be_aged_alone(emulated: Emulated, objects: Objects) -> None:
+async def test_age_one_job_expires_only_that_job(emulated: Emulated, objects: Objects) -> None:
     objects.put()
     old, young = await emulated.start(), await emulated.start()
     await emulated.ended(old)

@@ -27,14 +27,14 @@ async def refused(emulated: Emulated, failure: ErrorResponse, operation: str = T
     assert raised.value.failure is failure
 
 
-async def test_a_job_id_is_64_hex_digits_and_new_without_a_token(emulated: Emulated, objects: Objects) -> None:
+async def test_start_without_token_returns_new_64_digit_hex_id(emulated: Emulated, objects: Objects) -> None:
     objects.put()
     ids = [await emulated.start() for _ in range(3)]
     assert len(set(ids)) == 3
     assert all(re.fullmatch("[0-9a-f]{64}", job_id) for job_id in ids)
 
 
-async def test_an_object_that_is_not_there_begins_nothing(emulated: Emulated, objects: Objects) -> None:
+async def test_start_missing_object_begins_no_job(emulated: Emulated, objects: Objects) -> None:
     await refused(emulated, INVALID_S3_OBJECT, ClientRequestToken="t")
     assert await emulated.jobs.shown() == []
     objects.put()
@@ -42,7 +42,7 @@ async def test_an_object_that_is_not_there_begins_nothing(emulated: Emulated, ob
     assert (await emulated.ended(await emulated.start(ClientRequestToken="t")))["JobStatus"] == "SUCCEEDED"
 
 
-async def test_a_token_finds_its_job_even_where_the_object_is_gone(emulated: Emulated, objects: Objects) -> None:
+async def test_start_known_token_returns_job_if_object_is_gone(emulated: Emulated, objects: Objects) -> None:
     sha256 = objects.put()
     job_id = await emulated.start(ClientRequestToken="t")
     await emulated.ended(job_id)
@@ -68,7 +68,7 @@ OTHER_INPUTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("other", OTHER_INPUTS.values(), ids=OTHER_INPUTS)
-async def test_a_token_with_another_input_is_refused(
+async def test_start_known_token_with_other_input_is_refused(
     emulated: Emulated, objects: Objects, other: dict[str, Any]
 ) -> None:
     objects.put()
@@ -86,7 +86,7 @@ async def test_a_token_with_another_input_is_refused(
         {"QueriesConfig": {"Queries": [{"Text": "When?", "Alias": "a"}]}},
     ],
 )
-async def test_features_and_queries_belong_to_the_input(
+async def test_start_known_token_with_other_features_is_refused(
     emulated: Emulated, objects: Objects, changed: dict[str, Any]
 ) -> None:
     objects.put()
@@ -96,7 +96,7 @@ async def test_features_and_queries_belong_to_the_input(
     assert await emulated.start(ANALYSIS, **asked, ClientRequestToken="t") == job_id
 
 
-async def test_the_order_of_members_is_no_other_input(emulated: Emulated, objects: Objects) -> None:
+async def test_start_known_token_ignores_order_of_members(emulated: Emulated, objects: Objects) -> None:
     objects.put()
     there = {**start_input(), "JobTag": "a", "ClientRequestToken": "t"}
     back = dict(reversed(list(there.items())))
@@ -104,7 +104,7 @@ async def test_the_order_of_members_is_no_other_input(emulated: Emulated, object
     assert await emulated.jobs.start(TEXT, back, emulated.counters) == first
 
 
-async def test_the_other_start_operation_has_tokens_of_its_own(emulated: Emulated, objects: Objects) -> None:
+async def test_start_tokens_are_separate_per_operation(emulated: Emulated, objects: Objects) -> None:
     objects.put()
     text = await emulated.start(ClientRequestToken="t")
     analysis = await emulated.start(ANALYSIS, FeatureTypes=["TABLES"], ClientRequestToken="t")
@@ -112,7 +112,7 @@ async def test_the_other_start_operation_has_tokens_of_its_own(emulated: Emulate
     assert (await emulated.ended(analysis, ANALYSIS))["JobStatus"] == "SUCCEEDED"
 
 
-async def test_a_caller_that_goes_away_leaves_a_job_that_runs(
+async def test_start_cancelled_before_save_still_runs_job(
     emulated: Emulated, objects: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objects.put()
@@ -134,7 +134,7 @@ async def test_a_caller_that_goes_away_leaves_a_job_that_runs(
     await until(has_ended)
 
 
-async def test_16_starts_at_once_with_one_token_are_one_job(emulated: Emulated, objects: Objects) -> None:
+async def test_start_16_concurrent_with_one_token_are_one_job(emulated: Emulated, objects: Objects) -> None:
     sha256 = objects.put()
     ids = await asyncio.gather(*(emulated.start(ClientRequestToken="t") for _ in range(16)))
     assert len(set(ids)) == 1
@@ -144,7 +144,7 @@ async def test_16_starts_at_once_with_one_token_are_one_job(emulated: Emulated, 
     assert (objects.checked["scan.pdf"], objects.fetched["scan.pdf"], emulated.reader.read[sha256, 1]) == (1, 1, 1)
 
 
-async def test_of_16_starts_at_once_with_other_inputs_one_wins(emulated: Emulated, objects: Objects) -> None:
+async def test_start_16_concurrent_with_two_inputs_one_wins(emulated: Emulated, objects: Objects) -> None:
     objects.put()
     starts = (emulated.start(ClientRequestToken="t", JobTag=f"tag-{number % 2}") for number in range(16))
     outcomes = await asyncio.gather(*starts, return_exceptions=True)
@@ -153,7 +153,7 @@ async def test_of_16_starts_at_once_with_other_inputs_one_wins(emulated: Emulate
     assert (len(won), len(set(won)), lost) == (8, 1, [IDEMPOTENT_PARAMETER_MISMATCH] * 8)
 
 
-async def test_a_token_is_forgotten_with_its_job(emulated: Emulated, objects: Objects) -> None:
+async def test_start_token_of_expired_job_begins_new_job(emulated: Emulated, objects: Objects) -> None:
     objects.put()
     first = await emulated.start(ClientRequestToken="t")
     emulated.clock.now += EXPIRY_SECONDS - 1
@@ -164,7 +164,7 @@ async def test_a_token_is_forgotten_with_its_job(emulated: Emulated, objects: Ob
     assert (await emulated.ended(second))["JobStatus"] == "SUCCEEDED"
 
 
-async def test_more_open_jobs_than_the_quota_are_refused(opened: Open, objects: Objects) -> None:
+async def test_start_over_quota_of_open_jobs_is_refused(opened: Open, objects: Objects) -> None:
     emulated = await opened(most_open=2)
     objects.put()
     emulated.reader.gate.clear()
@@ -180,7 +180,7 @@ async def test_more_open_jobs_than_the_quota_are_refused(opened: Open, objects: 
     await emulated.start()
 
 
-async def test_the_quota_holds_for_starts_at_once(opened: Open, objects: Objects) -> None:
+async def test_start_quota_holds_for_concurrent_starts(opened: Open, objects: Objects) -> None:
     emulated = await opened(most_open=3)
     objects.put()
     emulated.reader.gate.clear()
@@ -189,7 +189,7 @@ async def test_the_quota_holds_for_starts_at_once(opened: Open, objects: Objects
     emulated.reader.gate.set()
 
 
-async def test_a_caller_that_goes_away_leaves_no_job_that_stands_still(emulated: Emulated, objects: Objects) -> None:
+async def test_start_cancelled_at_any_step_leaves_no_stuck_job(emulated: Emulated, objects: Objects) -> None:
     objects.put()
     for steps in range(1, 30):
         starting = asyncio.create_task(emulated.start(ClientRequestToken=f"t{steps}"))

@@ -37,7 +37,7 @@ def store_in(folder: Path) -> Iterator[JobStore]:
         store.close()
 
 
-def test_a_second_one_on_the_same_folder_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+def test_store_open_in_use_is_refused_until_closed(tmp_path: Path) -> None:
     with store_in(tmp_path), pytest.raises(DataInUse) as raised:
         JobStore(tmp_path).open()
     assert str(tmp_path) in raised.value.message
@@ -45,7 +45,7 @@ def test_a_second_one_on_the_same_folder_is_refused_until_the_first_is_gone(tmp_
         pass
 
 
-def test_a_process_that_is_killed_leaves_the_folder_to_the_next(tmp_path: Path) -> None:
+def test_store_open_after_owner_was_killed_succeeds(tmp_path: Path) -> None:
     program = (
         "import pathlib, sys, time; from photo_worker.devkit.textract.jobs.store import Store;"
         "store = Store(pathlib.Path(sys.argv[1])); store.open(); print('open', flush=True); time.sleep(60)"
@@ -60,7 +60,7 @@ def test_a_process_that_is_killed_leaves_the_folder_to_the_next(tmp_path: Path) 
         assert store.jobs() == []
 
 
-def test_what_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
+def test_store_open_not_a_database_is_refused_and_unchanged(tmp_path: Path) -> None:
     content = b"not what it seems" * 100
     (tmp_path / "jobs.sqlite3").write_bytes(content)
     with pytest.raises(DataMismatch):
@@ -68,7 +68,7 @@ def test_what_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "jobs.sqlite3").read_bytes() == content
 
 
-def test_the_form_of_a_later_release_is_refused(tmp_path: Path) -> None:
+def test_store_open_later_schema_version_is_refused(tmp_path: Path) -> None:
     with store_in(tmp_path):
         pass
     with sqlite3.connect(tmp_path / "jobs.sqlite3") as database:
@@ -79,19 +79,19 @@ def test_the_form_of_a_later_release_is_refused(tmp_path: Path) -> None:
             JobStore(tmp_path).open()
 
 
-def test_a_folder_that_is_a_file_is_said_to_be_unusable(tmp_path: Path) -> None:
+def test_store_open_directory_is_file_raises_data_unwritable(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     with pytest.raises(DataUnwritable):
         JobStore(tmp_path / "data").open()
 
 
-def test_only_its_owner_can_look_into_a_folder_that_it_makes(tmp_path: Path) -> None:
+def test_store_open_makes_private_directory(tmp_path: Path) -> None:
     with store_in(tmp_path / "new") as store:
         assert store.folder.stat().st_mode & 0o777 == 0o700
 
 
 @given(st.lists(st.integers(min_value=0, max_value=7), max_size=8), st.integers(min_value=1, max_value=9))
-def test_blocks_cut_at_any_size_are_the_same_blocks_in_order(counts: list[int], most: int) -> None:
+def test_store_blocks_of_any_size_are_same_in_order(counts: list[int], most: int) -> None:
     with tempfile.TemporaryDirectory() as folder, store_in(Path(folder)) as store:
         store.begin(job("a"), None, 100)
         # In any order: pages are read in parallel.
@@ -111,7 +111,7 @@ def test_blocks_cut_at_any_size_are_the_same_blocks_in_order(counts: list[int], 
     ]
 
 
-def test_a_page_of_a_job_that_is_gone_or_has_ended_is_not_kept(tmp_path: Path) -> None:
+def test_store_put_page_of_missing_or_ended_job_is_dropped(tmp_path: Path) -> None:
     with store_in(tmp_path) as store:
         store.put_page("never", 1, [{"Id": "x"}])
         assert store.done("never") == {}
@@ -121,7 +121,7 @@ def test_a_page_of_a_job_that_is_gone_or_has_ended_is_not_kept(tmp_path: Path) -
         assert store.done("a") == {}
 
 
-def test_a_job_ends_once(tmp_path: Path) -> None:
+def test_store_finish_twice_keeps_first_outcome(tmp_path: Path) -> None:
     with store_in(tmp_path) as store:
         store.begin(job("a"), None, 100)
         notification = NewNotification("topic", "message", NOW)
@@ -131,13 +131,13 @@ def test_a_job_ends_once(tmp_path: Path) -> None:
         assert _outgoing(store) == ["message"]
 
 
-def test_the_database_gives_a_token_one_job(tmp_path: Path) -> None:
+def test_store_begin_same_token_returns_first_job(tmp_path: Path) -> None:
     with store_in(tmp_path) as store:
         assert [store.begin(job(name), "token", 100) for name in ("a", "b")] == ["a", "a"]
         assert [found.id for found in store.jobs()] == ["a"]
 
 
-def test_pages_of_another_document_or_engine_are_thrown_away(tmp_path: Path) -> None:
+def test_store_begin_document_changed_discards_pages(tmp_path: Path) -> None:
     with store_in(tmp_path) as store:
         store.begin(job("a"), None, 100)
         for engine, sha256, kept in (("e 1", "s", False), ("e 1", "s", True), ("e 2", "s", False), ("e 2", "t", False)):
@@ -146,7 +146,7 @@ def test_pages_of_another_document_or_engine_are_thrown_away(tmp_path: Path) -> 
             store.put_page("a", 1, [])
 
 
-def test_deleted_jobs_give_their_space_back(tmp_path: Path) -> None:
+def test_store_expire_frees_disk_space(tmp_path: Path) -> None:
     with store_in(tmp_path) as store:
         store.begin(job("a"), None, 100)
         for number in range(1, 40):
@@ -173,7 +173,7 @@ def _outgoing(store: JobStore, now: float = NOW) -> list[str]:
     return [notification.message for notification in sent]
 
 
-def test_notifications_go_out_as_often_and_as_late_as_they_are_told(tmp_path: Path) -> None:
+def test_store_notifications_follow_copies_and_delay(tmp_path: Path) -> None:
     with store_in(tmp_path) as store:
         for name, copies, late in (("lost", 0, 0), ("plain", 1, 0), ("doubled", 2, 0), ("late", 1, 60)):
             store.begin(job(name), None, 100)
@@ -184,7 +184,7 @@ def test_notifications_go_out_as_often_and_as_late_as_they_are_told(tmp_path: Pa
         assert [found.notified for found in store.jobs()] == [0, 1, 2, 1]
 
 
-def test_a_held_notification_follows_the_next_one(tmp_path: Path) -> None:
+def test_store_held_notification_follows_next_one(tmp_path: Path) -> None:
     with store_in(tmp_path) as store:
         for name, held in (("first", True), ("second", False)):
             assert _outgoing(store) == []
@@ -193,7 +193,7 @@ def test_a_held_notification_follows_the_next_one(tmp_path: Path) -> None:
         assert _outgoing(store) == ["second", "first"]
 
 
-def test_a_postponed_notification_lets_others_pass(tmp_path: Path) -> None:
+def test_store_postponed_notification_lets_others_pass(tmp_path: Path) -> None:
     with store_in(tmp_path) as store:
         for name in ("first", "second"):
             store.begin(job(name), None, 100)

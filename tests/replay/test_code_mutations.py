@@ -1,0 +1,84 @@
+"""Fifty code mutations, each an edit of a real workflow against a real history: the gate catches every one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from photo_worker.replay.gate import CheckedHistory, GateOptions, GateReport, check
+from photo_worker.replay.replay_pool import CodeUnderTest
+from tests.replay.planted.mutations import HARMLESS, PLANTS, CodeMutation, Shown
+from tests.replay.planted.variants import lay_out
+
+FOLDER = Path(__file__).parent / "planted"
+SHOWN: tuple[Shown, ...] = ("kitchen", "success", "failure", "cancellation")
+
+# These begin in asyncio tasks of their own, or at the workflow's end, so no line of the workflow is running.
+WITHOUT_A_LINE = {"one argument more", "one argument less", "signal to another workflow"}
+LOCATED = [
+    plant
+    for plant in PLANTS
+    if (plant.kind == "drift" or "added" in plant.name)
+    and plant.says not in {"result", "failure"}
+    and plant.name not in WITHOUT_A_LINE
+]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateReport, dict[str, Path]]:
+    """Run the gate once over all mutations; return its report and the history of each mutation by name."""
+    folder = tmp_path_factory.mktemp("planted")
+    workflows, files = lay_out([*PLANTS, *HARMLESS], {name: FOLDER / f"{name}.json" for name in SHOWN}, folder)
+    code = CodeUnderTest(workflows=workflows, path=(str(folder),))
+    return check(GateOptions((folder / "histories",), code, coverage=False, provenance=False)), files
+
+
+def of(report: tuple[GateReport, dict[str, Path]], plant: CodeMutation) -> CheckedHistory:
+    found, files = report
+    (checked,) = [each for each in found.checked if each.path == files[plant.name]]
+    return checked
+
+
+def named(plants: list[CodeMutation]) -> list[object]:
+    return [pytest.param(plant, id=plant.name.replace(" ", "-")) for plant in plants]
+
+
+@pytest.mark.parametrize("plant", named(PLANTS))
+def test_code_mutation_is_caught_and_named(report: tuple[GateReport, dict[str, Path]], plant: CodeMutation) -> None:
+    checked = of(report, plant)
+    assert checked.state == "failed"
+    assert {finding.kind for finding in checked.findings} == {plant.kind}
+    said = [f"{finding.code} {finding.what} {finding.issued}" for finding in checked.findings]
+    assert any(plant.says in text for text in said), said
+    for finding in checked.findings:
+        assert finding.file == str(checked.path)
+        assert finding.why
+        assert finding.fix
+
+
+@pytest.mark.parametrize("plant", named(LOCATED))
+def test_code_mutation_finding_names_source_line(
+    report: tuple[GateReport, dict[str, Path]], plant: CodeMutation
+) -> None:
+    checked = of(report, plant)
+    module = checked.path.stem
+    assert any(f"{module}.py:" in (finding.source or "") for finding in checked.findings), checked.findings
+
+
+@pytest.mark.parametrize("plant", named(HARMLESS))
+def test_harmless_change_stays_green(report: tuple[GateReport, dict[str, Path]], plant: CodeMutation) -> None:
+    checked = of(report, plant)
+    assert (checked.state, checked.findings) == ("ok", ())
+
+
+def test_negative_control_runs_for_each_harmless_change(report: tuple[GateReport, dict[str, Path]]) -> None:
+    found, _ = report
+    harmless = found.controls
+    assert all(harmless[f"planted_kitchen_{len(PLANTS) + number:02}"]["command"] for number in range(len(HARMLESS)))
+
+
+def test_code_mutations_are_enough_of_each_kind() -> None:
+    assert len(PLANTS) >= 25
+    assert sum(plant.kind == "drift" for plant in PLANTS) >= 15
+    assert len({plant.name for plant in [*PLANTS, *HARMLESS]}) == len(PLANTS) + len(HARMLESS)

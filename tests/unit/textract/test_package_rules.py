@@ -1,0 +1,70 @@
+"""Rules for the emulator's package as a whole."""
+
+from __future__ import annotations
+
+import ast
+import string
+from pathlib import Path
+
+import pytest
+
+from photo_worker.devkit import textract
+from photo_worker.devkit.textract.counters import Counters
+from photo_worker.devkit.textract.failures import FAILURES, Basis, ErrorResponse
+from photo_worker.devkit.textract.model import TextractModel
+
+PACKAGE = Path(textract.__file__).parent
+ALLOWED = (
+    "devkit.textract",
+    "ocr",
+    "contracts",
+    "errors",
+    "stack_errors",
+    "policies",
+    "ports",
+    "media",
+    "__version__",
+    "loopback",
+    "child_environment",
+    "child_limits",
+    "devkit.guard",
+)
+MODEL = TextractModel()
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules below ``photo_worker`` that a file imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        found |= {name.removeprefix("photo_worker.") for name in names if name.startswith("photo_worker")}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.name)
+def test_emulator_imports_only_allowed_modules(path: Path) -> None:
+    assert {name for name in imported(path) if not name.startswith(ALLOWED)} == set()
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: f"{failure.code}-{failure.message[:20]}")
+def test_failures_are_modelled_or_marked(failure: ErrorResponse) -> None:
+    modelled = any(MODEL.lists_error(operation, failure.code) for operation in MODEL.operations)
+    assert modelled == (failure.code_basis in {Basis.DOCUMENTED, Basis.UNKNOWN})
+    fields = [field for _, field, _, _ in string.Formatter().parse(failure.message) if field is not None]
+    if failure.message_basis is Basis.OBSERVED:
+        assert fields == []
+    assert failure.status in {400, 403, 404, 405, 500}
+
+
+def test_counters_forget_oldest_documents_and_count_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("photo_worker.devkit.textract.counters._MOST_DOCUMENTS", 2)
+    counters = Counters()
+    for sha256 in ("a", "b", "a", "c"):
+        counters.requested(sha256)
+    shown = counters.shown()
+    assert (sorted(shown["documents"]), shown["documents_forgotten"]) == (["b", "c"], 1)
