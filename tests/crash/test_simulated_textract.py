@@ -43,6 +43,8 @@ class Side:
     fail_jobs: Callable[[], object]
     refuse_calls: Callable[[], object]
     charges: Callable[[str], int]
+    gate: Path
+    """A file that the reader of a document waits for, if the document names it."""
 
     def start(self, key: str, **members: Any) -> str:
         """Start a job; return its id, or the error code."""
@@ -77,7 +79,7 @@ def told(ask: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def simulated() -> Iterator[Side]:
+def simulated(folder: Path) -> Iterator[Side]:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     store = MemoryObjectStore()
     store.ensure_bucket(BUCKET)
@@ -99,6 +101,7 @@ def simulated() -> Iterator[Side]:
         fail_jobs=lambda: textract.failures.append(FAULT),
         refuse_calls=refuse_calls,
         charges=lambda sha256: textract.charges[sha256],
+        gate=folder / "simulated-gate",
     )
 
 
@@ -115,6 +118,7 @@ def emulated(folder: Path, variables: Mapping[str, str], s3: S3Client, bucket: s
             fail_jobs=lambda: world.control("faults", "PUT", rules=[script["job-fails"]]),
             refuse_calls=lambda: world.control("faults", "PUT", rules=[script["refuse"]]),
             charges=lambda sha256: world.tally(sha256)["billed"],
+            gate=folder / "gate",
         )
 
 
@@ -173,9 +177,10 @@ def refusals(side: Side) -> dict[str, Any]:
 
 def pages(side: Side) -> dict[str, Any]:
     """Results are paged; each part can be read by its token repeatedly, and all have the same members."""
-    side.put("parts.png", document("one two three"))
+    side.put("parts.png", document("one two three", wait_for=str(side.gate)))
     job_id = side.start("parts.png", ClientRequestToken=TOKEN)
     running = side.get(job_id)
+    side.gate.touch()
     whole = side.ended(job_id)
     parts = [side.get(job_id, MaxResults=PAGE_SIZE)]
     while "NextToken" in parts[-1]:
@@ -206,5 +211,5 @@ def test_simulated_textract_responds_as_emulator(
 ) -> None:
     with emulated(tmp_path, stack_env, s3_client, bucket) as side:
         real = conversation(side)
-    with simulated() as side:
+    with simulated(tmp_path) as side:
         assert conversation(side) == real

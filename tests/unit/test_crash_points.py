@@ -16,14 +16,15 @@ PACKAGE = Path(photo_worker.__file__).parent
 
 
 def places() -> Iterator[str]:
-    """Yield the point of each ``at(CrashPoint.X)`` in the package's source."""
+    """Yield the point of each ``crash_point(CrashPoint.X)`` in the package's source."""
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.With | ast.AsyncWith):
                 for item in node.items:
                     match item.context_expr:
                         case ast.Call(
-                            func=ast.Name(id="at"), args=[ast.Attribute(value=ast.Name(id="CrashPoint"), attr=name)]
+                            func=ast.Name(id="crash_point"),
+                            args=[ast.Attribute(value=ast.Name(id="CrashPoint"), attr=name)],
                         ):
                             yield name
 

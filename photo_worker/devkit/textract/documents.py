@@ -30,7 +30,7 @@ from photo_worker.ocr.document import ASYNC, SYNC, DocumentLimits
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["ASYNC", "Document", "DocumentSource", "DocumentLimits", "SYNC"]  # noqa: RUF022
+__all__ = ["ASYNC", "Document", "DocumentLimits", "DocumentSource", "SYNC"]  # noqa: RUF022
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from benchmarks.cleanup import ended_in_any_case, exit_on_signals
 exit_on_signals()
 left = psutil.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 with ended_in_any_case() as ending:
-    ending.knows("process", str(left.pid), str(left.create_time()))
+    ending.register("process", str(left.pid), str(left.create_time()))
     print(left.pid, flush=True)
     sys.stdin.read()
 """

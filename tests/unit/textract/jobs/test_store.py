@@ -47,8 +47,8 @@ def test_store_open_in_use_is_refused_until_closed(tmp_path: Path) -> None:
 
 def test_store_open_after_owner_was_killed_succeeds(tmp_path: Path) -> None:
     program = (
-        "import pathlib, sys, time; from photo_worker.devkit.textract.jobs.store import Store;"
-        "store = Store(pathlib.Path(sys.argv[1])); store.open(); print('open', flush=True); time.sleep(60)"
+        "import pathlib, sys, time; from photo_worker.devkit.textract.jobs.store import JobStore;"
+        "store = JobStore(pathlib.Path(sys.argv[1])); store.open(); print('open', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
