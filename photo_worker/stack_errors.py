@@ -233,7 +233,7 @@ class S3ServerUnfit(StackError):
     hint = "Choose one of these with --s3."
 
 
-class EngineMissing(StackError):
+class DockerMissing(StackError):
     """No Docker engine answers at {address}: {reason}."""
 
     code = "engine_missing"
@@ -241,21 +241,21 @@ class EngineMissing(StackError):
     hint = "Start Docker, or name its socket with DOCKER_HOST; `--stack native` needs no engine."
 
 
-class EngineDenied(StackError):
+class DockerDenied(StackError):
     """The Docker engine at {address} does not let your user in."""
 
     code = "engine_denied"
     hint = "Add your user to the socket's group (mostly: docker) and log in again, or run a rootless engine."
 
 
-class EngineElsewhere(StackError):
+class DockerElsewhere(StackError):
     """The Docker engine at {address} may run on another machine, where nobody here could reach the stack's ports."""
 
     code = "engine_elsewhere"
     hint = "Name a socket of this machine: DOCKER_HOST=unix:///var/run/docker.sock, or another docker context."
 
 
-class EngineFailed(StackError):
+class DockerFailed(StackError):
     """The Docker engine could not {doing}: {reason}."""
 
     code = "engine_failed"

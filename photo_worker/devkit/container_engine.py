@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlencode
 
-from photo_worker.stack_errors import EngineDenied, EngineElsewhere, EngineFailed, EngineMissing
+from photo_worker.stack_errors import DockerDenied, DockerElsewhere, DockerFailed, DockerMissing
 
 # The API version of Docker 25, the oldest that Docker 29 supports; 20.10 supports 1.41. All have what is used here.
 _VERSION = (1, 44)
@@ -32,7 +32,7 @@ _PROXIED = "/var/run/docker.sock"
 
 
 def socket_path(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the engine's socket, found in the same order as by the ``docker`` command; raises ``EngineElsewhere``.
+    """Return the engine's socket, found in the same order as by the ``docker`` command; raises ``DockerElsewhere``.
 
     DOCKER_HOST comes first, then DOCKER_CONTEXT or the context that ``docker context use`` chose, then
     the sockets of a system-wide, a desktop and a rootless engine.
@@ -41,7 +41,7 @@ def socket_path(environ: Mapping[str, str] | None = None) -> Path:
     address = environ.get("DOCKER_HOST", "").strip() or _address_of_context(environ)
     if address:
         if not address.startswith("unix://"):
-            raise EngineElsewhere(address=address)
+            raise DockerElsewhere(address=address)
         return Path(address.removeprefix("unix://"))
     candidates = [Path(_PROXIED)]
     if environ.get("HOME"):
@@ -56,7 +56,7 @@ def container_proxy_exceptions(environ: Mapping[str, str]) -> str:
     with suppress(OSError, ValueError, AttributeError, TypeError):
         proxies = json.loads((_configuration(environ) / "config.json").read_text()).get("proxies") or {}
         chosen = proxies.get("default")
-        with suppress(EngineElsewhere):
+        with suppress(DockerElsewhere):
             chosen = proxies.get(f"unix://{socket_path(environ)}", chosen)
         return str((chosen or {}).get("noProxy") or "")
     return ""
@@ -100,7 +100,7 @@ class EngineResponse:
 
 
 class ContainerEngine:
-    """A client of the engine at one socket. Every method raises ``EngineMissing`` and ``EngineDenied``."""
+    """A client of the engine at one socket. Every method raises ``DockerMissing`` and ``DockerDenied``."""
 
     def __init__(self, path: Path | None = None, *, seconds: float = _ANSWER_SECONDS) -> None:
         self.path = path or socket_path()
@@ -124,7 +124,7 @@ class ContainerEngine:
             return EngineResponse(status, b"".join(_body(reader, headers, status)))
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
-        """Return the JSON value of a GET; raises ``EngineFailed`` if the status is not 2xx."""
+        """Return the JSON value of a GET; raises ``DockerFailed`` if the status is not 2xx."""
         return self.do("GET", path, query, doing=f"answer {path}").json()
 
     def do(
@@ -137,11 +137,11 @@ class ContainerEngine:
         doing: str,
         fine: tuple[int, ...] = (),
     ) -> EngineResponse:
-        """Send a request; raises ``EngineFailed`` if the status is not 2xx, 304 or one of ``fine``."""
+        """Send a request; raises ``DockerFailed`` if the status is not 2xx, 304 or one of ``fine``."""
         answer = self.ask(method, path, query, body)
         # 304: nothing to do, for example stopping a container that is stopped already.
         if not (200 <= answer.status < 300 or answer.status == 304 or answer.status in fine):
-            raise EngineFailed(doing=doing, reason=answer.message)
+            raise DockerFailed(doing=doing, reason=answer.message)
         return answer
 
     def download(self, path: str, query: Mapping[str, object], target: IO[bytes], *, doing: str) -> None:
@@ -150,7 +150,7 @@ class ContainerEngine:
             status, headers = self._head(reader)
             blocks = _body(reader, headers, status)
             if status != 200:
-                raise EngineFailed(doing=doing, reason=EngineResponse(status, b"".join(blocks)).message)
+                raise DockerFailed(doing=doing, reason=EngineResponse(status, b"".join(blocks)).message)
             for block in blocks:
                 target.write(block)
 
@@ -165,7 +165,7 @@ class ContainerEngine:
             status, headers = self._head(reader)
             answer = EngineResponse(status, b"".join(_body(reader, headers, status)))
         if not 200 <= answer.status < 300:
-            raise EngineFailed(doing=doing, reason=answer.message)
+            raise DockerFailed(doing=doing, reason=answer.message)
 
     @contextmanager
     def stream(self, path: str, query: Mapping[str, object]) -> Iterator[tuple[socket.socket, Iterator[bytes]]]:
@@ -191,9 +191,9 @@ class ContainerEngine:
                 connection.sendall(("\r\n".join(head) + "\r\n\r\n").encode("ascii"))
                 yield connection, reader
         except TimeoutError as error:
-            raise EngineMissing(address=self.address, reason=f"no answer within {self._seconds:g} s") from error
+            raise DockerMissing(address=self.address, reason=f"no answer within {self._seconds:g} s") from error
         except ConnectionError as error:
-            raise EngineMissing(address=self.address, reason=error.strerror or str(error)) from error
+            raise DockerMissing(address=self.address, reason=error.strerror or str(error)) from error
 
     def _speaks(self, path: str) -> str:
         """Return the prefix of request paths: the API version to use with this engine."""
@@ -214,16 +214,16 @@ class ContainerEngine:
             connection.settimeout(self._seconds)
         except PermissionError as error:
             connection.close()
-            raise EngineDenied(address=self.address) from error
+            raise DockerDenied(address=self.address) from error
         except OSError as error:
             connection.close()
-            raise EngineMissing(address=self.address, reason=error.strerror or str(error)) from error
+            raise DockerMissing(address=self.address, reason=error.strerror or str(error)) from error
         return connection
 
     def _head(self, reader: BufferedReader) -> tuple[int, dict[str, str]]:
         words = reader.readline(_LONGEST_LINE).split(None, 2)
         if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
-            raise EngineMissing(address=self.address, reason="what answers there is no Docker engine")
+            raise DockerMissing(address=self.address, reason="what answers there is no Docker engine")
         headers: dict[str, str] = {}
         while (line := reader.readline(_LONGEST_LINE)) not in {b"\r\n", b"\n", b""}:
             name, _, value = line.decode("latin-1").partition(":")

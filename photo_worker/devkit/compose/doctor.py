@@ -16,7 +16,7 @@ from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.ports import is_taken, owner_of
 from photo_worker.devkit.state import StackRecord
 from photo_worker.errors import StackError
-from photo_worker.stack_errors import EngineFailed
+from photo_worker.stack_errors import DockerFailed
 
 _GIGABYTE = 1024**3
 # The size of the unpacked images; the stack's own data is small in comparison.
@@ -86,7 +86,7 @@ def _ports(engine: ContainerEngine, paths: StackPaths, record: StackRecord) -> I
         return
     try:
         running = any(entry.is_running for entry in containers(engine, project_name(paths)).values())
-    except EngineFailed as error:
+    except DockerFailed as error:
         yield Diagnosis("ports", "problem", error.message, error.hint)
         return
     if running:

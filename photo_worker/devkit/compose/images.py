@@ -12,7 +12,7 @@ from photo_worker.devkit.compose.project import KIND, LOCALSTACK, WORKER, check_
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import STAND_IN_LABEL
 from photo_worker.devkit.state import StackRecord
-from photo_worker.stack_errors import ComposeFailed, EngineFailed, ImageMissing, ImageUnavailable, ImageUnbuildable
+from photo_worker.stack_errors import ComposeFailed, DockerFailed, ImageMissing, ImageUnavailable, ImageUnbuildable
 
 if TYPE_CHECKING:
     from photo_worker.devkit.stack_options import StackOptions
@@ -58,7 +58,7 @@ def prefetch(options: StackOptions, *, tell: Callable[[str], None] = on_stderr) 
     """Get every image that ``up --stack compose`` needs with these options, including the worker's.
 
     Images that are built from this repository are built again, so that they match this checkout;
-    a stand-in is kept. Raises what ``obtain`` raises, ``EngineMissing`` and ``ComposeMissing``.
+    a stand-in is kept. Raises what ``obtain`` raises, ``DockerMissing`` and ``ComposeMissing``.
     """
     engine = ContainerEngine()
     file = compose_file()
@@ -87,7 +87,7 @@ def _image(engine: ContainerEngine, service: str, model: dict[str, object]) -> I
     if answer.status == 404:
         return Image(service, name, "missing", ours)
     if answer.status != 200:
-        raise EngineFailed(doing=f"look at the image {name}", reason=answer.message)
+        raise DockerFailed(doing=f"look at the image {name}", reason=answer.message)
     labels = answer.json()["Config"].get("Labels") or {}
     return Image(service, name, "stand-in" if STAND_IN_LABEL in labels else "here", ours)
 

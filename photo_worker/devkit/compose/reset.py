@@ -23,7 +23,7 @@ _SECONDS = 10.0
 def reset_services(engine: ContainerEngine, found: Mapping[str, Container], record: StackRecord) -> None:
     """Empty the containers that support it; remove the others with their volumes.
 
-    Raises ``ResetFailed`` and ``EngineFailed``; part of the data may be deleted then.
+    Raises ``ResetFailed`` and ``DockerFailed``; part of the data may be deleted then.
     """
     with ThreadPoolExecutor(len(found)) as pool:
         begun = [pool.submit(_empty_one, engine, entry, record) for entry in found.values()]

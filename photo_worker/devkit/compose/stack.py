@@ -35,7 +35,7 @@ from photo_worker.devkit.timeline import Timeline
 from photo_worker.errors import PhotoWorkerError, StackError
 from photo_worker.stack_errors import (
     DataMismatch,
-    EngineFailed,
+    DockerFailed,
     FaultNotSet,
     ServiceFailed,
     ServiceUnknown,
@@ -530,7 +530,7 @@ def _freeze(engine: ContainerEngine, entry: Container) -> None:
     for further in range(_FREEZES - 1, -1, -1):
         try:
             engine.do("POST", f"/containers/{entry.id}/pause", doing=f"pause {entry.service}")
-        except EngineFailed:
+        except DockerFailed:
             if not further:
                 raise
             time.sleep(_POLL_SECONDS)

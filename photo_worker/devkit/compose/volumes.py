@@ -18,7 +18,7 @@ from photo_worker.stack_errors import DataMismatch, DataUnwritable
 def save(engine: ContainerEngine, found: Mapping[str, Container], directory: Path) -> None:
     """Write an archive of each volume of these stopped containers.
 
-    Raises ``DataUnwritable`` and ``EngineFailed``.
+    Raises ``DataUnwritable`` and ``DockerFailed``.
     """
     for service, where in _volumes(engine, found):
         path = _archive(directory, service, where)
@@ -33,7 +33,7 @@ def save(engine: ContainerEngine, found: Mapping[str, Container], directory: Pat
 def load(engine: ContainerEngine, found: Mapping[str, Container], directory: Path) -> None:
     """Fill the volumes of these newly created containers from a snapshot's archives.
 
-    Raises ``DataMismatch`` if the snapshot has no archive of one, and ``EngineFailed``.
+    Raises ``DataMismatch`` if the snapshot has no archive of one, and ``DockerFailed``.
     """
     for service, where in _volumes(engine, found):
         if not _archive(directory, service, where).is_file():

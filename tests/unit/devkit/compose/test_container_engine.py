@@ -14,7 +14,7 @@ import pytest
 from photo_worker.devkit.compose import output
 from photo_worker.devkit.container_engine import ContainerEngine, container_proxy_exceptions, socket_path
 from photo_worker.devkit.containers import Container, containers
-from photo_worker.stack_errors import EngineDenied, EngineElsewhere, EngineFailed, EngineMissing
+from photo_worker.stack_errors import DockerDenied, DockerElsewhere, DockerFailed, DockerMissing
 from tests.unit.devkit.compose.fake_engine import FakeEngine
 
 
@@ -53,12 +53,12 @@ def test_container_proxy_exceptions_are_those_of_engine(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["tcp://10.1.2.3:2375", "ssh://somebody@there"])
 def test_socket_path_remote_engine_is_refused(address: str) -> None:
-    with pytest.raises(EngineElsewhere, match=address):
+    with pytest.raises(DockerElsewhere, match=address):
         socket_path({"HOME": "/nowhere", "DOCKER_HOST": address})
 
 
 def test_engine_without_socket_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(EngineMissing, match=r"none\.sock: No such file"):
+    with pytest.raises(DockerMissing, match=r"none\.sock: No such file"):
         ContainerEngine(tmp_path / "none.sock").get("/version")
 
 
@@ -67,7 +67,7 @@ def test_engine_socket_without_permission_is_denied(tmp_path: Path, monkeypatch:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    with pytest.raises(EngineDenied) as caught:
+    with pytest.raises(DockerDenied) as caught:
         ContainerEngine(tmp_path / "closed.sock").get("/version")
     assert "group" in caught.value.hint
 
@@ -75,7 +75,7 @@ def test_engine_socket_without_permission_is_denied(tmp_path: Path, monkeypatch:
 def test_engine_socket_of_other_server_is_missing(tmp_path: Path) -> None:
     with (
         FakeEngine(tmp_path / "s", {"GET /version": b"220 mail ready\r\n"}) as fake,
-        pytest.raises(EngineMissing, match="no Docker engine"),
+        pytest.raises(DockerMissing, match="no Docker engine"),
     ):
         ContainerEngine(fake.path).get("/version")
 
@@ -88,7 +88,7 @@ def test_engine_get_joins_chunked_response(tmp_path: Path) -> None:
 
 def test_engine_get_truncated_response_is_refused(tmp_path: Path) -> None:
     cut = b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"a": 1}'
-    with FakeEngine(tmp_path / "s", {"GET /x": cut}) as fake, pytest.raises(EngineMissing, match="early"):
+    with FakeEngine(tmp_path / "s", {"GET /x": cut}) as fake, pytest.raises(DockerMissing, match="early"):
         ContainerEngine(fake.path).get("/x")
 
 
@@ -96,7 +96,7 @@ def test_engine_do_failed_shows_message_of_engine(tmp_path: Path) -> None:
     answers = {"POST /x/stop": (500, {"message": "device is busy"}), "DELETE /x": (404, {"message": "gone"})}
     with FakeEngine(tmp_path / "s", answers) as fake:
         engine = ContainerEngine(fake.path)
-        with pytest.raises(EngineFailed, match="could not stop it: device is busy"):
+        with pytest.raises(DockerFailed, match="could not stop it: device is busy"):
             engine.do("POST", "/x/stop", doing="stop it")
         assert engine.do("DELETE", "/x", doing="remove it", fine=(404,)).status == 404
 
@@ -105,13 +105,13 @@ def test_engine_upload_refused_shows_reason(tmp_path: Path) -> None:
     answers = {"PUT /x": (507, {"message": "no space left on device"})}
     with FakeEngine(tmp_path / "s", answers) as fake, (tmp_path / "archive").open("w+b") as source:
         source.truncate(8 * 1024 * 1024)
-        with pytest.raises(EngineFailed, match="no space left"):
+        with pytest.raises(DockerFailed, match="no space left"):
             ContainerEngine(fake.path).upload("/x", {}, source, doing="fill it")
 
 
 def test_engine_download_failed_writes_nothing(tmp_path: Path) -> None:
     target = io.BytesIO()
-    with FakeEngine(tmp_path / "s", {}) as fake, pytest.raises(EngineFailed, match="knows nothing"):
+    with FakeEngine(tmp_path / "s", {}) as fake, pytest.raises(DockerFailed, match="knows nothing"):
         ContainerEngine(fake.path).download("/x", {}, target, doing="copy it")
     assert target.getvalue() == b""
 

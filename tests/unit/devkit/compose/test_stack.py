@@ -25,7 +25,7 @@ from photo_worker.stack_errors import (
     ComposeFileMissing,
     ComposeMissing,
     DataMismatch,
-    EngineMissing,
+    DockerMissing,
     ImageMissing,
     ImageUnavailable,
     ImageUnbuildable,
@@ -154,7 +154,7 @@ def test_compose_stack_without_engine_is_stopped_with_cause(
     with pytest.raises(StackNotRunning):
         stack.env()
     for act in (stack.up, stack.down, stack.reset):
-        with pytest.raises(EngineMissing, match=r"none\.sock"):
+        with pytest.raises(DockerMissing, match=r"none\.sock"):
             act()
     findings = list(doctor.examine(paths, record()))
     assert [(one.check, one.state) for one in findings] == [("engine", "problem")]
