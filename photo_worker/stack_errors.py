@@ -236,7 +236,7 @@ class S3ServerUnfit(StackError):
 class DockerMissing(StackError):
     """No Docker engine answers at {address}: {reason}."""
 
-    code = "engine_missing"
+    code = "docker_missing"
     retryable = True
     hint = "Start Docker, or name its socket with DOCKER_HOST; `--stack native` needs no engine."
 
@@ -244,21 +244,21 @@ class DockerMissing(StackError):
 class DockerDenied(StackError):
     """The Docker engine at {address} does not let your user in."""
 
-    code = "engine_denied"
+    code = "docker_denied"
     hint = "Add your user to the socket's group (mostly: docker) and log in again, or run a rootless engine."
 
 
 class DockerElsewhere(StackError):
-    """The Docker engine at {address} may run on another machine, where nobody here could reach the stack's ports."""
+    """The Docker engine at {address} may run on another machine, and this one could not reach the stack's ports."""
 
-    code = "engine_elsewhere"
+    code = "docker_elsewhere"
     hint = "Name a socket of this machine: DOCKER_HOST=unix:///var/run/docker.sock, or another docker context."
 
 
 class DockerFailed(StackError):
     """The Docker engine could not {doing}: {reason}."""
 
-    code = "engine_failed"
+    code = "docker_failed"
     hint = "Look at the engine's own log; `photo-worker doctor` says what it can."
 
 
