@@ -58,8 +58,11 @@ def pause(paths: StackPaths, service: str, pid: int) -> None:
                 with suppress(psutil.NoSuchProcess):
                     process.suspend()
         deadline = time.monotonic() + _STOP_SECONDS
-        while first.status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
+        # A signal takes effect when the kernel next runs the process, which takes its time on a loaded machine.
+        while not all(map(_has_stopped, stopped.values())) and time.monotonic() < deadline:
             time.sleep(0.002)
+        # Raises if the main process has ended meanwhile.
+        first.status()
     except psutil.NoSuchProcess as error:
         raise StackError(reason=f"{service} has just ended") from error
 
@@ -116,6 +119,14 @@ def resume_process_tree(pid: int) -> None:
 def paused(paths: StackPaths) -> dict[str, str]:
     """Return since when each paused service is paused, by name; only if its main process is really stopped."""
     return {name: entry.since for name, entry in _noted(paths).items() if _is_stopped(entry)}
+
+
+def _has_stopped(process: Process) -> bool:
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        return process.status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+    return True
 
 
 def _is_stopped(entry: Paused) -> bool:

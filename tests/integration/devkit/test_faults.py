@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Timer
 
 import psutil
 import psycopg
@@ -103,6 +104,21 @@ def test_pause_stops_all_processes_until_resume(stack: Stack) -> None:
     assert processes == family(stack), "nothing was started anew"
     stack.resume("toy")
     assert faults.faults_of(stack).faults == []
+
+
+def test_pause_when_child_stops_late_waits_for_it(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, child = family(stack)
+    suspend = psutil.Process.suspend
+
+    def late(process: psutil.Process) -> None:
+        if process == child:
+            Timer(0.2, suspend, [process]).start()
+        else:
+            suspend(process)
+
+    monkeypatch.setattr(psutil.Process, "suspend", late)
+    stack.pause("toy")
+    assert [process.status() for process in (first, child)] == [psutil.STATUS_STOPPED] * 2
 
 
 @pytest.mark.parametrize("end", [Stack.up, Stack.down, Stack.reset, Stack.delete])
