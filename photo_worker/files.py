@@ -24,7 +24,7 @@ class FileTooLarge(OSError):
 
 
 def read_regular(path: Path, limit_bytes: int) -> bytes:
-    """Return a regular file's bytes. Raises ``NotRegular``, ``TooLong`` or another ``OSError``.
+    """Return a regular file's bytes. Raises ``NotRegularFile``, ``FileTooLarge`` or another ``OSError``.
 
     The limit holds whatever size the file system reports: a file may grow, and some report 0.
     """
@@ -41,7 +41,7 @@ def read_regular(path: Path, limit_bytes: int) -> bytes:
 
 
 def read_head(path: Path, length: int) -> bytes:
-    """Return a regular file's first bytes. Raises ``NotRegular`` or another ``OSError``."""
+    """Return a regular file's first bytes. Raises ``NotRegularFile`` or another ``OSError``."""
     with _opened(path) as file:
         return file.read(length)
 

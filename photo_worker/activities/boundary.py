@@ -75,8 +75,8 @@ class ErrorBoundary(Interceptor):
     """Turns every error of an activity into an ``ApplicationError``.
 
     ``bucket`` is the worker's own bucket: if it is missing or refuses writes, the worker is at fault, not the job.
-    ``heard`` is called after each attempt with the activity's type and the error; None means that the attempt succeeded
-    or that the job is at fault. An unexpected error is passed as ``StepFailed``.
+    ``record_outcome`` is called after each attempt with the activity's type and the error; None means that the attempt
+    succeeded or that the job is at fault. An unexpected error is passed as ``StepFailed``.
     """
 
     def __init__(

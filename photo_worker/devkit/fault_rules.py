@@ -28,7 +28,7 @@ def delete_rules(endpoint: str) -> None:
 
 
 def send_request(endpoint: str, method: str, script: object = None) -> Any:
-    """Send a request about the script and return the JSON response: seed and rules. Raises ``NoAnswer``, ``Refused``.
+    """Send a request about the script and return the JSON response: seed and rules. Raises ``NoResponse``, ``Refused``.
 
     HTTP by hand, because `photo-worker status` calls this, and importing an HTTP client takes a good part of its time.
     """

@@ -85,7 +85,7 @@ class LimitedConnection(psycopg.Connection[Row]):
     ) -> list[_Record]:
         """Run a statement with its timeout in one message, as one transaction; return its rows.
 
-        Raises psycopg's errors, and ``Unanswered``.
+        Raises psycopg's errors, and ``ResponseTimeout``.
         """
         limit = {"statement_timeout": f"{round(timeout * 1000)}ms"}
         with psycopg.ClientCursor(self, row_factory=rows) as cursor:

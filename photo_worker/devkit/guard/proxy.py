@@ -222,7 +222,7 @@ async def _requests(
 ) -> tuple[str, str] | None:
     """Forward requests up to the first refused one; return its status and reason, None at the end of the connection.
 
-    Raises ``Silent``.
+    Raises ``FirstByteTimeout``.
     """
     patience: float | None = limits.first_byte_seconds
     while True:

@@ -355,7 +355,7 @@ class Worker:
                 )
 
         def beat_while_waiting() -> None:
-            # In the product a thread sends heartbeats, within ``beating`` alone.
+            # In the product a thread sends heartbeats, within ``heartbeating`` alone.
             said = heartbeats._details.get(None)
             if said is not None:
                 with suppress(Stale):
