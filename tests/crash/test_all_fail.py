@@ -14,7 +14,7 @@ import pytest
 from photo_worker import policies
 from tests.crash.mutants import Mutation
 from tests.crash.real import cells
-from tests.crash.real.conftest import site
+from tests.crash.real.conftest import environment
 from tests.crash.real.environment import Environment
 from tests.crash.real.processes import open_forkserver
 from tests.crash.real.services import NAMES
@@ -22,7 +22,7 @@ from tests.crash.real.test_outages import COUNTING
 from tests.crash.soak import COUNTED_SECONDS, SCALE, report_of, soak_in
 from tests.crash.soaking.schedule import KINDS, OUTAGE, SoakOptions, schedule_of, sound
 
-__all__ = ["site"]
+__all__ = ["environment"]
 
 pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(240)]
 

@@ -25,7 +25,7 @@ def chosen_cell(request: pytest.FixtureRequest) -> str | None:
 
 
 @pytest.fixture
-async def site(stack_env: dict[str, str], template_database: str, tmp_path: Path) -> AsyncIterator[Environment]:
+async def environment(stack_env: dict[str, str], template_database: str, tmp_path: Path) -> AsyncIterator[Environment]:
     """The environment of worlds on the shared stack, with a fork server."""
     async with (
         open_forkserver() as forkserver,

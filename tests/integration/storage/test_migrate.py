@@ -240,9 +240,9 @@ def to_step(database_url: str, step: str) -> None:
     config = migrate._config()
     with (
         closing(psycopg.connect(database_url)) as raw,
-        migrate._sqlalchemy_connection(raw) as connection,
+        migrate._sqlalchemy_connection(raw) as connection,  # type: ignore[arg-type]
         connection.begin(),
-    ):  # type: ignore[arg-type]
+    ):
         config.attributes["connection"] = connection
         command.upgrade(config, step)
 
