@@ -25,7 +25,7 @@ def load_rules() -> ModuleType:
 
 
 MODULE = load_rules()
-RULES = MODULE.Rules(MODULE.allowed_hosts(os.environ))
+RULES = MODULE.OriginRules(MODULE.allowed_hosts(os.environ))
 
 
 def refuse_pages(chain: Any, context: Any, response: Any) -> None:
