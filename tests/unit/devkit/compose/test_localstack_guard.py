@@ -20,7 +20,8 @@ GUARD = Path(__file__).resolve().parents[4] / "compose" / "localstack" / "guard.
 @pytest.fixture
 def handlers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The handlers of a gateway once the guard has run in its process."""
-    gateway = SimpleNamespace(request_handlers=[])
+    installed: list[Any] = []
+    gateway = SimpleNamespace(request_handlers=installed)
     runtime = ModuleType("localstack.runtime")
     vars(runtime)["get_current_runtime"] = lambda: SimpleNamespace(components=SimpleNamespace(gateway=gateway))
     monkeypatch.setitem(sys.modules, "localstack", ModuleType("localstack"))
@@ -30,7 +31,7 @@ def handlers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     assert spec is not None
     assert spec.loader is not None
     spec.loader.exec_module(module_from_spec(spec))
-    return gateway.request_handlers
+    return installed
 
 
 def handled(handlers: list[Any], **headers: str) -> tuple[Mock, Mock]:
