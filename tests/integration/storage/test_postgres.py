@@ -26,7 +26,7 @@ from photo_worker.errors import (
 from photo_worker.ports import JobRecord, OcrRecord
 from photo_worker.storage.pg_connection import connect
 from photo_worker.storage.postgres import PostgresJobRepository, make_pool
-from tests.support.proxy import Proxy, proxy_to
+from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.stack
 
@@ -55,13 +55,6 @@ def backends(database_url: str) -> list[int]:
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'photo-worker'"
         )
         return [row[0] for row in found]
-
-
-@pytest.fixture
-def proxy(database_url: str) -> Iterator[Proxy]:
-    parts: dict[str, Any] = conninfo.conninfo_to_dict(database_url)
-    with proxy_to(str(parts["host"]), int(parts["port"])) as made:
-        yield made
 
 
 @pytest.fixture
@@ -338,7 +331,11 @@ def test_sole_user_lock_survives_idle_transaction_limit(database_url: str) -> No
                 # Four times the server's limit, by the server's own clock.
                 connection.execute("SELECT pg_sleep(0.2)")
                 with psycopg.connect(database_url) as other:
-                    held = other.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()
+                    # Of this database: other tests hold locks on the same server.
+                    held = other.execute(
+                        "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database "
+                        "WHERE locktype = 'advisory' AND datname = current_database()"
+                    ).fetchone()
                 assert held == (1,)
 
 

@@ -47,13 +47,6 @@ def queue(repository: JobRepository) -> JobRecord:
 
 
 @pytest.fixture
-def proxy(database_url: str) -> Iterator[Proxy]:
-    parts: dict[str, Any] = conninfo.conninfo_to_dict(database_url)
-    with proxy_to(str(parts["host"]), int(parts["port"])) as made:
-        yield made
-
-
-@pytest.fixture
 def behind(database_url: str, proxy: Proxy) -> str:
     return conninfo.make_conninfo(database_url, host="127.0.0.1", port=proxy.port)
 
