@@ -222,12 +222,12 @@ def _fixed_parts(kind: type[errors.PhotoWorkerError]) -> list[str]:
 
 
 def _telling(kind: type[errors.PhotoWorkerError]) -> bool:
-    """Tell whether a message has enough fixed text; a template of mere placeholders would match any text."""
+    """Tell whether a message has enough fixed text; a template of fields alone would match any text."""
     return sum(map(len, _fixed_parts(kind))) >= 12
 
 
 def _template(kind: type[errors.PhotoWorkerError]) -> re.Pattern[str]:
-    """Return a pattern for an error's message, with a group for each placeholder."""
+    """Return a pattern for an error's message, with a group for each field of its template."""
     return re.compile("(.*?)".join(map(re.escape, _fixed_parts(kind))), re.DOTALL)
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import photo_worker.devkit.stack
@@ -58,16 +58,7 @@ class Ledger(FakeService):
         data = paths.data / self.name
         data.mkdir(exist_ok=True)
         argv = [sys.executable, "-I", "-S", "-c", _SERVE, str(record.ports[self.uses[0]]), str(data / "lines")]
-        return ServicePlan(
-            name=self.name,
-            argv=[*argv, str(paths.root)],
-            env={},
-            cwd="/",
-            log=str(paths.log(self.name)),
-            stop_signal=signal.SIGTERM,
-            stop_stage=0,
-            discard=str(data) if self.discards else None,
-        )
+        return replace(super().plan(record, paths), argv=[*argv, str(paths.root)])
 
     def probe_ready(self, record: StackRecord) -> None:
         try:

@@ -16,7 +16,7 @@ from photo_worker import errors
 from photo_worker.ocr.document import DocumentLimits
 from photo_worker.ocr.reader import PageRequest, PageResult
 
-FACTORY = "tests.integration.textract.scripted_reader:ObedientReader"
+FACTORY = "tests.integration.textract.scripted_reader:ScriptedReader"
 MAGIC = b"\x89PNG\r\n\x1a\n"
 DEADLINE_SECONDS = 60
 
@@ -35,7 +35,7 @@ def document(text: str = "Lemon Oat Biscuits", **told: Any) -> bytes:
     return MAGIC + json.dumps({"text": text, "nonce": secrets.token_hex(8), **told}).encode()
 
 
-class ObedientReader:
+class ScriptedReader:
     """Reads the documents that ``document`` returns."""
 
     engine = "obedient"

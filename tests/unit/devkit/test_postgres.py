@@ -10,7 +10,7 @@ from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.postgres import Postgres, User, data_directory, find_postgres, reachable, reachable_programs
 from photo_worker.stack_errors import DataMismatch, DataUnwritable, ServiceMissing
 
-# Neither root nor the user that runs the tests, even if that is nobody.
+# Neither root nor the user that runs the tests, even if that is the system user `nobody`.
 NOBODY = User(65_533, 65_533)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
 
