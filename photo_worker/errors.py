@@ -11,7 +11,7 @@ credentials or permissions), or the program. Only a fault of the job itself ends
     ├── ConfigurationError    the settings are wrong; the process does not start, a job waits for a right worker
     └── StackError            the local development stack; its kinds are in ``stack_errors``
 
-Errors of commands alone are in ``command_errors``, of the replay gate in ``replay_errors``, of Temporal in
+Errors of commands alone are in ``command_errors``, of Temporal in
 ``temporal_errors``, of a submission's options in ``submission_errors``, and of missing permissions in
 ``permission_errors``.
 """

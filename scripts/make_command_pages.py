@@ -17,14 +17,8 @@ from typing import Any
 
 import click
 
-import photo_worker.command_errors
-import photo_worker.permission_errors
-import photo_worker.replay_errors
-import photo_worker.stack_errors
-import photo_worker.submission_errors
-import photo_worker.temporal_errors  # noqa: F401 - a part of the tree that is walked
-from photo_worker import errors
 from photo_worker.cli import cli
+from scripts.error_classes import error_classes
 
 ROOT = Path(__file__).resolve().parents[1]
 FACTS = ROOT / "scripts" / "command_facts"
@@ -283,9 +277,7 @@ def _values(param: click.Parameter) -> str:
 @cache
 def messages() -> dict[str, str]:
     """Return the message of each error by its code."""
-    return {
-        kind.code: " ".join(inspect.cleandoc(kind.__doc__ or "").split()) for kind in _tree(errors.PhotoWorkerError)
-    }
+    return {kind.code: " ".join(inspect.cleandoc(kind.__doc__ or "").split()) for kind in error_classes()}
 
 
 def _message(code: str) -> str:
@@ -294,14 +286,8 @@ def _message(code: str) -> str:
 
 def _mark(code: str) -> str:
     """Return an error code, marked if only a wrong option or argument causes it."""
-    kind = next(kind for kind in _tree(errors.PhotoWorkerError) if kind.code == code)
+    kind = next(kind for kind in error_classes() if kind.code == code)
     return " (2)" if kind.wrong_use else ""
-
-
-def _tree(kind: type[errors.PhotoWorkerError]) -> Iterator[type[errors.PhotoWorkerError]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from _tree(child)
 
 
 def _cell(text: str) -> str:

@@ -5,25 +5,19 @@ from __future__ import annotations
 import inspect
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import photo_worker.command_errors
-import photo_worker.permission_errors
-import photo_worker.replay_errors
-import photo_worker.stack_errors
-import photo_worker.submission_errors
-import photo_worker.temporal_errors  # noqa: F401 - a part of the tree that is walked
-from photo_worker import errors, policies
+from photo_worker import policies
 from photo_worker.config import Settings
 from photo_worker.contracts import image
 from photo_worker.integrity.finding import REPAIRS
 from photo_worker.integrity.rules import PROMISES, all_rules
 from photo_worker.replay.histories import attributes, discover, exit_of, patch_ids
-from photo_worker.replay.image_scenarios import SCENARIOS
-from photo_worker.replay.image_scenarios_before_lifetime import ACROSS_RELEASES_SCENARIOS, BEFORE_LIFETIME_SCENARIOS
 from photo_worker.replay.outcomes import activity_outcomes, failure_type
+from scripts.error_classes import a_job_waits, error_classes, hint_of
+from tests.replay.scenarios.images import SCENARIOS
+from tests.replay.scenarios.images_before_lifetime import ACROSS_RELEASES_SCENARIOS, BEFORE_LIFETIME_SCENARIOS
 
 HISTORIES = Path(__file__).resolve().parents[1] / "tests" / "replay"
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -104,17 +98,11 @@ def _errors() -> str:
         "| code | message | what to do | a job waits |",
         "| --- | --- | --- | --- |",
     ]
-    for kind in sorted(_tree(errors.PhotoWorkerError), key=lambda kind: kind.code):
+    for kind in error_classes():
         message = _cell(inspect.cleandoc(kind.__doc__ or ""))
-        waits = "yes" if kind.fault in {"service", "worker"} else "no"
-        lines.append(f"| `{kind.code}` | {message} | {_cell(kind.hint)} | {waits} |")
+        waits = "yes" if a_job_waits(kind) else "no"
+        lines.append(f"| `{kind.code}` | {message} | {_cell(hint_of(kind))} | {waits} |")
     return "\n".join(lines) + "\n"
-
-
-def _tree(kind: type[errors.PhotoWorkerError]) -> Iterator[type[errors.PhotoWorkerError]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from _tree(child)
 
 
 def _settings() -> str:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from photo_worker.files import read_regular
-from photo_worker.printable import cut
+from photo_worker.replay.errors import AllowListInvalid
+from photo_worker.replay.files import read_regular
 from photo_worker.replay.findings import Finding
-from photo_worker.replay_errors import AllowListInvalid
+from photo_worker.replay.printable import cut
 
 _FIELDS = {
     "drift": ("workflow", "where", "what", "was", "now", "reason"),

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from photo_worker.printable import cut
+from photo_worker.replay.printable import cut
 
 _T = TypeVar("_T")
 

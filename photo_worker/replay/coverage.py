@@ -13,7 +13,7 @@ REQUIRED_EXITS = ("success", "failure", "cancellation")
 
 _WHY = "a change that breaks running workflows on this way would go unseen"
 _FIX = (
-    "Record it: photo-worker replay record. Where the workflow cannot have it, say why in the allow list: "
+    "Record it: replay-gate record. Where the workflow cannot have it, say why in the allow list: "
     '[[coverage]] workflow = "{workflow}", exit = "{exit}", reason = "why".'
 )
 

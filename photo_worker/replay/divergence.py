@@ -27,7 +27,7 @@ _WHY = (
 
 FIX = (
     "Keep the old way for running workflows: "
-    'if workflow.patched("{patch}"): NEW else: OLD; then record the new branch: photo-worker replay record. '
+    'if workflow.patched("{patch}"): NEW else: OLD; then record the new branch: replay-gate record. '
     "Never change the recorded history."
 )
 

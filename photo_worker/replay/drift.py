@@ -58,7 +58,7 @@ _KEEP = 'Keep the old way for running workflows: if workflow.patched("what-chang
 FIX = (
     "If it is not meant, take the change back. If it is, add to the allow list: "
     '[[drift]] workflow = "{workflow}", where = "{where}", what = "{what}", was = {was}, now = {now}, '
-    'reason = "why"; and record the new behaviour: photo-worker replay record.'
+    'reason = "why"; and record the new behaviour: replay-gate record.'
 )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from photo_worker.replay.defaults import COMMAND
+
 Kind = Literal["preflight", "replay", "drift", "coverage", "control", "static", "gate", "additive", "note"]
 
 
@@ -43,6 +45,10 @@ class Finding:
     def about(self, **facts: Any) -> Finding:
         """Return a copy of this finding with the given fields replaced."""
         return replace(self, **facts)
+
+    def for_command(self, command: str) -> Finding:
+        """Return this finding with ``command`` in its ``fix`` in place of the name ``replay-gate``."""
+        return self if command == COMMAND else replace(self, fix=self.fix.replace(f"{COMMAND} ", f"{command} "))
 
     def as_dict(self) -> dict[str, Any]:
         """Return every field; those that do not apply are None."""

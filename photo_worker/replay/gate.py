@@ -9,10 +9,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from photo_worker.errors import PhotoWorkerError
 from photo_worker.replay import allow, coverage, mutations, preflight
 from photo_worker.replay.allow import AllowListEntry
 from photo_worker.replay.clock import DEFAULT_RUN_LIMIT_SECONDS, RunClock, RunOver
+from photo_worker.replay.errors import ReplayTargetBroken, ReportedError, WorkflowUnknown
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.histories import HistoryFile, is_folder, search
 from photo_worker.replay.replay_pool import (
@@ -23,7 +23,6 @@ from photo_worker.replay.replay_pool import (
     ReplayPool,
     ReplayTask,
 )
-from photo_worker.replay_errors import ReplayTargetBroken, WorkflowUnknown
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class GateOptions:
     """
 
     paths: tuple[Path, ...]
-    code: CodeUnderTest = CodeUnderTest()  # noqa: RUF009 - it is frozen
+    code: CodeUnderTest
     limit_seconds: float = DEFAULT_LIMIT_SECONDS
     run_limit_seconds: float = DEFAULT_RUN_LIMIT_SECONDS
     jobs: int | None = None
@@ -143,7 +142,7 @@ def check(
 _IMPORTING = "because the code was still being imported"
 
 
-def not_run(error: PhotoWorkerError) -> GateReport:
+def not_run(error: ReportedError) -> GateReport:
     """Return the report of a run that ``error`` prevented from checking anything."""
     why = "no history was replayed, so that nothing is known of the code"
     if isinstance(error, ReplayTargetBroken):
@@ -164,6 +163,9 @@ def _files(options: GateOptions) -> list[_File]:
     there = search(options.paths)
     files: list[_File] = [(path, *preflight.inspect(path, need_provenance=need)) for path in there.histories]
     files += [(Path(str(fault.file)), None, [fault]) for fault in preflight.search_findings(there)]
+    files = [
+        (path, history, [fault.for_command(options.code.command) for fault in found]) for path, history, found in files
+    ]
     if options.workflow is None:
         return files
     return [entry for entry in files if entry[1] is None or entry[1].workflow_type == options.workflow]
@@ -223,7 +225,7 @@ def _run(
     report.findings.extend(finding for finding in options.extra if finding.red)
     report.notes.extend(finding for finding in options.extra if not finding.red)
     if not files:
-        report.findings.append(_nothing(options))
+        report.findings.append(_nothing(options).for_command(options.code.command))
     return report
 
 
@@ -408,7 +410,8 @@ def _measure(
     replayed = [entry.history for entry in report.checked if entry.history is not None and entry.replayed]
     report.coverage = coverage.measure(replayed, asked, wanted)
     if options.covers:
-        report.findings.extend(coverage.gaps(report.coverage, replayed))
+        missing = coverage.gaps(report.coverage, replayed)
+        report.findings.extend(finding.for_command(options.code.command) for finding in missing)
 
 
 def _nothing(options: GateOptions) -> Finding:
@@ -419,7 +422,7 @@ def _nothing(options: GateOptions) -> Finding:
         "no_histories",
         f"There are no histories{about} in {where}.",
         "a gate that replayed nothing would be green whatever the code does",
-        "Check the path, or record histories: photo-worker replay record.",
+        "Check the path, or record histories: replay-gate record.",
     )
 
 

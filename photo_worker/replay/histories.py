@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from photo_worker.files import NotRegularFile, read_head
+from photo_worker.replay.files import NotRegularFile, read_head
 
 PROVENANCE_SUFFIX = ".provenance.json"
 

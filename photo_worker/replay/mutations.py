@@ -41,7 +41,7 @@ from photo_worker.replay.preflight import identity
 Mutation = Literal["command", "drift"]
 MUTATIONS: tuple[Mutation, ...] = ("command", "drift")
 
-_MARK = "photo-worker-replay-control"
+_MARK = "replay-gate-control"
 
 # By how much a mutation lengthens a timer; the server stores durations in milliseconds.
 _LONGER_SECONDS = 1.0
@@ -274,7 +274,7 @@ def _change_what_no_interceptor_sees() -> None:
     instance._timer_impl, instance.workflow_upsert_memo = longer, other
 
 
-_ATTRIBUTE = "photo_worker_replay_control"
+_ATTRIBUTE = "replay_gate_control"
 
 
 class _OtherCalls(WorkflowOutboundInterceptor):

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from photo_worker.files import FileTooLarge, NotRegularFile, read_regular
+from photo_worker.replay.files import FileTooLarge, NotRegularFile, read_regular
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.histories import (
     PROVENANCE_SUFFIX,
@@ -431,7 +431,7 @@ def _provenance(history: HistoryFile, needed: bool) -> tuple[Provenance | None, 
             "provenance_missing",
             f"There is no {path.name} beside it.",
             "nobody can tell which code recorded it, or whether it was edited since",
-            "Record it with `photo-worker replay record`, or check it with --no-provenance.",
+            "Record it with `replay-gate record`, or check it with --no-provenance.",
         )
         return None, [missing] if needed else []
     except (OSError, ValueError) as error:

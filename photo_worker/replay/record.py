@@ -12,12 +12,18 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from temporalio.service import RPCError
 
-from photo_worker import __version__
-from photo_worker.errors import PhotoWorkerError
+from photo_worker.replay.errors import (
+    HistoryExists,
+    HistoryUnwritable,
+    RecordingUnfit,
+    ReportedError,
+    ScenarioDeviated,
+    ScenarioUnknown,
+)
 from photo_worker.replay.histories import (
     Provenance,
     core_flags,
@@ -27,19 +33,12 @@ from photo_worker.replay.histories import (
     sdk_version,
     sha256_of,
 )
+from photo_worker.replay.hooks import Hooks
 from photo_worker.replay.outcomes import difference_from_expected
 from photo_worker.replay.replay_pool import CodeUnderTest, ReplayPool, ReplayTask
 from photo_worker.replay.scenario_runner import ScenarioRunner
 from photo_worker.replay.scenarios import Scenario
 from photo_worker.replay.scrub import scrub
-from photo_worker.replay_errors import (
-    HistoryExists,
-    HistoryUnwritable,
-    RecordingUnfit,
-    ScenarioDeviated,
-    ScenarioUnknown,
-)
-from photo_worker.temporal_errors import TemporalUnavailable
 
 Json = dict[str, Any]
 
@@ -50,7 +49,7 @@ class RecordedHistory:
 
     scenario: Scenario
     paths: Sequence[Path] = ()
-    error: PhotoWorkerError | None = None
+    error: ReportedError | None = None
 
 
 def choose(scenarios: Sequence[Scenario], names: Sequence[str]) -> list[Scenario]:
@@ -62,7 +61,7 @@ def choose(scenarios: Sequence[Scenario], names: Sequence[str]) -> list[Scenario
     return [known[name] for name in dict.fromkeys(names)] if names else list(scenarios)
 
 
-def history_paths(root: Path, scenario: Scenario, release: str = __version__) -> list[Path]:
+def history_paths(root: Path, scenario: Scenario, release: str) -> list[Path]:
     """Return the paths of a scenario's histories: one file, or one for each run of a continue-as-new chain."""
     folder = root / scenario.workflow / release
     if scenario.expected.runs == 1:
@@ -70,7 +69,7 @@ def history_paths(root: Path, scenario: Scenario, release: str = __version__) ->
     return [folder / f"{scenario.name}-run{number}.json" for number in range(1, scenario.expected.runs + 1)]
 
 
-def refuse_existing(root: Path, scenarios: Sequence[Scenario], release: str = __version__) -> None:
+def refuse_existing(root: Path, scenarios: Sequence[Scenario], release: str) -> None:
     """Raise ``HistoryExists`` if one of the scenarios has been recorded in this release."""
     for scenario in scenarios:
         for path in history_paths(root, scenario, release):
@@ -79,13 +78,13 @@ def refuse_existing(root: Path, scenarios: Sequence[Scenario], release: str = __
 
 
 async def record(
-    runner: ScenarioRunner, scenarios: Sequence[Scenario], root: Path, *, release: str = __version__, parallel: int = 4
+    runner: ScenarioRunner, scenarios: Sequence[Scenario], root: Path, hooks: Hooks, *, parallel: int = 4
 ) -> AsyncIterator[RecordedHistory]:
-    """Record the scenarios under ``root`` and yield the result of each as it ends.
+    """Record the scenarios under ``root`` as the hooks' release, and yield the result of each as it ends.
 
     Raises ``HistoryExists`` before any scenario runs if a history of one of them exists.
     """
-    refuse_existing(root, scenarios, release)
+    refuse_existing(root, scenarios, hooks.release)
     if runner.suite.setup is not None:
         await runner.suite.setup(runner.client)
     gate = asyncio.Semaphore(parallel)
@@ -93,37 +92,40 @@ async def record(
     async def one(scenario: Scenario) -> RecordedHistory:
         async with gate:
             try:
-                return RecordedHistory(scenario, await _record(runner, scenario, root, release))
-            except PhotoWorkerError as error:
-                return RecordedHistory(scenario, error=error)
+                return RecordedHistory(scenario, await _record(runner, scenario, root, hooks))
+            except hooks.reported as error:
+                return RecordedHistory(scenario, error=cast("ReportedError", error))
             except RPCError as error:
                 target = runner.client.service_client.config.target_host
-                return RecordedHistory(scenario, error=TemporalUnavailable(target=target, reason=error.message))
+                away = hooks.unavailable(target=target, reason=error.message)
+                return RecordedHistory(scenario, error=cast("ReportedError", away))
 
     for ended in asyncio.as_completed([one(scenario) for scenario in scenarios]):
         yield await ended
 
 
-async def _record(runner: ScenarioRunner, scenario: Scenario, root: Path, release: str) -> list[Path]:
+async def _record(runner: ScenarioRunner, scenario: Scenario, root: Path, hooks: Hooks) -> list[Path]:
     raw = [history.to_json_dict() for history in await runner.run(scenario)]
     if problem := difference_from_expected(scenario.expected, raw):
         raise ScenarioDeviated(name=scenario.name, reason=problem)
-    scrubbed = [scrub(history, task_queues=runner.queues, keep=scenario.keep) for history in raw]
+    vocabulary = hooks.vocabulary()
+    scrubbed = [scrub(history, task_queues=runner.queues, keep=scenario.keep, vocabulary=vocabulary) for history in raw]
+    code = hooks.code(runner.suite.code)
     for form, histories in (("as recorded", raw), ("once scrubbed", scrubbed)):
-        if reason := await asyncio.to_thread(replay_problem, runner.suite.code, histories):
+        if reason := await asyncio.to_thread(replay_problem, code, histories):
             raise RecordingUnfit(name=scenario.name, form=form, reason=reason)
-    paths = history_paths(root, scenario, release)
+    paths = history_paths(root, scenario, hooks.release)
     for path, history in zip(paths, scrubbed, strict=True):
-        write(path, history, scenario)
+        write(path, history, scenario, hooks.release)
     return paths
 
 
-def replay_problem(code: str, histories: Sequence[Json]) -> str | None:
+def replay_problem(code: CodeUnderTest, histories: Sequence[Json]) -> str | None:
     """Replay histories with the workflows that ``code`` names; return the differences found, None if there are none.
 
     The replay uses today's code, not that of the recording: histories of an earlier release must replay with it too.
     """
-    with tempfile.TemporaryDirectory() as folder, ReplayPool(CodeUnderTest(workflows=code), jobs=1) as pool:
+    with tempfile.TemporaryDirectory() as folder, ReplayPool(code, jobs=1) as pool:
         pool.types()
         jobs = []
         for number, history in enumerate(histories):
@@ -138,7 +140,7 @@ def _text_of(history: Json) -> str:
     return json.dumps(history, indent=1, ensure_ascii=False) + "\n"
 
 
-def write(path: Path, history: Json, scenario: Scenario) -> None:
+def write(path: Path, history: Json, scenario: Scenario, release: str) -> None:
     """Write a scrubbed history and its provenance. Raises ``HistoryExists`` and ``HistoryUnwritable``."""
     content = _text_of(history).encode()
     events = history["events"]
@@ -147,7 +149,7 @@ def write(path: Path, history: Json, scenario: Scenario) -> None:
         sdk_version=sdk_version(events),
         core_flags=core_flags(events),
         patch_ids=patch_ids(events),
-        app_version=__version__,
+        app_version=release,
         recorded_at=datetime.now(UTC).isoformat(timespec="seconds"),
         scenario=scenario.name,
         exit=exit_of(events),

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from photo_worker.replay.child_process import ChildGone, ChildProcess
 from photo_worker.replay.clock import RunClock, RunOver
+from photo_worker.replay.defaults import COMMAND, CONVERTER
+from photo_worker.replay.errors import ReplayTargetBroken, ReplayTargetInvalid
 from photo_worker.replay.findings import Finding
-from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
-from photo_worker.replay_errors import ReplayTargetBroken, ReplayTargetInvalid
 
 if TYPE_CHECKING:
     from photo_worker.replay.mutations import Mutation
@@ -72,11 +72,15 @@ class ReplayOutcome:
 
 @dataclass(frozen=True)
 class CodeUnderTest:
-    """Dotted paths of the code under test, and directories to import from in addition to the parent's ``sys.path``."""
+    """Dotted paths of the code under test, and directories to import from in addition to the parent's ``sys.path``.
 
-    workflows: str = PRODUCT_WORKFLOWS
-    converter: str = PRODUCT_CONVERTER
+    ``command`` is how findings name the gate's command.
+    """
+
+    workflows: str
+    converter: str = CONVERTER
     path: tuple[str, ...] = field(default_factory=tuple)
+    command: str = COMMAND
 
 
 class ReplayPool:
@@ -166,7 +170,7 @@ class ReplayPool:
         first, self._starting = self._starting, None
         child = first[0] if first else self._take()
         try:
-            found = child.request({"static": True}, self._clock.within(START_LIMIT_SECONDS), _findings_of)
+            found = child.request({"static": True}, self._clock.within(START_LIMIT_SECONDS), self._findings_of)
         except ChildGone as gone:
             self._discard(child)
             if self._clock.is_over():
@@ -247,7 +251,7 @@ class ReplayPool:
                 # An absolute path, because the code may have changed the child's working directory.
                 about = {"path": str(task.path.absolute()), "plant": task.mutation}
                 outcome = child.request(
-                    about, self._clock.within(self._limit), lambda answer: _outcome_of(task, answer)
+                    about, self._clock.within(self._limit), lambda answer: self._outcome_of(task, answer)
                 )
                 child.done += 1
             except ChildGone as gone:
@@ -260,13 +264,30 @@ class ReplayPool:
                     fresh = True
                     continue
                 seconds = time.monotonic() - began
-                return ReplayOutcome(task, (_lost(gone, self._limit),), seconds=seconds), None
+                return ReplayOutcome(
+                    task, (_lost(gone, self._limit).for_command(self._code.command),), seconds=seconds
+                ), None
             return replace(outcome, seconds=time.monotonic() - began), child
 
     def _fresh(self) -> ChildProcess:
         child = self._spawn()
         self._ready(child)
         return child
+
+    def _findings_of(self, answer: Any) -> list[Finding]:
+        return [Finding(**found).for_command(self._code.command) for found in answer["findings"]]
+
+    def _outcome_of(self, task: ReplayTask, answer: Any) -> ReplayOutcome:
+        found = self._findings_of(answer)
+        return ReplayOutcome(
+            task,
+            tuple(each for each in found if each.red),
+            int(answer["commands"]),
+            tuple((patch, taken) for patch, taken in answer["patches"]),
+            notes=tuple(each for each in found if not each.red),
+            issued=tuple(answer["issued"]),
+            planted=bool(answer["planted"]),
+        )
 
 
 # A child may respond with anything: for a malformed response these raise errors that ``ChildProcess.receive`` handles.
@@ -278,23 +299,6 @@ def _types_of(answer: Any) -> dict[str, dict[str, str]]:
     if "broken" in answer:
         raise ReplayTargetBroken(reason=answer["broken"])
     return {name: dict(patches.items()) for name, patches in answer["types"].items()}
-
-
-def _findings_of(answer: Any) -> list[Finding]:
-    return [Finding(**found) for found in answer["findings"]]
-
-
-def _outcome_of(task: ReplayTask, answer: Any) -> ReplayOutcome:
-    found = _findings_of(answer)
-    return ReplayOutcome(
-        task,
-        tuple(each for each in found if each.red),
-        int(answer["commands"]),
-        tuple((patch, taken) for patch, taken in answer["patches"]),
-        notes=tuple(each for each in found if not each.red),
-        issued=tuple(answer["issued"]),
-        planted=bool(answer["planted"]),
-    )
 
 
 def _no_process(error: ReplayTargetBroken) -> Finding:
@@ -322,5 +326,5 @@ def _lost(gone: ChildGone, limit: float) -> Finding:
         "replay_crash",
         f"The process that replayed it died ({gone.said or 'without a word'}).",
         "a worker that meets this history may die as well",
-        "Run it alone to see all of the output: photo-worker replay check FILE --no-coverage.",
+        "Run it alone to see all of the output: replay-gate check FILE --no-coverage.",
     )

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from photo_worker.printable import printable
 from photo_worker.replay.coverage import REQUIRED_EXITS, Coverage
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.gate import GateReport
+from photo_worker.replay.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

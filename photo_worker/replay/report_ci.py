@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from photo_worker.printable import printable
+from photo_worker.replay.defaults import COMMAND
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.gate import CheckedHistory, GateReport
+from photo_worker.replay.printable import printable
 from photo_worker.replay.report import short, summary
 
 # XML 1.0 cannot hold these, not even escaped.
@@ -17,12 +18,13 @@ _UNPRINTABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ff
 _ENDINGS = {"run_limit_exceeded", "run_interrupted"}
 
 
-def to_junit(report: GateReport) -> str:
+def to_junit(report: GateReport, command: str = COMMAND) -> str:
     """Return a JUnit document with a case for each history and each mutation, and one for findings without a file.
 
-    A history that the run did not reach is marked as skipped: a case without a child element counts as passed.
+    ``command`` is the name of the suite. A history that the run did not reach is marked as skipped: a case without a
+    child element counts as passed.
     """
-    suite = Element("testsuite", name="photo-worker replay", time=f"{report.seconds:.3f}")
+    suite = Element("testsuite", name=command, time=f"{report.seconds:.3f}")
     failures = skipped = 0
     ended = "".join(f" ({finding.code})" for finding in report.findings if finding.code in _ENDINGS)
     for entry in report.checked:

@@ -28,15 +28,15 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor, Worker
 
-from photo_worker.activities.boundary import to_application_error, unexpected
-from photo_worker.bootstrap import Application
-from photo_worker.config import Settings
-from photo_worker.errors import PhotoWorkerError
 from photo_worker.replay import scenarios as play
+from photo_worker.replay.errors import ScenarioDeviated
 from photo_worker.replay.histories import event_name
-from photo_worker.replay_errors import ScenarioDeviated
 
-MakeWorker: TypeAlias = Callable[[Client, Settings, Sequence[type], Sequence[Callable[..., Any]], Executor], Worker]
+# The client, the task queue, the workflows, the activities, and the executor of synchronous activities.
+MakeWorker: TypeAlias = Callable[[Client, str, Sequence[type], Sequence[Callable[..., Any]], Executor], Worker]
+
+# How many activities of one scenario run at the same time.
+ACTIVITIES = 8
 
 # Long enough not to burden a loaded server.
 _PROBE_SECONDS = 0.05
@@ -48,8 +48,9 @@ class _FaultInjector(ClientInterceptor, Interceptor):
     It is an interceptor of the client, because the worker is created as in production.
     """
 
-    def __init__(self, injections: Sequence[play.FaultInjection]) -> None:
+    def __init__(self, injections: Sequence[play.FaultInjection], raised: Callable[[Exception], Exception]) -> None:
         self.injections = injections
+        self.raised = raised
         self.blocked: dict[str, asyncio.Event] = {}
         self.unblocked: dict[str, asyncio.Event] = {}
         for injection in injections:
@@ -97,30 +98,27 @@ class _FaultInjectingActivities(ActivityInboundInterceptor):
             else:
                 if injection.kind == "lose_reply":
                     await super().execute_activity(input)
-                raise _as_production_raises(injection)
+                error = injection.error() if injection.error else RuntimeError("an interference of the scenario")
+                # This interceptor is outside of the worker's own ones, so it must convert errors as they do.
+                raise self._owner.raised(error)
             if self._owner.stopped.is_set():
                 raise ApplicationError("nobody waits for this attempt any more", non_retryable=True)
         return await super().execute_activity(input)
 
 
-def _as_production_raises(injection: play.FaultInjection) -> Exception:
-    error = injection.error() if injection.error else RuntimeError("an interference of the scenario")
-    # This interceptor is outside of the worker's error boundary, so it must convert errors as the boundary does.
-    return to_application_error(error) if isinstance(error, PhotoWorkerError) else unexpected(error)
-
-
 @dataclass
 class ScenarioRunner:
-    """Runs scenarios with a connected client, settings, and a function that creates workers.
+    """Runs scenarios with a connected client and a function that creates workers.
 
-    ``application`` is None for workflows that need none of the product's services.
+    ``task_queue`` replaces the names of the runs' task queues in scrubbed histories. ``application`` is what the
+    suite's functions get; None if they need nothing.
     """
 
     client: Client
-    settings: Settings
     make_worker: MakeWorker
     suite: play.ScenarioSuite
-    application: Application | None = None
+    task_queue: str
+    application: Any = None
     queues: dict[str, str] = field(default_factory=dict)
     """Maps each task queue created so far to its name in a scrubbed history."""
 
@@ -138,7 +136,7 @@ class ScenarioRunner:
 
     async def _run(self, scenario: play.Scenario) -> list[WorkflowHistory]:
         queue = f"replay-{secrets.token_hex(6)}"
-        self.queues[queue] = self.settings.temporal_task_queue
+        self.queues[queue] = self.task_queue
         make_id = self.suite.workflow_id
         workflow_id = make_id(scenario) if make_id else str(uuid4())
         request = await self.suite.prepare(scenario, self.application, workflow_id)
@@ -235,19 +233,17 @@ class _ScenarioWorker:
     def __init__(self, runner: ScenarioRunner, scenario: play.Scenario, queue: str) -> None:
         self._runner = runner
         self._scenario = scenario
-        self._settings = runner.settings.model_copy(
-            update={"temporal_task_queue": queue, "max_activities": 8, "graceful_shutdown_seconds": 5.0}
-        )
+        self._queue = queue
         self._running: AsyncExitStack | None = None
-        self.injector = _FaultInjector(scenario.injections)
+        self.injector = _FaultInjector(scenario.injections, runner.suite.raised)
 
     async def start(self) -> None:
         runner, scenario = self._runner, self._scenario
         stack = AsyncExitStack()
-        executor = stack.enter_context(ThreadPoolExecutor(self._settings.max_activities))
+        executor = stack.enter_context(ThreadPoolExecutor(ACTIVITIES))
         worker = runner.make_worker(
             _with_interceptor(runner.client, self.injector),
-            self._settings,
+            self._queue,
             scenario.workflows or runner.suite.workflows(),
             runner.suite.activities(scenario, runner.application),
             executor,

@@ -1,6 +1,6 @@
 """Scenarios as data: what happens to one workflow execution, and how it must end.
 
-The same scenario drives ``photo-worker replay record`` and the tests. Recording is not automated:
+The same scenario drives ``record`` and the tests. Recording is not automated:
 a history shows what the code of its release did, and one that is recorded again in every run only
 shows that today's code agrees with itself.
 """
@@ -12,12 +12,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from photo_worker.replay.target_names import PRODUCT_WORKFLOWS
-
 if TYPE_CHECKING:
     from temporalio.client import Client
 
-    from photo_worker.bootstrap import Application
     from photo_worker.replay.histories import Exit
 
 Outcome = Literal["completed", "failed", "timed_out", "canceled", "cancel_requested"]
@@ -159,18 +156,20 @@ class Scenario:
 class ScenarioSuite:
     """Scenarios with the code that runs them.
 
-    ``prepare`` makes a workflow's input from a scenario and the workflow id. ``application`` says
-    whether the scenarios need the services of the product; if not, activities get None.
+    ``prepare`` makes a workflow's input from a scenario and the workflow id. ``application`` says whether the
+    scenarios need the application that the project's hooks make; if not, ``activities`` and ``prepare`` get None.
     """
 
     scenarios: Sequence[Scenario]
     workflows: Callable[[], Sequence[type]]
-    activities: Callable[[Scenario, Application | None], Sequence[Callable[..., Any]]]
-    prepare: Callable[[Scenario, Application | None, str], Awaitable[Any]]
-    code: str = PRODUCT_WORKFLOWS
-    """Dotted path of today's workflow classes for the replay: ``module:attribute``."""
-    application: bool = True
+    activities: Callable[[Scenario, Any], Sequence[Callable[..., Any]]]
+    prepare: Callable[[Scenario, Any, str], Awaitable[Any]]
+    code: str = ""
+    """Dotted path of today's workflow classes for the replay: ``module:attribute``; empty for the hooks' one."""
+    application: bool = False
     workflow_id: Callable[[Scenario], str] | None = None
     """Makes the workflow id; if None, it is a random UUID."""
     setup: Callable[[Client], Awaitable[None]] | None = None
     """Prepares the namespace, for example registers search attributes."""
+    raised: Callable[[Exception], Exception] = lambda error: error
+    """Converts an injected error as the worker's own interceptors convert an activity's error."""

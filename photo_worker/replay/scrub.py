@@ -4,7 +4,7 @@ Data that enters a workflow (its input, signals, activity results) is masked: ev
 another one of the same length and form, equal strings get equal masks. Data that the workflow derives from
 it (activity inputs, results) is masked by the same table, so that both still match. Ids, types,
 times, numbers, ``sdkMetadata`` and the fields of every payload stay; so do words of the project's own
-vocabulary: error codes, hints, the fixed part of messages, engines, content types, statuses.
+vocabulary, such as error codes, the fixed part of messages, and statuses.
 
 An unknown string is never assumed to be harmless: it is masked. If a workflow builds text from constants
 of its own, ``keep`` names them; ``record`` replays both forms and refuses a history whose replay differs
@@ -15,16 +15,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from photo_worker import errors
+from photo_worker.replay.errors import HistoryUnscrubbable
 from photo_worker.replay.histories import attributes, event_name
 from photo_worker.replay.masks import MaskTable
-from photo_worker.replay_errors import HistoryUnscrubbable
+from photo_worker.replay.vocabulary import Vocabulary
 
 Json = dict[str, Any]
 
@@ -47,21 +46,6 @@ _ISSUED = frozenset(
     }
 )
 
-# Contract fields whose values are vocabulary, not content.
-_VOCABULARY_FIELDS = frozenset(
-    {"status", "engine", "ocr_engine", "ocr_version", "content_type", "expected_content_type", "code"}
-)
-
-_HARMLESS = re.compile(
-    r"""
-      [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}                       # UUID
-    | [0-9a-f]{64}                                                    # SHA-256
-    | artifacts/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[a-z]+\.json  # what a job writes
-    | raw/[0-9a-f]{64}(\.[a-z0-9]{1,8})?                              # an upload, named by its bytes
-    | (application|image|text)/[a-z0-9.+-]{1,40}                      # a content type
-    """,
-    re.VERBOSE,
-)
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _READABLE = frozenset({"json/plain", "json/protobuf"})
 _EMPTY = frozenset({"binary/null"})
@@ -77,24 +61,26 @@ _CORE_MARKERS = {"core_patch": "patch-data", "core_local_activity": "data"}
 
 
 def scrub(
-    history: Mapping[str, Any], *, task_queues: Mapping[str, str] | None = None, keep: Iterable[str] = ()
+    history: Mapping[str, Any],
+    *,
+    task_queues: Mapping[str, str] | None = None,
+    keep: Iterable[str] = (),
+    vocabulary: Vocabulary | None = None,
 ) -> Json:
     """Return a scrubbed copy of a history in Temporal's JSON form.
 
     ``task_queues`` maps queues that were created for the recording to their new names. ``keep`` are strings that are
-    not masked: constants of the workflow. Raises ``HistoryUnscrubbable`` for a payload that cannot be read.
+    not masked: constants of the workflow. ``vocabulary`` has the words of the project. Raises ``HistoryUnscrubbable``
+    for a payload that cannot be read.
     """
-    return _Scrubber(task_queues or {}, keep).history(history)
+    return _Scrubber(task_queues or {}, keep, vocabulary or Vocabulary()).history(history)
 
 
 class _Scrubber:
-    def __init__(self, task_queues: Mapping[str, str], keep: Iterable[str]) -> None:
+    def __init__(self, task_queues: Mapping[str, str], keep: Iterable[str], vocabulary: Vocabulary) -> None:
         self._queues = task_queues
-        self._keep = {*keep, *_vocabulary()}
-        self._types = _types()
-        self._templates = [_template(kind) for kind in _tree(errors.PhotoWorkerError) if _telling(kind)]
-        # Its message names fields and their faults; the converter leaves out the values.
-        self._fieldwise = _template(errors.InvalidContract)
+        self._keep = {*keep, *vocabulary.words}
+        self._vocabulary = vocabulary
         self._masks = MaskTable()
         self._issued = False
         self._bookkeeping: str | None = None
@@ -144,7 +130,7 @@ class _Scrubber:
 
     def _message(self, failure: Mapping[str, Any]) -> str:
         kind = failure.get("applicationFailureInfo", {}).get("type")
-        if failure["message"] in self._keep or kind in self._types:
+        if failure["message"] in self._keep or kind in self._vocabulary.failure_types:
             return self._string(failure["message"])
         return self._masked(failure["message"])
 
@@ -171,16 +157,14 @@ class _Scrubber:
             }
         if isinstance(value, list):
             return [self._content(item, name) for item in value]
-        if isinstance(value, str) and name not in _VOCABULARY_FIELDS:
+        if isinstance(value, str) and name not in self._vocabulary.fields:
             return self._string(value)
         return value
 
     def _string(self, value: str) -> str:
-        if not value or value in self._keep or _HARMLESS.fullmatch(value):
+        if not value or value in self._keep or self._vocabulary.keeps(value):
             return value
-        if self._fieldwise.fullmatch(value):
-            return value
-        for template in self._templates:
+        for template in self._vocabulary.messages:
             if found := template.fullmatch(value):
                 return _rebuild(value, found, self._part)
         return self._masked(value)
@@ -200,41 +184,6 @@ class _Scrubber:
             if derived is not None:
                 return derived
         return self._masks.mask(value)
-
-
-def _types() -> frozenset[str]:
-    """Return the types of the project's own errors in a failure: the code, and the class name in its cause."""
-    return frozenset(name for kind in _tree(errors.PhotoWorkerError) for name in (kind.code, kind.__name__))
-
-
-def _vocabulary() -> Iterator[str]:
-    for kind in _tree(errors.PhotoWorkerError):
-        yield kind.code
-        yield kind.hint
-    yield from ("image_processing_workflow", "verify_and_locate_asset", "ocr_textract")
-    yield from ("persist_artifacts", "record_failure", "workflow")
-    # The server and the SDK write the reasons of timeouts and cancellations.
-    yield from ("activity StartToClose timeout", "activity Heartbeat timeout", "Workflow cancelled", "Cancelled")
-
-
-def _fixed_parts(kind: type[errors.PhotoWorkerError]) -> list[str]:
-    return re.split(r"\{[^}]*\}", inspect.cleandoc(kind.__doc__ or "").replace("\n", " "))
-
-
-def _telling(kind: type[errors.PhotoWorkerError]) -> bool:
-    """Tell whether a message has enough fixed text; a template of fields alone would match any text."""
-    return sum(map(len, _fixed_parts(kind))) >= 12
-
-
-def _template(kind: type[errors.PhotoWorkerError]) -> re.Pattern[str]:
-    """Return a pattern for an error's message, with a group for each field of its template."""
-    return re.compile("(.*?)".join(map(re.escape, _fixed_parts(kind))), re.DOTALL)
-
-
-def _tree(kind: type[errors.PhotoWorkerError]) -> Iterator[type[errors.PhotoWorkerError]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from _tree(child)
 
 
 def _rebuild(value: str, found: re.Match[str], change: Callable[[str], str]) -> str:

@@ -19,8 +19,7 @@ from typing import Any, Literal
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowHistory
 from temporalio.service import RPCError, RPCStatusCode
 
-from photo_worker.replay_errors import ReplayNothingFound, ReplayQueryRefused
-from photo_worker.temporal_errors import TemporalUnavailable
+from photo_worker.replay.errors import ReplayNothingFound, ReplayQueryRefused, TemporalUnavailable
 
 # Histories are fetched page by page; more concurrent requests only queue at the service, which limits the rate of
 # requests per namespace.
@@ -149,11 +148,12 @@ async def download(
     folder: Path,
     *,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    unavailable: Callable[..., Exception] = TemporalUnavailable,
 ) -> FetchedHistories:
     """Write the selected runs' histories below ``folder``, one directory per type, readable only by this user.
 
     Raises ``ReplayNothingFound`` if there is nothing to replay, ``ReplayQueryRefused`` if the service refuses
-    the query or the namespace, and ``TemporalUnavailable``.
+    the query or the namespace, and what ``unavailable`` makes of ``target`` and ``reason``.
     """
     try:
         chosen: dict[str, WorkflowExecution] = {}
@@ -169,7 +169,7 @@ async def download(
         limit = asyncio.Semaphore(_AT_ONCE)
         fetched = await asyncio.gather(*(_fetch(client, run, folder, limit) for run in chosen.values()))
     except RPCError as error:
-        raise _explained(client, error, asked=selection.query is not None) from error
+        raise _explained(client, error, unavailable, asked=selection.query is not None) from error
     runs = tuple(sorted((run for run in fetched if isinstance(run, FetchedRun)), key=lambda run: str(run.path)))
     outcome = FetchedHistories(
         runs=runs,
@@ -347,11 +347,11 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[:80] or "_"
 
 
-def _explained(client: Client, error: RPCError, *, asked: bool) -> Exception:
+def _explained(client: Client, error: RPCError, unavailable: Callable[..., Exception], *, asked: bool) -> Exception:
     """Return the error for a refusal; ``asked`` tells whether the query contained a condition of the user."""
     refused = {RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.NOT_FOUND, RPCStatusCode.PERMISSION_DENIED}
     if error.status in refused or error.status == RPCStatusCode.UNAUTHENTICATED:
         refusal = ReplayQueryRefused(namespace=client.namespace, reason=error.message)
         return refusal.from_option() if asked and error.status == RPCStatusCode.INVALID_ARGUMENT else refusal
     target = client.service_client.config.target_host
-    return TemporalUnavailable(target=target, reason=error.message or error.status.name)
+    return unavailable(target=target, reason=error.message or error.status.name)

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from temporalio.converter import DataConverter
 from temporalio.worker import Interceptor
 from temporalio.worker.workflow_sandbox import SandboxRestrictions
 
-from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
+from photo_worker.replay.defaults import CONVERTER
 
 
 class TargetInvalid(Exception):
@@ -53,7 +54,7 @@ def name_of(cls: type) -> str:
     return workflow._Definition.must_from_class(cls).name or cls.__name__
 
 
-def load(workflows: str = PRODUCT_WORKFLOWS, converter: str = PRODUCT_CONVERTER) -> Target:
+def load(workflows: str, converter: str = CONVERTER) -> Target:
     """Import the objects at two dotted paths, ``MODULE:ATTRIBUTE``.
 
     ``workflows`` names a class, a sequence of classes, or a function that returns either. Raises ``TargetInvalid`` if
@@ -71,10 +72,10 @@ def load(workflows: str = PRODUCT_WORKFLOWS, converter: str = PRODUCT_CONVERTER)
     return Target(classes, worker_options(converter))
 
 
-def worker_options(converter: str = PRODUCT_CONVERTER) -> WorkerOptions:
-    """Return the worker options: the named data converter, and the product's values for the rest.
+def worker_options(converter: str = CONVERTER) -> WorkerOptions:
+    """Return the worker options: the named data converter, and the SDK's defaults for the rest.
 
-    The product's worker has interceptors only for activities, the SDK's sandbox, and no failure types.
+    They suit a worker with interceptors only for activities, the SDK's sandbox, and no failure types.
     Options of another kind of worker belong here. Raises ``TargetInvalid`` if ``converter`` names no data converter.
     """
     data_converter = _attribute(converter)
@@ -94,7 +95,7 @@ def _attribute(path: str) -> Any:
             raise
         raise TargetInvalid(f"there is no module {error.name} (asked for by {path})") from error
     try:
-        return getattr(module, attribute)
+        return attrgetter(attribute)(module)
     except AttributeError as error:
         raise TargetInvalid(f"the module {module_name} has no {attribute}") from error
 

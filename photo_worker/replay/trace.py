@@ -31,9 +31,9 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from photo_worker.replay.additive import Shapes
 from photo_worker.replay.payloads import payload_value
 
-_COMMAND = "photo_worker_replay_command"
-_PATCH = "photo_worker_replay_patch"
-_VALUES = "photo_worker_replay_values"
+_COMMAND = "replay_gate_command"
+_PATCH = "replay_gate_patch"
+_VALUES = "replay_gate_values"
 
 # Frames of these packages are not the workflow's own code.
 _LIBRARIES = (temporalio, asyncio, concurrent.futures)

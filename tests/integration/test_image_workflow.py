@@ -27,9 +27,9 @@ from photo_worker.errors import JobCancelled, JobFailed, OcrUnavailable, SourceR
 from photo_worker.ocr.recorded import RecordedBackend
 from photo_worker.ports import DetectedText, DocumentRef, JobRecord
 from photo_worker.replay.record import replay_problem
-from photo_worker.replay.target_names import PRODUCT_WORKFLOWS
 from photo_worker.sources import Source
 from photo_worker.workflows.image import LIFETIME, ImageProcessingWorkflow
+from tests.replay.product import product_code
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness, waiting_for
 from tests.support.proxy import proxy_to
 
@@ -160,7 +160,7 @@ class TestFailure:
         assert said in cause.message
         assert await status_of(running, job_id) == ""
         history = (await handle.fetch_history()).to_json_dict()
-        assert await asyncio.to_thread(replay_problem, PRODUCT_WORKFLOWS, [history]) is None
+        assert await asyncio.to_thread(replay_problem, product_code(), [history]) is None
 
     @pytest.mark.parametrize("seconds", [10**18, -(10**12), 31_536_001, -1])
     async def test_workflow_invalid_lifetime_fails(self, running: Harness, seconds: int) -> None:

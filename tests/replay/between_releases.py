@@ -17,9 +17,9 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from photo_worker.contracts.arguments import only_argument
     from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
-    from photo_worker.replay.image_scenarios import scenario_suite
-    from photo_worker.replay.image_scenarios_before_lifetime import ACROSS_RELEASES_SCENARIOS
     from photo_worker.workflows.image import ImageProcessingWorkflow, _await_ignoring_cancellation, _reason
+    from tests.replay.scenarios.images import scenario_suite
+    from tests.replay.scenarios.images_before_lifetime import ACROSS_RELEASES_SCENARIOS
     from tests.support.harness import FIXTURES
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from photo_worker.bootstrap import workflow_types
 from photo_worker.replay.histories import discover
-from photo_worker.replay.image_scenarios import SCENARIOS as IMAGE_SCENARIOS
-from photo_worker.replay.image_scenarios_before_lifetime import ACROSS_RELEASES_SCENARIOS, BEFORE_LIFETIME_SCENARIOS
 from photo_worker.replay.record import history_paths
 from photo_worker.replay.scenarios import Scenario
 from tests.replay.features.scenarios import SCENARIOS as FEATURE_SCENARIOS
 from tests.replay.features.workflows import WORKFLOWS
+from tests.replay.scenarios.images import SCENARIOS as IMAGE_SCENARIOS
+from tests.replay.scenarios.images_before_lifetime import ACROSS_RELEASES_SCENARIOS, BEFORE_LIFETIME_SCENARIOS
 
 HERE = Path(__file__).parent
 

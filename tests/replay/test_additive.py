@@ -13,6 +13,7 @@ from photo_worker.replay.gate import GateOptions, GateReport, check
 from photo_worker.replay.replay_pool import CodeUnderTest
 from photo_worker.replay.report import summary
 from photo_worker.workflows import image as image_workflow
+from tests.replay.product import product_code
 
 HERE = Path(__file__).parent / "planted"
 
@@ -58,7 +59,7 @@ def kitchen(folder: Path, argument: str, hot: bool = False, grams: int = 1) -> C
     text = text.replace("import asyncio\n", "import asyncio\nimport dataclasses\n", 1)
     text = text.replace("\n\n@activity.defn\n", f"\n\n{models}\n@activity.defn\n", 1)
     (folder / "added_kitchen.py").write_text(text, encoding="utf-8")
-    return CodeUnderTest("added_kitchen:Kitchen", PYDANTIC_CONVERTER, path=(str(folder),))
+    return product_code("added_kitchen:Kitchen", PYDANTIC_CONVERTER, path=(str(folder),))
 
 
 PYDANTIC_CONVERTER = "temporalio.contrib.pydantic:pydantic_data_converter"
@@ -152,7 +153,7 @@ def test_product_contracts_with_optional_fields_are_additive(tmp_path: Path) -> 
     assert "photo_worker.contracts.image" in text
     text = text.replace("photo_worker.contracts.image", "own_contracts")
     (tmp_path / "own_workflow.py").write_text(text, encoding="utf-8")
-    code = CodeUnderTest("own_workflow:ImageProcessingWorkflow", path=(str(tmp_path),))
+    code = product_code("own_workflow:ImageProcessingWorkflow", path=(str(tmp_path),))
     report = run(code, HERE / "success.json")
     assert not [finding for finding in report.findings if finding.where != "activity:ocr_textract heartbeat_timeout"]
     assert {note.where for note in report.notes} == {"activity:ocr_textract arguments", "complete result"}

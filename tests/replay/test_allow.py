@@ -10,8 +10,8 @@ import pytest
 from photo_worker.replay.allow import apply, read
 from photo_worker.replay.commands import Command
 from photo_worker.replay.drift import compare
+from photo_worker.replay.errors import AllowListInvalid
 from photo_worker.replay.findings import Finding
-from photo_worker.replay_errors import AllowListInvalid
 
 ENTRY = """[[drift]]
 workflow = "W"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import replay
-from photo_worker.cli.replay import ALLOW_LIST
+from photo_worker.replay.defaults import ALLOW_LIST
 
 
 @pytest.mark.timeout(180)

@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 
 from photo_worker.replay.gate import GateOptions, GateReport, check
-from photo_worker.replay.replay_pool import CodeUnderTest
 from tests.replay.planted.broken import BROKEN, GOOD, Broken, good
+from tests.replay.product import product_code
 
-CODE = CodeUnderTest("tests.replay.planted.kitchen:Kitchen", path=(str(Path(__file__).resolve().parents[2]),))
+CODE = product_code("tests.replay.planted.kitchen:Kitchen", path=(str(Path(__file__).resolve().parents[2]),))
 
 
 @pytest.fixture(scope="module")

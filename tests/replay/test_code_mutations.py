@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from photo_worker.replay.gate import CheckedHistory, GateOptions, GateReport, check
-from photo_worker.replay.replay_pool import CodeUnderTest
 from tests.replay.planted.mutations import HARMLESS, PLANTS, CodeMutation, Shown
 from tests.replay.planted.variants import lay_out
+from tests.replay.product import product_code
 
 FOLDER = Path(__file__).parent / "planted"
 SHOWN: tuple[Shown, ...] = ("kitchen", "success", "failure", "cancellation")
@@ -30,7 +30,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateReport, dict[s
     """Run the gate once over all mutations; return its report and the history of each mutation by name."""
     folder = tmp_path_factory.mktemp("planted")
     workflows, files = lay_out([*PLANTS, *HARMLESS], {name: FOLDER / f"{name}.json" for name in SHOWN}, folder)
-    code = CodeUnderTest(workflows=workflows, path=(str(folder),))
+    code = product_code(workflows=workflows, path=(str(folder),))
     return check(GateOptions((folder / "histories",), code, coverage=False, provenance=False)), files
 
 

@@ -17,6 +17,7 @@ from temporalio.worker import Worker
 from photo_worker.replay.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
 from tests.replay.planted import busy
 from tests.replay.planted.busy import Busy
+from tests.replay.product import product_code
 from tests.replay.test_check_command import check, codes, head
 from tests.support.harness import eventually
 from tests.support.workers import running
@@ -219,7 +220,7 @@ def hasty(folder: Path) -> CodeUnderTest:
     text = Path(busy.__file__).read_text(encoding="utf-8")
     assert text.count("self.rung >= 2") == 1
     (folder / "hasty.py").write_text(text.replace("self.rung >= 2", "self.rung >= 1"), encoding="utf-8")
-    return CodeUnderTest("hasty:Busy", path=(str(folder),))
+    return product_code("hasty:Busy", path=(str(folder),))
 
 
 def replayed(code: CodeUnderTest, paths: Sequence[Path]) -> list[ReplayOutcome]:
@@ -255,7 +256,7 @@ async def test_stack_histories_of_busy_workflow_have_no_findings(stack_env: dict
             steps.go.set()
             await handle.terminate()
     paths.append(await seen(handle, tmp_path / "terminated.json", WORKFLOW_EXECUTION_TERMINATED=1))
-    outcomes = replayed(CodeUnderTest("tests.replay.planted.busy:Busy"), paths)
+    outcomes = replayed(product_code("tests.replay.planted.busy:Busy"), paths)
     found = {outcome.task.path.name: [finding.what for finding in outcome.findings] for outcome in outcomes}
     assert found == {path.name: [] for path in paths}
     assert all("quick" in told for outcome in outcomes for told in outcome.issued[:1])

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.preflight import inspect, unknown_type
-from photo_worker.replay.replay_pool import CodeUnderTest, ReplayPool, ReplayTask
+from photo_worker.replay.replay_pool import ReplayPool, ReplayTask
 from tests.replay.planted.broken import GOOD, good
 from tests.replay.planted.mutations import PLANTS
 from tests.replay.planted.variants import lay_out
+from tests.replay.product import product_code
 
 LIMIT_SECONDS = 10.0
 _JUNK = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.just([]), st.just({}))
@@ -101,8 +102,8 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ReplayPo
     plant = next(plant for plant in PLANTS if plant.name == "activity renamed")
     workflows, _ = lay_out([plant], {"kitchen": GOOD}, folder)
     root = str(Path(__file__).resolve().parents[2])
-    right = CodeUnderTest("tests.replay.planted.kitchen:Kitchen", path=(root,))
-    wrong = CodeUnderTest(workflows, path=(str(folder), root))
+    right = product_code("tests.replay.planted.kitchen:Kitchen", path=(root,))
+    wrong = product_code(workflows, path=(str(folder), root))
     with (
         ReplayPool(right, limit_seconds=LIMIT_SECONDS, jobs=1) as engine,
         ReplayPool(wrong, limit_seconds=LIMIT_SECONDS, jobs=1) as diverging,

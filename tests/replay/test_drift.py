@@ -20,8 +20,8 @@ from photo_worker.replay.commands import Command, IssuedCommands, failure_value
 from photo_worker.replay.divergence import diagnose
 from photo_worker.replay.drift import compare
 from photo_worker.replay.gate import GateOptions, check
-from photo_worker.replay.replay_pool import CodeUnderTest
 from photo_worker.replay.trace import IssuedCommand, Trace
+from tests.replay.product import product_code
 
 GOOD = Path(__file__).parent / "planted" / "kitchen.json"
 
@@ -160,7 +160,7 @@ class TestDiagnosis:
     def test_diagnose_fix_has_patch_and_record_command(self) -> None:
         finding = diagnose("Nondeterminism", [activity("cut")], [activity("slice")], "W", closed=True)
         assert 'workflow.patched("' in finding.fix
-        assert "photo-worker replay record" in finding.fix
+        assert "photo-worker replay record" in finding.for_command("photo-worker replay").fix
         assert (finding.event_id, finding.source) == (5, "w.py:3")
 
 
@@ -208,13 +208,13 @@ class TestCodec:
     def test_codec_encrypted_history_is_compared_decoded(self, tmp_path: Path) -> None:
         path = self.encrypted(tmp_path)
         assert b"leek" not in base64.b64decode(path.read_text(encoding="utf-8").split('"data": "')[1].split('"')[0])
-        code = CodeUnderTest("tests.replay.planted.kitchen:Kitchen", "xor_converter:converter", (str(tmp_path),))
+        code = product_code("tests.replay.planted.kitchen:Kitchen", "xor_converter:converter", (str(tmp_path),))
         report = check(GateOptions((path,), code))
         assert report.green, report.findings
         assert report.controls["planted_kitchen"] == {"command": True, "drift": True}
 
     def test_codec_encrypted_history_without_converter_is_red(self, tmp_path: Path) -> None:
-        report = check(GateOptions((self.encrypted(tmp_path),), CodeUnderTest("tests.replay.planted.kitchen:Kitchen")))
+        report = check(GateOptions((self.encrypted(tmp_path),), product_code("tests.replay.planted.kitchen:Kitchen")))
         assert not report.green
 
 

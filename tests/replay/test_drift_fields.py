@@ -12,6 +12,7 @@ from photo_worker.replay.findings import Finding
 from photo_worker.replay.replay_pool import CodeUnderTest, ReplayPool, ReplayTask
 from tests.replay.corpora import FEATURES
 from tests.replay.features import workflows
+from tests.replay.product import product_code
 from tests.replay.test_check_command import head
 
 _BURNT = 'raise ApplicationError("burnt", type="Burnt", non_retryable=True'
@@ -52,7 +53,7 @@ def changed(folder: Path, old: str, new: str) -> CodeUnderTest:
     text = Path(workflows.__file__).read_text(encoding="utf-8")
     assert old in text
     (folder / "changed_code.py").write_text(text.replace(old, new), encoding="utf-8")
-    return CodeUnderTest("changed_code:WORKFLOWS", path=(str(folder),))
+    return product_code("changed_code:WORKFLOWS", path=(str(folder),))
 
 
 def recorded(name: str) -> Path:
@@ -80,7 +81,7 @@ class Cancels:
 
 def cancels(run: Path, target: str) -> CodeUnderTest:
     (run.parent / "cancels_code.py").write_text(CANCELS.format(target=target), encoding="utf-8")
-    return CodeUnderTest("cancels_code:Cancels", path=(str(run.parent),))
+    return product_code("cancels_code:Cancels", path=(str(run.parent),))
 
 
 @pytest.fixture

@@ -12,13 +12,14 @@ from uuid import uuid4
 import psutil
 import pytest
 
+from photo_worker.replay.errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid, WorkflowUnknown
 from photo_worker.replay.gate import GateOptions, GateReport, check
 from photo_worker.replay.histories import Provenance, core_flags, patch_ids, provenance_path, sha256_of
 from photo_worker.replay.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
-from photo_worker.replay_errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid, WorkflowUnknown
+from tests.replay.product import product_code
 
 GOOD = Path(__file__).parent / "planted" / "kitchen.json"
-KITCHEN = CodeUnderTest(workflows="tests.replay.planted.kitchen:Kitchen")
+KITCHEN = product_code(workflows="tests.replay.planted.kitchen:Kitchen")
 
 
 def copy(folder: Path, name: str, *, dish: str | None = None) -> Path:
@@ -179,7 +180,7 @@ class TestFiles:
         assert all(entry.replayed for entry in report.checked)
 
     def test_check_history_of_type_not_in_code_is_unknown(self) -> None:
-        report = check(loose(GOOD, code=CodeUnderTest(workflows="tests.replay.planted.kitchen:Oven")))
+        report = check(loose(GOOD, code=product_code(workflows="tests.replay.planted.kitchen:Oven")))
         assert codes(report) == {"workflow_type_unknown"}
         assert "planted_kitchen" in report.findings[0].what
 
@@ -226,7 +227,7 @@ class TestCoverage:
 
     def test_coverage_workflow_without_history_is_red(self, tmp_path: Path) -> None:
         copy(tmp_path, "success")
-        code = CodeUnderTest(workflows="own_workflows:WORKFLOWS", path=(str(tmp_path),))
+        code = product_code(workflows="own_workflows:WORKFLOWS", path=(str(tmp_path),))
         module = "from tests.replay.planted.kitchen import Bell, Kitchen\nWORKFLOWS = [Bell, Kitchen]\n"
         (tmp_path / "own_workflows.py").write_text(module, encoding="utf-8")
         report = check(replace(loose(tmp_path, code=code), coverage=True))
@@ -306,17 +307,17 @@ class TestCode:
     )
     def test_code_path_without_workflow_is_invalid_target(self, workflows: str) -> None:
         with pytest.raises(ReplayTargetInvalid):
-            check(loose(GOOD, code=CodeUnderTest(workflows=workflows)))
+            check(loose(GOOD, code=product_code(workflows=workflows)))
 
     def test_code_with_import_error_is_broken_target(self, tmp_path: Path) -> None:
         (tmp_path / "broken_code.py").write_text("import json\n1 / 0\n", encoding="utf-8")
         with pytest.raises(ReplayTargetBroken, match="ZeroDivisionError"):
-            check(loose(GOOD, code=CodeUnderTest(workflows="broken_code:W", path=(str(tmp_path),))))
+            check(loose(GOOD, code=product_code(workflows="broken_code:W", path=(str(tmp_path),))))
 
     def test_code_that_prints_is_not_taken_as_response(self, tmp_path: Path) -> None:
         text = "print('{}', flush=True)\nfrom tests.replay.planted.kitchen import Kitchen\n"
         (tmp_path / "loud_code.py").write_text(text, encoding="utf-8")
-        assert check(loose(GOOD, code=CodeUnderTest(workflows="loud_code:Kitchen", path=(str(tmp_path),)))).green
+        assert check(loose(GOOD, code=product_code(workflows="loud_code:Kitchen", path=(str(tmp_path),)))).green
 
     def test_code_with_random_call_is_static_finding(self, tmp_path: Path) -> None:
         text = (
@@ -326,7 +327,7 @@ class TestCode:
             "WORKFLOWS = [Kitchen, Dice]\n"
         )
         (tmp_path / "dice_code.py").write_text(text, encoding="utf-8")
-        options = loose(GOOD, code=CodeUnderTest(workflows="dice_code:WORKFLOWS", path=(str(tmp_path),)))
+        options = loose(GOOD, code=product_code(workflows="dice_code:WORKFLOWS", path=(str(tmp_path),)))
         report = check(options)
         assert {finding.kind for finding in report.findings} == {"static"}
         assert (report.findings[0].source or "").endswith("dice_code.py:8")

@@ -33,12 +33,11 @@ from photo_worker.replay.histories import (
     sdk_version,
 )
 from photo_worker.replay.outcomes import difference_from_expected
-from photo_worker.replay.replay_pool import CodeUnderTest
 from photo_worker.replay.scenarios import Scenario
-from photo_worker.replay.target_names import PRODUCT_WORKFLOWS
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from scripts.check_committed import problems_in
 from tests.replay.corpora import CORPORA, FEATURES, PRODUCT, Corpus, load
+from tests.replay.product import WORKFLOWS, product_code
 from tests.support.harness import FIXTURES
 
 _PLAYED = [pytest.param(corpus, scenario, id=scenario.name) for corpus in CORPORA for scenario in corpus.scenarios]
@@ -85,14 +84,14 @@ async def test_sdk_replayer_accepts_history(corpus: Corpus, path: Path) -> None:
 @pytest.mark.parametrize(
     ("corpus", "code"),
     [
-        pytest.param(PRODUCT, PRODUCT_WORKFLOWS, id="product"),
+        pytest.param(PRODUCT, WORKFLOWS, id="product"),
         pytest.param(FEATURES, "tests.replay.features.workflows:WORKFLOWS", id="features"),
     ],
 )
 def test_check_of_each_corpus_is_green(corpus: Corpus, code: str) -> None:
     allowed = corpus.root.with_name("allowed_drift.toml")
     allow = allowed if allowed.exists() else None
-    report = check(GateOptions(paths=(corpus.root,), code=CodeUnderTest(workflows=code), allow=allow, static=False))
+    report = check(GateOptions(paths=(corpus.root,), code=product_code(workflows=code), allow=allow, static=False))
     assert [finding.what for finding in report.findings] == []
     assert len(report.checked) == len(corpus.files())
 

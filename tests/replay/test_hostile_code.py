@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from photo_worker.replay.errors import ReplayTargetBroken
 from photo_worker.replay.gate import check
 from photo_worker.replay.replay_pool import CodeUnderTest, ReplayPool
-from photo_worker.replay_errors import ReplayTargetBroken
+from tests.replay.product import product_code
 from tests.replay.test_check_command import ROOT, head
 from tests.replay.test_gate import GOOD, codes, copy, loose
 
@@ -68,7 +69,7 @@ def answering(folder: Path, *lines: bytes) -> CodeUnderTest:
         "    except OSError:\n        pass\n"
     )
     (folder / "writing_code.py").write_text(text + _END, encoding="utf-8")
-    return CodeUnderTest("writing_code:Kitchen", path=(str(folder),))
+    return product_code("writing_code:Kitchen", path=(str(folder),))
 
 
 NO_ANSWERS = [b"no answer", b"{}", b"[]", b'{"types": 1}', b'{"types": {"planted_kitchen": null}}']
@@ -104,7 +105,7 @@ class TestOtherOrder:
         text = "import os\nif os.environ['PYTHONHASHSEED'] == '1':\n    raise RuntimeError('not in this order')\n"
         (tmp_path / "seed_code.py").write_text(text + _END, encoding="utf-8")
         report = check(
-            replace(loose(GOOD, code=CodeUnderTest("seed_code:Kitchen", path=(str(tmp_path),))), static=False)
+            replace(loose(GOOD, code=product_code("seed_code:Kitchen", path=(str(tmp_path),))), static=False)
         )
         assert codes(report) == {"replay_target_broken"}
         assert "not in this order" in report.findings[0].what
@@ -123,7 +124,7 @@ class TestOtherOrder:
             "        await workflow.wait_condition(lambda: False)\n"
         )
         (tmp_path / "picks_code.py").write_text(text, encoding="utf-8")
-        code = CodeUnderTest("picks_code:Waits", path=(str(tmp_path),))
+        code = product_code("picks_code:Waits", path=(str(tmp_path),))
         report = check(replace(loose(head(tmp_path / "run.json", "waits"), code=code), static=False))
         assert codes(report) == {"order"}
         assert "workflow_task_failed" in report.findings[0].what
@@ -156,7 +157,7 @@ def test_replacement_process_failing_to_start_is_crash(tmp_path: Path) -> None:
     )
     (tmp_path / "once_code.py").write_text(text, encoding="utf-8")
     dying, good = copy(tmp_path, "a", dish="crash"), copy(tmp_path, "b")
-    code = CodeUnderTest("tests.replay.planted.kitchen:Kitchen", "once_code:converter", (str(tmp_path),))
+    code = product_code("tests.replay.planted.kitchen:Kitchen", "once_code:converter", (str(tmp_path),))
     report = check(replace(loose(dying, good, code=code, jobs=1), static=False))
     of_good = next(entry for entry in report.checked if entry.path == good)
     assert [finding.code for finding in of_good.findings] == ["replay_crash"]

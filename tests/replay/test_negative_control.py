@@ -17,6 +17,7 @@ from photo_worker.replay.mutations import MUTATIONS, can_reveal, caught
 from photo_worker.replay.preflight import inspect
 from photo_worker.replay.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
 from tests.replay.corpora import FEATURES, PRODUCT
+from tests.replay.product import product_code
 from tests.replay.test_check_command import head
 from tests.replay.test_completed_tasks import signal, task
 from tests.replay.test_gate import codes, loose
@@ -49,7 +50,7 @@ def timer(task: int = 4) -> dict[str, Any]:
 
 def code(folder: Path, body: str = "pass", name: str = "waits") -> CodeUnderTest:
     (folder / f"{name}_code.py").write_text(CODE.format(name=name, body=body), encoding="utf-8")
-    return CodeUnderTest(f"{name}_code:Waits", path=(str(folder),))
+    return product_code(f"{name}_code:Waits", path=(str(folder),))
 
 
 RUNS: dict[str, tuple[str, list[dict[str, Any]], dict[str, bool]]] = {
@@ -164,12 +165,12 @@ def test_control_of_failure_in_signal_handler_is_caught(tmp_path: Path, begins: 
 
 @pytest.mark.parametrize(
     ("corpus", "workflows"),
-    [(FEATURES, "tests.replay.features.workflows:WORKFLOWS"), (PRODUCT, CodeUnderTest().workflows)],
+    [(FEATURES, "tests.replay.features.workflows:WORKFLOWS"), (PRODUCT, product_code().workflows)],
     ids=["features", "product"],
 )
 def test_can_reveal_agrees_with_caught_for_each_history(corpus: Any, workflows: str) -> None:
     """Checks every recorded run, and not only the one that the gate would choose."""
-    with ReplayPool(CodeUnderTest(workflows)) as engine:
+    with ReplayPool(product_code(workflows)) as engine:
         engine.types()
         without = {outcome.task.path: outcome for outcome in engine.run([ReplayTask(path) for path in corpus.files()])}
         wrong = []

@@ -17,9 +17,9 @@ from photo_worker.replay.coverage import Coverage
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.gate import CheckedHistory, GateOptions, GateReport, check
 from photo_worker.replay.preflight import inspect
-from photo_worker.replay.replay_pool import CodeUnderTest
 from photo_worker.replay.report import as_dict, print_text
 from photo_worker.replay.report_ci import to_github, to_junit
+from tests.replay.product import product_code
 from tests.replay.test_gate import copy
 
 GOOD = Path(__file__).parent / "planted" / "kitchen.json"
@@ -107,7 +107,7 @@ class TestJunit:
         copies = [copy(tmp_path, f"run{number}") for number in range(3)]
         # The run is over as soon as its first history has been replayed.
         clock = RunClock()
-        options = GateOptions(tuple(copies), CodeUnderTest(TARGET[1]), jobs=1, coverage=False, provenance=False)
+        options = GateOptions(tuple(copies), product_code(TARGET[1]), jobs=1, coverage=False, provenance=False)
         report = check(options, lambda done, total: clock.stop(signal.SIGTERM), clock)
         assert [entry.replayed for entry in report.checked] == [True, False, False]
         suite = junit(to_junit(report))

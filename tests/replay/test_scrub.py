@@ -13,13 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from photo_worker.errors import ObjectMissing, StepFailed
+from photo_worker.replay.errors import HistoryUnscrubbable
 from photo_worker.replay.histories import attributes, core_flags, event_name
 from photo_worker.replay.masks import MaskTable
 from photo_worker.replay.record import replay_problem
-from photo_worker.replay.scrub import scrub
-from photo_worker.replay.target_names import PRODUCT_WORKFLOWS
-from photo_worker.replay_errors import HistoryUnscrubbable
 from tests.replay.corpora import PRODUCT, load
+from tests.replay.product import product_code, scrub
 
 _JOB = "8c5b4f0e-7a51-4a52-9f3a-2f6f3c1d9b77"
 _SECRET = "grandmother's plum cake, for Anna.png"
@@ -171,8 +170,8 @@ def test_scrub_history_replays_before_and_after() -> None:
     assert _SECRET in _decoded(told)
     assert "plum" not in _decoded(scrubbed)
     assert "family" not in _decoded(scrubbed)
-    assert replay_problem(PRODUCT_WORKFLOWS, [told]) is None
-    assert replay_problem(PRODUCT_WORKFLOWS, [scrubbed]) is None
+    assert replay_problem(product_code(), [told]) is None
+    assert replay_problem(product_code(), [scrubbed]) is None
 
 
 def test_replay_problem_reports_inconsistent_masking() -> None:
@@ -180,7 +179,7 @@ def test_replay_problem_reports_inconsistent_masking() -> None:
     key = value_of(attributes(history["events"][0])["input"]["payloads"][0])["key"]
     first, rest = history["events"][:1], history["events"][1:]
     torn = {"events": [*_replaced(first, {key: "another.png"}), *rest]}
-    assert "another.png" in (replay_problem(PRODUCT_WORKFLOWS, [torn]) or "")
+    assert "another.png" in (replay_problem(product_code(), [torn]) or "")
 
 
 def _replaced(value: Any, words: dict[str, str]) -> Any:

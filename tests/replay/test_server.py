@@ -23,15 +23,13 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 
+from photo_worker.replay.errors import HistoryUnscrubbable, ReplayNothingFound, ReplayQueryRefused
 from photo_worker.replay.gate import GateOptions, check
-from photo_worker.replay.replay_pool import CodeUnderTest
-from photo_worker.replay.scrub import scrub
 from photo_worker.replay.server import Selection, download, keep
-from photo_worker.replay.target_names import PRODUCT_CONVERTER
-from photo_worker.replay_errors import HistoryUnscrubbable, ReplayNothingFound, ReplayQueryRefused
 from photo_worker.sources import Source
 from photo_worker.temporal_errors import TemporalUnavailable
 from tests.replay.planted.encrypted import Letter, data_converter
+from tests.replay.product import CONVERTER, product_code, scrub
 from tests.support.harness import FIXTURES, Harness, eventually
 from tests.support.proxy import proxy_to
 from tests.support.workers import running
@@ -284,7 +282,7 @@ class TestRefusals:
             client = await Client.connect(f"127.0.0.1:{proxy.port}")
             proxy.down()
             with pytest.raises(TemporalUnavailable) as caught:
-                await download(client, Selection(("any",)), tmp_path)
+                await download(client, Selection(("any",)), tmp_path, unavailable=TemporalUnavailable)
         assert str(proxy.port) in caught.value.message
 
 
@@ -407,13 +405,13 @@ async def test_check_encrypted_run_needs_its_converter(service: Service, tmp_pat
     assert "binary/sealed" in str(base64.b64decode(first_payload(run.path)["metadata"]["encoding"]))
 
     def findings(workflows: str, converter: str) -> list[str]:
-        code = CodeUnderTest(f"tests.replay.planted.encrypted:{workflows}", converter, (str(FIXTURES.parent),))
+        code = product_code(f"tests.replay.planted.encrypted:{workflows}", converter, (str(FIXTURES.parent),))
         return [finding.code for finding in check(GateOptions((run.path,), code, static=False)).findings]
 
     named = "tests.replay.planted.encrypted:data_converter"
     assert await asyncio.to_thread(findings, "Letter", named) == []
     assert await asyncio.to_thread(findings, "OtherLetter", named) == ["drift_result"]
-    assert await asyncio.to_thread(findings, "Letter", PRODUCT_CONVERTER) != []
+    assert await asyncio.to_thread(findings, "Letter", CONVERTER) != []
     with pytest.raises(HistoryUnscrubbable):
         keep([run], tmp_path / "kept", scrub)
 

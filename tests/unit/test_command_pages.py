@@ -12,8 +12,9 @@ import pytest
 
 from photo_worker.cli import cli
 from photo_worker.config import Settings
-from photo_worker.errors import PhotoWorkerError, StackError
+from photo_worker.errors import StackError
 from scripts import make_command_pages as made
+from scripts.error_classes import error_classes
 from scripts.make_command_pages import FACTS, PAGES, ROOT, SHARED, commands, facts_of
 
 COMMANDS = {named.slug: named for named in commands()}
@@ -45,14 +46,14 @@ def test_command_facts_errors_occur_in_tests() -> None:
     tests = {word for path in (ROOT / "tests").rglob("*.py") for word in re.findall(r"\w+", path.read_text("utf-8"))}
     named = {code for slug in COMMANDS for code in facts_of(slug).errors}
     assert named <= set(made.messages())
-    kinds = {kind.code: kind.__name__ for kind in _tree(PhotoWorkerError)}
+    kinds = {kind.code: kind.__name__ for kind in error_classes()}
     unseen = {code for code in named if not {code, kinds[code]} & tests}
     assert unseen == set()
 
 
 def test_command_facts_include_each_stack_error() -> None:
     named = {code for slug in COMMANDS for code in facts_of(slug).errors}
-    assert {kind.code for kind in _tree(StackError)} - named - NOT_FROM_A_COMMAND == set()
+    assert {kind.code for kind in error_classes() if issubclass(kind, StackError)} - named - NOT_FROM_A_COMMAND == set()
 
 
 def test_command_facts_variables_match_those_read() -> None:
@@ -83,12 +84,6 @@ def test_command_pages_links_resolve() -> None:
     for page in PAGES.glob("*.md"):
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
-
-
-def _tree(kind: type[PhotoWorkerError]) -> Iterator[type[PhotoWorkerError]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from _tree(child)
 
 
 def _read_names() -> Iterator[str]:

@@ -13,7 +13,6 @@ from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from photo_worker.bootstrap import Application
 from photo_worker.replay.scenarios import (
     Action,
     ActivityOutcome,
@@ -31,6 +30,7 @@ from photo_worker.replay.scenarios import (
     WaitUntilBlocked,
 )
 from tests.replay.features.workflows import ACTIVITIES, DISH, WORKFLOWS, BeforePatchWorkflow, Order
+from tests.replay.scenarios.images import as_production_raises
 
 COOK, WASH = "feature_cook", "feature_wash"
 _COOKED = ActivityOutcome(COOK, "completed")
@@ -328,11 +328,11 @@ SCENARIOS: tuple[Scenario, ...] = (
 )
 
 
-def _activities(scenario: Scenario, application: Application | None) -> Sequence[Callable[..., Any]]:
+def _activities(scenario: Scenario, application: None) -> Sequence[Callable[..., Any]]:
     return ACTIVITIES
 
 
-async def _prepare(scenario: Scenario, application: Application | None, workflow_id: str) -> Any:
+async def _prepare(scenario: Scenario, application: None, workflow_id: str) -> Any:
     return scenario.request
 
 
@@ -355,6 +355,6 @@ PLAYBOOK = ScenarioSuite(
     activities=_activities,
     prepare=_prepare,
     code="tests.replay.features.workflows:WORKFLOWS",
-    application=False,
+    raised=as_production_raises,
     setup=_register_attributes,
 )

@@ -12,7 +12,7 @@ import tomllib
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import pytest
 from packaging.requirements import Requirement
@@ -20,9 +20,11 @@ from packaging.utils import canonicalize_name
 
 import photo_worker
 from photo_worker import errors
+from photo_worker.replay import errors as replay_errors
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = sorted((ROOT / "photo_worker").rglob("*.py"))
+GATE = [module for module in MODULES if module.is_relative_to(ROOT / "photo_worker" / "replay")]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EMULATOR = "requirements-textract-emulator.txt"
 REQUIREMENTS = (
@@ -50,16 +52,24 @@ def script(name: str) -> ModuleType:
     return module
 
 
-def tree(kind: type[errors.PhotoWorkerError]) -> list[type[errors.PhotoWorkerError]]:
+T = TypeVar("T")
+ErrorClass: TypeAlias = type[errors.PhotoWorkerError] | type[replay_errors.ReplayError]
+
+
+def tree(kind: type[T]) -> list[type[T]]:
     return [kind, *(below for child in kind.__subclasses__() for below in tree(child))]
 
 
-ERRORS = [kind for kind in tree(errors.PhotoWorkerError) if kind.__module__.startswith("photo_worker.")]
+ALL: list[ErrorClass] = [*tree(errors.PhotoWorkerError), *tree(replay_errors.ReplayError)]
+ERRORS = [kind for kind in ALL if kind.__module__.startswith("photo_worker.")]
 
 
-def test_public_classes_have_unique_names() -> None:
+@pytest.mark.parametrize(
+    "modules", [GATE, [module for module in MODULES if module not in GATE]], ids=["gate", "product"]
+)
+def test_public_classes_have_unique_names(modules: list[Path]) -> None:
     defined: dict[str, list[str]] = {}
-    for module in MODULES:
+    for module in modules:
         for node in ast.parse(module.read_text("utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 defined.setdefault(node.name, []).append(str(module.relative_to(ROOT)))
@@ -67,7 +77,7 @@ def test_public_classes_have_unique_names() -> None:
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
-def test_error_class_has_message_code_and_hint(kind: type[errors.PhotoWorkerError]) -> None:
+def test_error_class_has_message_code_and_hint(kind: ErrorClass) -> None:
     assert kind.__doc__, "the docstring is the message"
     fields = {field.split(".")[0].split("[")[0] for _, field, _, _ in string.Formatter().parse(kind.__doc__) if field}
     raised = kind(**dict.fromkeys(fields, 7))

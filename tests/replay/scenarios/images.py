@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+from photo_worker.activities.boundary import to_application_error, unexpected
 from photo_worker.bootstrap import Application, BackendRegistry, build_activities, workflow_types
 from photo_worker.contracts.keys import raw_key
-from photo_worker.errors import UnknownEngine
+from photo_worker.errors import PhotoWorkerError, UnknownEngine
 from photo_worker.ports import DetectedText, DocumentRef, ObjectStore, OcrBackend
-from photo_worker.replay.image_scenario_parts import (
+from photo_worker.replay.errors import ScenariosUnusable
+from photo_worker.replay.scenarios import ActivityOutcome, Cancel, FaultInjection, Scenario, ScenarioSuite, WaitForEvent
+from tests.replay.scenarios.image_parts import (
     DONE,
     NO_ENGINE,
     OCR,
@@ -40,9 +43,7 @@ from photo_worker.replay.image_scenario_parts import (
     throttled,
     unavailable,
 )
-from photo_worker.replay.image_scenarios_before_lifetime import BEFORE_LIFETIME_SCENARIOS
-from photo_worker.replay.scenarios import ActivityOutcome, Cancel, FaultInjection, Scenario, ScenarioSuite, WaitForEvent
-from photo_worker.replay_errors import ScenariosUnusable
+from tests.replay.scenarios.images_before_lifetime import BEFORE_LIFETIME_SCENARIOS
 
 _PNG_START = 2000
 
@@ -192,7 +193,19 @@ def scenario_suite(photo: Path) -> ScenarioSuite:
         wanted: Photo = scenario.request
         return wanted.raw or await asyncio.to_thread(_stage_photo, _needed(application), wanted, png, workflow_id)
 
-    return ScenarioSuite(scenarios=SCENARIOS, workflows=workflow_types, activities=_activities, prepare=prepare)
+    return ScenarioSuite(
+        scenarios=SCENARIOS,
+        workflows=workflow_types,
+        activities=_activities,
+        prepare=prepare,
+        application=True,
+        raised=as_production_raises,
+    )
+
+
+def as_production_raises(error: Exception) -> Exception:
+    """Return an activity's error as the worker's error boundary raises it."""
+    return to_application_error(error) if isinstance(error, PhotoWorkerError) else unexpected(error)
 
 
 def _needed(application: Application | None) -> Application:

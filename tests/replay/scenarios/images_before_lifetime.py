@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from photo_worker.replay.image_scenario_parts import (
+from photo_worker.replay.scenarios import (
+    ActivityOutcome,
+    Cancel,
+    Expected,
+    FaultInjection,
+    RestartWorker,
+    Scenario,
+    Terminate,
+    Unblock,
+    WaitForEvent,
+    WaitUntilBlocked,
+)
+from tests.replay.scenarios.image_parts import (
     DONE,
     NO_ENGINE,
     OCR,
@@ -27,18 +39,6 @@ from photo_worker.replay.image_scenario_parts import (
     succeeded,
     throttled,
     unavailable,
-)
-from photo_worker.replay.scenarios import (
-    ActivityOutcome,
-    Cancel,
-    Expected,
-    FaultInjection,
-    RestartWorker,
-    Scenario,
-    Terminate,
-    Unblock,
-    WaitForEvent,
-    WaitUntilBlocked,
 )
 
 BEFORE_LIFETIME_SCENARIOS: tuple[Scenario, ...] = (

@@ -1,21 +1,23 @@
-"""``photo-worker replay check --from-server``: checks the histories of a running service before a deploy."""
+"""``check --from-server``: checks the histories of a running service before a deploy."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from photo_worker.cli.context import resolve_context, stack_option
+from photo_worker.replay.hooks import Decorator, Hooks, Options
+from photo_worker.replay.service import service_of
 
 if TYPE_CHECKING:
     from photo_worker.replay.clock import RunClock
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from photo_worker.replay.replay_pool import CodeUnderTest
     from photo_worker.replay.server import FetchedHistories, Selection
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -53,7 +54,7 @@ class _Cap(click.ParamType):  # type: ignore[type-arg]
 
 @dataclass(frozen=True)
 class FromServerOptions:
-    """The values of the options of ``--from-server``."""
+    """The values of the options of ``--from-server``, and of the options of the hooks' connection."""
 
     from_server: bool
     since: timedelta
@@ -63,12 +64,12 @@ class FromServerOptions:
     query: str | None
     keep: Path | None
     keep_raw: bool
-    stack_name: str | None
     task_queue: tuple[str, ...] = ()
+    connection: Options = field(default_factory=dict)
 
 
-def server_options(command: _F) -> _F:
-    """Add the options of ``--from-server`` to a command; ``take`` reads their values."""
+def server_options(hooks: Hooks) -> Decorator:
+    """Return a decorator that adds the options of ``--from-server`` to a command; ``take`` reads their values."""
     options = [
         click.option(
             "--from-server",
@@ -117,11 +118,15 @@ def server_options(command: _F) -> _F:
             help="With --from-server: save the scrubbed histories in this directory.",
         ),
         click.option("--keep-raw", is_flag=True, help="With --keep: save them unscrubbed, with all payload contents."),
-        stack_option,
+        *hooks.connection_options,
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 def take(ctx: click.Context, given: dict[str, Any]) -> FromServerOptions:
@@ -135,12 +140,19 @@ def take(ctx: click.Context, given: dict[str, Any]) -> FromServerOptions:
         raise click.UsageError("--task-queue is for runs of unknown types, which --workflow leaves out.", ctx)
     if given["keep_raw"] and given["keep"] is None:
         raise click.UsageError("--keep-raw needs --keep DIR.", ctx)
-    return FromServerOptions(**given)
+    own = {each.name for each in fields(FromServerOptions)}
+    connection = {name: value for name, value in given.items() if name not in own}
+    return FromServerOptions(**{name: value for name, value in given.items() if name in own}, connection=connection)
 
 
 @contextmanager
 def fetched(
-    ctx: click.Context, server: FromServerOptions, code: CodeUnderTest, workflow: str | None, clock: RunClock
+    ctx: click.Context,
+    hooks: Hooks,
+    server: FromServerOptions,
+    code: CodeUnderTest,
+    workflow: str | None,
+    clock: RunClock,
 ) -> Iterator[tuple[Path, tuple[Finding, ...]]]:
     """Download the selected histories into a directory that exists during the block; print a summary on stderr.
 
@@ -148,20 +160,19 @@ def fetched(
     the queues that were searched for them. Raises what ``download`` and connecting raise, ``ReplayTargetInvalid``
     or ``ReplayTargetBroken``, ``ServerOptionInvalid``, and ``RunOver``.
     """
-    from photo_worker.orchestration.connection import connect
     from photo_worker.replay.clock import LONGEST_SECONDS, RunOver
+    from photo_worker.replay.errors import ServerOptionInvalid
     from photo_worker.replay.preflight import open_runs_of_unknown_type, unknown_type_notes
     from photo_worker.replay.replay_pool import ReplayPool
     from photo_worker.replay.server import OTHER_QUEUES_LIMIT, Selection, download
-    from photo_worker.replay_errors import ServerOptionInvalid
 
-    context = resolve_context(ctx, stack_name=server.stack_name)
+    service = service_of(ctx, hooks, server.connection)
     with ReplayPool(code, clock=clock) as engine:
         known = tuple(engine.types())
     asked = known if workflow is None else (workflow,)
     for name, _ in server.cap_of:
         if name not in asked:
-            raise ServerOptionInvalid(option="--cap-of", reason=f"no run of {name} is asked for")
+            raise ServerOptionInvalid(option="--cap-of", reason=f"no run of {name} is asked for", command=hooks.command)
     selection = Selection(
         workflow_types=asked,
         window=server.since,
@@ -185,27 +196,27 @@ def fetched(
         clock.on_stop(cancel)
         try:
             async with asyncio.timeout(clock.within(LONGEST_SECONDS)):
-                return await download(await connect(context.settings, context.variables), chosen, folder)
+                return await download(await service.connect(), chosen, folder, unavailable=hooks.unavailable)
         except (TimeoutError, asyncio.CancelledError) as error:
             if clock.is_over():
                 raise RunOver("because the service's histories were still being fetched") from error
             raise
 
-    with TemporaryDirectory(prefix="photo-worker-replay-") as name:
+    with TemporaryDirectory(prefix="replay-gate-") as name:
         found = asyncio.run(run(Path(name), selection))
         for line in found.lines():
             click.echo(line, err=True)
         if server.keep is not None:
-            _keep(found, server.keep, raw=server.keep_raw)
+            _keep(found, server.keep, hooks, raw=server.keep_raw)
         extra = [open_runs_of_unknown_type(each, count, found.namespace) for each, count in found.unknown.items()]
         if workflow is None:
             extra += unknown_type_notes(found.queues, found.elsewhere, found.namespace, OTHER_QUEUES_LIMIT)
         yield Path(name), tuple(extra)
 
 
-def _keep(found: FetchedHistories, folder: Path, *, raw: bool) -> None:
+def _keep(found: FetchedHistories, folder: Path, hooks: Hooks, *, raw: bool) -> None:
     from photo_worker.replay.scrub import scrub
     from photo_worker.replay.server import keep
 
-    keep(found.runs, folder, None if raw else scrub)
+    keep(found.runs, folder, None if raw else partial(scrub, vocabulary=hooks.vocabulary()))
     click.echo(f"kept {len(found.runs)} {'raw' if raw else 'scrubbed'} histories in {folder}", err=True)

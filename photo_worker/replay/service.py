@@ -1,0 +1,76 @@
+"""The Temporal service that a command was told to use: the hooks', or the one of Temporal's own variables."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from photo_worker.replay.errors import ConnectionInvalid
+from photo_worker.replay.hooks import Hooks, Options, TemporalService
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+    from temporalio.worker import Worker
+
+    from photo_worker.replay.scenario_runner import ScenarioRunner
+    from photo_worker.replay.scenarios import ScenarioSuite
+
+_TASK_QUEUE = "default"
+
+
+def service_of(ctx: click.Context, hooks: Hooks, options: Options) -> TemporalService:
+    """Return the hooks' service; without one, the service of TEMPORAL_ADDRESS and of Temporal's profiles."""
+    return hooks.service(ctx, options) if hooks.service else VariablesService(hooks)
+
+
+class VariablesService:
+    """The service that Temporal's TEMPORAL_* variables or its configuration file name, with a plain worker."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self._hooks = hooks
+
+    async def connect(self) -> Client:
+        """Return a client with the hooks' data converter. Raises ``ConnectionInvalid``, or what they name."""
+        from temporalio.client import Client
+        from temporalio.envconfig import ClientConfigProfile
+
+        from photo_worker.replay.target import worker_options
+
+        try:
+            options: dict[str, Any] = dict(ClientConfigProfile.load().to_client_connect_config())
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ConnectionInvalid(reason=str(error)) from error
+        target = options.setdefault("target_host", "localhost:7233")
+        try:
+            return await Client.connect(data_converter=worker_options(self._hooks.converter).converter, **options)
+        except RuntimeError as error:
+            raise self._hooks.unavailable(target=target, reason=str(error)) from error
+
+    @asynccontextmanager
+    async def runner(self, suite: ScenarioSuite) -> AsyncIterator[ScenarioRunner]:
+        """Yield a runner whose workers have the SDK's defaults."""
+        from photo_worker.replay.scenario_runner import ScenarioRunner
+
+        yield ScenarioRunner(await self.connect(), plain_worker, suite, _TASK_QUEUE)
+
+
+def plain_worker(
+    client: Client, task_queue: str, workflows: Sequence[type], activities: Sequence[Any], executor: Executor
+) -> Worker:
+    """Return a worker with the SDK's defaults, which waits a moment for its activities when it stops."""
+    from temporalio.worker import Worker
+
+    return Worker(
+        client,
+        task_queue=task_queue,
+        workflows=list(workflows),
+        activities=list(activities),
+        activity_executor=executor,
+        max_concurrent_activities=8,
+        graceful_shutdown_timeout=timedelta(seconds=5),
+    )

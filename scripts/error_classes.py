@@ -1,0 +1,44 @@
+"""The classes of all errors that commands report: the product's, and the replay gate's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias, TypeVar
+
+import photo_worker.command_errors
+import photo_worker.permission_errors
+import photo_worker.stack_errors
+import photo_worker.submission_errors
+import photo_worker.temporal_errors  # noqa: F401 - a part of the tree that is walked
+from photo_worker.cli.replay import HOOKS
+from photo_worker.errors import PhotoWorkerError
+from photo_worker.replay import errors as replay_errors
+
+ErrorClass: TypeAlias = type[PhotoWorkerError] | type[replay_errors.ReplayError]
+_T = TypeVar("_T")
+
+# The product connects by itself, with errors of its own.
+_OF_OTHER_PROGRAMS = frozenset({replay_errors.TemporalUnavailable, replay_errors.ConnectionInvalid})
+
+
+def error_classes() -> list[ErrorClass]:
+    """Return the classes in the order of their codes."""
+    gate = [kind for kind in _tree(replay_errors.ReplayError) if kind not in _OF_OTHER_PROGRAMS]
+    found: list[ErrorClass] = [*_tree(PhotoWorkerError), *gate]
+    return sorted(found, key=lambda kind: kind.code)
+
+
+def hint_of(kind: ErrorClass) -> str:
+    """Return what the user is told to do, with the name of the command as this program prints it."""
+    return kind.hint.replace("{command}", HOOKS.command)
+
+
+def a_job_waits(kind: ErrorClass) -> bool:
+    """Tell whether a job waits until the error has passed."""
+    return issubclass(kind, PhotoWorkerError) and kind.fault in {"service", "worker"}
+
+
+def _tree(kind: type[_T]) -> Iterator[type[_T]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _tree(child)
