@@ -1,4 +1,4 @@
-# The worker's image: requirements.txt, the wheel of this checkout, and nothing else.
+# The worker's image: requirements.txt, the wheels of this checkout, and nothing else.
 #
 #   docker build -t photo-worker:dev .
 #
@@ -16,7 +16,8 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=
     && /opt/photo-worker/bin/pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: -r requirements.txt
 COPY pyproject.toml README.md LICENSE requirements-seaweedfs.txt ./
 COPY photo_worker photo_worker
-RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels . \
+COPY packages packages
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels ./packages/* . \
     && /opt/photo-worker/bin/pip install --no-deps --no-index /wheels/*.whl \
     && /opt/photo-worker/bin/pip uninstall --yes pip
 

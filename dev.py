@@ -8,6 +8,7 @@
 
 The first call makes .venv beside this file and installs the hash-pinned requirements
 into it, wheels only; later calls find it up to date and start at once, offline.
+The distributions in packages/ and the project itself are installed as editable.
 Nothing needs root, and nothing is installed outside .venv.
 """
 
@@ -57,9 +58,13 @@ class Environment:
 
     def wanted(self, requirements: str) -> dict[str, object]:
         """Return the contents that the checkout requires now."""
-        names = (requirements, "pyproject.toml")
+        names = [requirements, "pyproject.toml", *(f"{package}/pyproject.toml" for package in self.packages())]
         files = {name: hashlib.sha256((self.root / name).read_bytes()).hexdigest() for name in names}
         return {"python": list(sys.version_info[:2]), "base": sys.base_prefix, "venv": str(self.venv), "files": files}
+
+    def packages(self) -> list[str]:
+        """Return the distributions in packages/ by their paths from the checkout's root."""
+        return [f"packages/{found.parent.name}" for found in sorted(self.root.glob("packages/*/pyproject.toml"))]
 
     def recorded(self) -> dict[str, object]:
         """Return the recorded contents of the environment; empty if it is incomplete."""
@@ -85,7 +90,8 @@ class Environment:
         total = sum("==" in line for line in lines)
         say(f"installing {requirements} (the first time downloads some hundred megabytes)")
         self.install(pip, total, "--require-hashes", "--only-binary", ":all:", "-r", requirements)
-        self.install(pip, 1, "--no-build-isolation", "--editable", ".")
+        editable = [word for name in [*self.packages(), "."] for word in ("--editable", name)]
+        self.install(pip, 1, "--no-build-isolation", *editable)
         part = self.marker.with_suffix(".part")
         part.write_text(json.dumps(wanted), encoding="utf-8")
         part.replace(self.marker)

@@ -10,6 +10,7 @@ import argparse
 import os
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import nox
@@ -19,6 +20,8 @@ DEVELOPMENT = "requirements-dev.txt"
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 IN_PLACE = (Path(sys.prefix) / "photo-worker-env.json").exists()
 BACKEND = "none" if IN_PLACE else None
+# The distributions beside the worker's own.
+PACKAGES = [f"packages/{found.parent.name}" for found in sorted(ROOT.glob("packages/*/pyproject.toml"))]
 
 nox.needs_version = ">=2026.4"
 nox.options.sessions = ["lint", "types", "tests", "conformance"]
@@ -39,7 +42,8 @@ def prepare(session: nox.Session) -> str:
     if session.virtualenv.venv_backend == "none":
         return sys.executable
     session.install("--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", DEVELOPMENT)
-    session.install("--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
+    editable = [word for name in [*PACKAGES, "."] for word in ("--editable", name)]
+    session.install("--quiet", "--no-deps", "--no-build-isolation", *editable)
     return str(Path(session.bin) / "python")
 
 
@@ -200,7 +204,8 @@ def lint(session: nox.Session) -> None:
 @nox.session(venv_backend=BACKEND)
 def types(session: nox.Session) -> None:
     """Check types, strictly, tests included."""
-    targets = [name for name in ("photo_worker", "tests", "benchmarks", "scripts") if any(Path(name).rglob("*.py"))]
+    folders = ["photo_worker", *PACKAGES, "tests", "benchmarks", "scripts"]
+    targets = [name for name in folders if any(Path(name).rglob("*.py"))]
     session.run(prepare(session), "-m", "mypy", *(session.posargs or [*targets, "dev.py", "noxfile.py"]))
 
 
@@ -229,19 +234,35 @@ def requirements(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="virtualenv")
-def build(session: nox.Session) -> None:
-    """Build the wheel, and test it in an environment with the worker's requirements alone."""
+@nox.parametrize("name", [*PACKAGES, "."], ids=[*(Path(name).name for name in PACKAGES), "photo-worker"])
+def build(session: nox.Session, name: str) -> None:
+    """Build each wheel, and test it in an environment of its own with its requirements alone."""
     pinned = ("--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:")
-    session.install(*pinned, "-r", "requirements-build.txt", "-r", "requirements.txt")
+    session.install(*pinned, "-r", "requirements-build.txt", "-r", f"{name}/requirements.txt")
     wheels = Path(session.create_tmp()) / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
-    session.run("pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), ".")
-    (wheel,) = wheels.glob("*.whl")
-    session.install("--quiet", "--no-deps", "--no-index", "--force-reinstall", str(wheel))
+    # The worker needs the other distributions; each of these needs none of this repository.
+    sources = [*PACKAGES, "."] if name == "." else [name]
+    for source in sources:
+        session.run(
+            "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), f"./{source}"
+        )
+    made = sorted(wheels.glob("*.whl"))
+    session.install("--quiet", "--no-deps", "--no-index", "--force-reinstall", *map(str, made))
+    checked = ROOT / name / "scripts" / "check_wheel.py"
     with session.chdir(wheels):
-        session.run("python", "-I", str(ROOT / "scripts" / "check_wheel.py"), wheel.name)
-        session.run("photo-worker", "--help", silent=True)
+        (wheel,) = (each for each in made if each.name.startswith(_project(name).replace("-", "_") + "-"))
+        session.run("python", "-I", str(checked), wheel.name)
+        if name == ".":
+            session.run("photo-worker", "--help", silent=True)
     session.log(f"{wheel.name}: {wheel.stat().st_size // 1024} KiB, works without the checkout")
+
+
+def _project(name: str) -> str:
+    """Return the name of the distribution in a directory."""
+    with (ROOT / name / "pyproject.toml").open("rb") as file:
+        project: str = tomllib.load(file)["project"]["name"]
+    return project
 
 
 if __name__ == "__main__":

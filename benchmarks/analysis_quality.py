@@ -22,13 +22,13 @@ from typing import Any
 
 from benchmarks import comparison_cli
 from benchmarks.documents import TruthDocument, truth_documents
-from photo_worker.ocr.analysis.blocks import page_blocks
-from photo_worker.ocr.analysis.marks import find_marks
-from photo_worker.ocr.analysis.reading import PageReading
-from photo_worker.ocr.analysis.request import FORMS, LAYOUT, TABLES, Analysis
-from photo_worker.ocr.document import load_image
-from photo_worker.ocr.engine import EngineWord, Frame
-from photo_worker.ocr.reader import DocumentReader, PageRequest
+from textract_local.reader.analysis.blocks import page_blocks
+from textract_local.reader.analysis.marks import find_marks
+from textract_local.reader.analysis.reading import PageReading
+from textract_local.reader.analysis.request import FORMS, LAYOUT, TABLES, Analysis
+from textract_local.reader.document import load_image
+from textract_local.reader.engine import EngineWord, Frame
+from textract_local.reader.reader import DocumentReader, PageRequest
 
 # Fields of at least this confidence count as certain.
 SURE = 80.0

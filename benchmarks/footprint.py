@@ -40,7 +40,7 @@ def started(*arguments: str) -> Iterator[tuple[psutil.Process, str, float]]:
         log = Path(folder) / "log"
         began = time.perf_counter()
         with log.open("wb") as output:
-            command = [sys.executable, "-m", "photo_worker.devkit.textract", "--port", "0", *arguments]
+            command = [sys.executable, "-m", "textract_local.server", "--port", "0", *arguments]
             process = psutil.Popen(command, stdout=output, stderr=output, cwd=ROOT)
         ending.register("process", str(process.pid), str(process.create_time()))
         try:

@@ -189,7 +189,7 @@ def measure(read: Reader, *, angles: Sequence[int] = ANGLES) -> Quality:
 
 def product_reader() -> Reader:
     """Return the function with which the product makes a response from a document's bytes."""
-    from photo_worker.ocr.reader import read_document
+    from textract_local.reader.reader import read_document
 
     return read_document
 

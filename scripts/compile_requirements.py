@@ -32,6 +32,10 @@ SOURCES: dict[str, list[str]] = {
     # boto3, its only dependency, is in the development environment.
     SOURCE_BUILT: ["--group", "localstack-client", "--no-deps"],
 }
+# The distributions in packages/ are installed from the checkout, so that no file pins them.
+PACKAGES = [f"packages/{found.parent.name}" for found in sorted(ROOT.glob("packages/*/pyproject.toml"))]
+SOURCES |= {f"{name}/requirements.txt": [f"{name}/pyproject.toml", "--all-extras"] for name in PACKAGES}
+OWN = [word for name in PACKAGES for word in ("--no-emit-package", Path(name).name)]
 ALONE = {DEVELOPMENT, "requirements-clients.txt", "requirements-seaweedfs.txt"}
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 # glibc 2.36 is Debian 12's.
@@ -39,7 +43,10 @@ PLATFORMS = ["x86_64-manylinux_2_36", "aarch64-manylinux_2_36", "aarch64-apple-d
 # The newest onnxruntime requires macOS 14.
 MACOS = "14.0"
 # onnxruntime's last release for Intel Macs, 1.23, is older than Python 3.14.
-KNOWN_GAPS = {("x86_64-apple-darwin", "3.14", DEVELOPMENT), ("x86_64-apple-darwin", "3.14", "requirements-devkit.txt")}
+KNOWN_GAPS = {
+    ("x86_64-apple-darwin", "3.14", name)
+    for name in (DEVELOPMENT, "requirements-devkit.txt", "packages/textract-local/requirements.txt")
+}
 
 
 def uv(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -53,7 +60,7 @@ def compile_file(name: str, upgrades: list[str]) -> None:
     """Resolve one file for every supported platform and Python at once."""
     constraint = [] if name in ALONE else ["--constraint", DEVELOPMENT]
     done = uv(
-        "pip", "compile", *SOURCES[name], *constraint, *upgrades,
+        "pip", "compile", *SOURCES[name], *constraint, *upgrades, *OWN,
         "--universal", "--python-version", PYTHONS[0], "--generate-hashes", "--quiet", "--no-annotate",
         "--custom-compile-command", "python scripts/compile_requirements.py",
         "--output-file", name,

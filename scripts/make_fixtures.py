@@ -135,7 +135,7 @@ def record(folder: Path, load: Callable[[], Reader], *, force: bool) -> list[str
 
 def load_reader() -> Reader:
     """Return the product's OCR; imported here, as drawing does not need it."""
-    from photo_worker.ocr.reader import read_document
+    from textract_local.reader.reader import read_document
 
     return read_document
 

@@ -67,12 +67,12 @@ def textract_emulator(
 
     Requests from web pages, and requests whose Host is not a name of this machine, are refused.
     """
-    from photo_worker.devkit.textract.spawning import spawn_early
+    from textract_local.server.spawning import spawn_early
 
     first = spawn_early()
     try:
         # Imported while the child process loads its OCR engine.
-        from photo_worker.devkit.textract.command import EmulatorOptions, configure_logging, run
+        from textract_local.server.command import EmulatorOptions, configure_logging, run
     except ImportError as error:
         raise ExtraMissing(command="textract-emulator", reason=str(error)) from error
     configure_logging()

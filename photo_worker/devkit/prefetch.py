@@ -89,7 +89,7 @@ def _get(s3: str, tell: Tell) -> str:
 
 def _try_models() -> str:
     """Load the models that the Textract emulator reads with; raises ``ServiceMissing``."""
-    from photo_worker.ocr.reader import DocumentReader
+    from textract_local.reader.reader import DocumentReader
 
     try:
         reader = DocumentReader(threads=1)

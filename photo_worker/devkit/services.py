@@ -260,7 +260,7 @@ class _Textract:
 
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
         env = {**base_environment(paths), **_aws_only(environment_of(record))}
-        argv = [sys.executable, "-m", "photo_worker.devkit.textract"]
+        argv = [sys.executable, "-m", "textract_local.server"]
         argv += ["--host", LOOPBACK, "--port", str(record.ports["textract"])]
         # Like the objects they refer to, jobs survive `down` and are deleted by `reset`.
         argv += ["--data", str(make_directory(paths.data / "textract"))]

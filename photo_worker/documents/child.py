@@ -14,9 +14,9 @@ import sys
 import traceback
 from typing import Any
 
-from photo_worker import child_limits
 from photo_worker.documents import decoding
 from photo_worker.errors import DocumentTooCostly, PhotoWorkerError
+from textract_local import child_limits
 
 
 def main(arguments: list[str]) -> int:

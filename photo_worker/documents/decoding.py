@@ -21,10 +21,10 @@ from photo_worker.errors import (
     UnreadableDocument,
     UnsupportedDocument,
 )
-from photo_worker.ocr.document import SYNC, check_size, open_document
-from photo_worker.ocr.pdf import pdfium_errors
-from photo_worker.ocr.unsupported_images import describe_tiff
 from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX, SYNC_OCR_LIMIT_BYTES, WEBP_PIXEL_LIMIT
+from textract_local.reader.document import SYNC, check_size, open_document
+from textract_local.reader.pdf import pdfium_errors
+from textract_local.reader.unsupported_images import describe_tiff
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -18,16 +18,6 @@ from typing import Any
 
 from temporalio import activity
 
-from photo_worker.child_environment import child_environment
-from photo_worker.child_processes import (
-    EXTERNAL_SIGNALS,
-    LOOK_SECONDS,
-    LimitedProcess,
-    ThreadedCall,
-    describe_exit,
-    max_processes,
-    read_tail,
-)
 from photo_worker.documents.samples import SAMPLES
 from photo_worker.errors import (
     DecoderMissing,
@@ -39,6 +29,16 @@ from photo_worker.errors import (
     PhotoWorkerError,
     UnreadableDocument,
     UnsupportedDocument,
+)
+from textract_local.child_environment import child_environment
+from textract_local.child_processes import (
+    EXTERNAL_SIGNALS,
+    LOOK_SECONDS,
+    LimitedProcess,
+    ThreadedCall,
+    describe_exit,
+    max_processes,
+    read_tail,
 )
 
 # Within an activity the adapter adds the job's id to each record.

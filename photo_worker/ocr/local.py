@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from photo_worker.errors import SourceReplaced
-from photo_worker.ocr.reading_processes import ReadingProcesses
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 from photo_worker.ports import DetectedText, DocumentRef, ObjectStore
+from textract_local.reader.reading_processes import ReadingProcesses
 
 ENGINE = "local"
 

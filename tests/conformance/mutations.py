@@ -252,7 +252,7 @@ class _SecondNotification(ResponseMutation):
 
 class _BilledTwice(ResponseMutation):
     def __init__(self) -> None:
-        from photo_worker.devkit.textract.counters import Counters
+        from textract_local.server.counters import Counters
 
         once = Counters.billed
 
@@ -369,7 +369,7 @@ def main() -> int:
     """Run the emulator's own program with the mutation that the first argument names."""
     import uvicorn
 
-    from photo_worker.devkit.textract.__main__ import main as emulator
+    from textract_local.server.__main__ import main as emulator
 
     name = sys.argv.pop(1)
     mutation = ResponseMutation() if name == NOTHING else MUTATIONS[name][0]()

@@ -21,7 +21,7 @@ BUCKET = "PHOTO_WORKER_CONFORMANCE_BUCKET"
 TOPIC = "PHOTO_WORKER_CONFORMANCE_TOPIC_ARN"
 ROLE = "PHOTO_WORKER_CONFORMANCE_ROLE_ARN"
 QUEUE = "PHOTO_WORKER_CONFORMANCE_QUEUE_URL"
-_MODULE = "photo_worker.devkit.textract"
+_MODULE = "textract_local.server"
 
 
 def is_aws(variables: Mapping[str, str] = os.environ) -> bool:

@@ -38,7 +38,7 @@ TEST_LIMIT_SECONDS = 40.0
 _IN_FULL = ("CI", "BUILD_NUMBER")
 
 _FORKS = sys.platform == "linux"
-_PACKAGE = "photo_worker"
+_PACKAGES = ("photo_worker", "textract_local")
 # Modules that most of the product imports and that start no thread and no connection when imported.
 _WARM = (
     "_hypothesis_pytestplugin",
@@ -146,7 +146,7 @@ def import_changed(edits: Sequence[Mutation]) -> None:
 
 
 def _require_unimported() -> None:
-    already = sorted(name for name in sys.modules if name.partition(".")[0] == _PACKAGE)
+    already = sorted(name for name in sys.modules if name.partition(".")[0] in _PACKAGES)
     if already:
         raise RuntimeError(f"a mutant of {already[0]} cannot be imported: the module itself has been")
 

@@ -99,7 +99,7 @@ LOCAL_TEXTRACT: tuple[Safeguard, ...] = (
         "what is being read is read to its end",
         (
             Mutation(
-                "photo_worker/devkit/textract/recognition.py",
+                "packages/textract-local/src/textract_local/server/recognition.py",
                 "        except asyncio.CancelledError:\n            self.pool.drop(work)\n            raise\n",
                 "        except asyncio.CancelledError:\n            raise\n",
             ),

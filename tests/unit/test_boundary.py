@@ -162,7 +162,7 @@ async def test_boundary_reports_service_faults_only() -> None:
         (OSError(errno.ENOSPC, "No space left on device"), "worker_exhausted"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "worker_exhausted"),
         (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "worker_exhausted"),
-        (ModuleNotFoundError("No module named 'photo_worker.ocr.pdf'"), "worker_incomplete"),
+        (ModuleNotFoundError("No module named 'textract_local.reader.pdf'"), "worker_incomplete"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
 )

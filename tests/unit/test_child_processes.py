@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from photo_worker import child_processes
+from textract_local import child_processes
 
 GB = 10**9
 MACHINE = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 512 * GB // 4096}

@@ -89,7 +89,7 @@ def test_command_pages_links_resolve() -> None:
 def _read_names() -> Iterator[str]:
     """Yield the names of the environment variables that the code reads."""
     yield from (field.alias for field in Settings.model_fields.values() if field.alias)
-    for path in sorted((ROOT / "photo_worker").rglob("*.py")):
+    for path in sorted([*(ROOT / "photo_worker").rglob("*.py"), *ROOT.glob("packages/textract-local/src/**/*.py")]):
         yield from _names_in(path)
 
 
@@ -106,7 +106,7 @@ def _names_in(path: Path) -> Iterator[str]:
         if isinstance(target, ast.Name)
     }
     # Outside the dev kit `variables` is the environment; in it, those that a stack exports.
-    environments = ("environ",) if "devkit" in path.parts else ("environ", "variables")
+    environments = ("environ",) if {"devkit", "packages"} & {*path.parts} else ("environ", "variables")
     for node in ast.walk(tree):
         asked: ast.expr | None = None
         if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and _is_one_of(node.value, environments):

@@ -15,12 +15,12 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from photo_worker.devkit.textract.jobs.aws import AwsClients
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.loopback import is_loopback, proxy_exceptions
 from photo_worker.ocr import textract
 from photo_worker.storage import s3_boto
 from tests.support.s3_responses import Answer, refusal, s3_answering
+from textract_local.server.jobs.aws import AwsClients
 
 TOPIC = "arn:aws:sns:us-east-1:000000000000:t"
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")

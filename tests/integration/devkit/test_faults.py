@@ -289,7 +289,7 @@ def test_faults_set_unreadable_script_is_named(tmp_path: Path, monkeypatch: pyte
 
 def test_faults_command_names_match_emulator() -> None:
     from photo_worker.cli.faults import CODES, KINDS
-    from photo_worker.devkit.textract.faults import _FAILURES, FaultKind
+    from textract_local.server.faults import _FAILURES, FaultKind
 
     assert list(KINDS) == list(FaultKind)
     assert {kind: failure.code for kind, failure in _FAILURES.items()} == {kind: code for code, kind in CODES.items()}

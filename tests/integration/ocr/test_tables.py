@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from photo_worker.ocr.analysis.request import Analysis
-from photo_worker.ocr.reader import DocumentReader, PageRequest
 from tests.unit.ocr.analysis.drawn import MERIDIAN, Drawing, draw_grid
+from textract_local.reader.analysis.request import Analysis
+from textract_local.reader.reader import DocumentReader, PageRequest
 
 
 @pytest.fixture(scope="module")

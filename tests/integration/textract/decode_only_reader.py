@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from photo_worker.ocr.blocks import Ids
-from photo_worker.ocr.document import DocumentLimits, open_document
-from photo_worker.ocr.reader import PageRequest, PageResult
+from textract_local.reader.blocks import Ids
+from textract_local.reader.document import DocumentLimits, open_document
+from textract_local.reader.reader import PageRequest, PageResult
 
 FACTORY = "tests.integration.textract.decode_only_reader:DecodeOnlyReader"
 CORNERS = [{"X": x, "Y": y} for x, y in ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))]

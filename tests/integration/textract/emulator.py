@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from photo_worker.devkit.textract.command import EmulatorOptions, run
-from photo_worker.devkit.textract.spawning import ReadingLimits
 from tests.integration.textract.scripted_reader import DEADLINE_SECONDS, FACTORY, MAGIC, document
+from textract_local.server.command import EmulatorOptions, run
+from textract_local.server.spawning import ReadingLimits
 
 __all__ = ["DEADLINE_SECONDS", "MAGIC", "ROOT", "Running", "document", "running", "until"]
 

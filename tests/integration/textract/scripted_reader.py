@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from photo_worker import errors
-from photo_worker.ocr.document import DocumentLimits
-from photo_worker.ocr.reader import PageRequest, PageResult
+from textract_local.reader.document import DocumentLimits
+from textract_local.reader.reader import PageRequest, PageResult
 
 FACTORY = "tests.integration.textract.scripted_reader:ScriptedReader"
 MAGIC = b"\x89PNG\r\n\x1a\n"

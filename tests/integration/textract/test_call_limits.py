@@ -11,15 +11,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from photo_worker.devkit.textract.counters import Counters
-from photo_worker.devkit.textract.documents import SYNC
-from photo_worker.devkit.textract.recognition import PageRecogniser
-from photo_worker.devkit.textract.spawning import MIB, ReadingLimits
 from tests.integration.textract.conftest import JSON_11, SIGNED, call, send
 from tests.integration.textract.emulator import Running, document, running, until
 from tests.integration.textract.test_protocol import DETECT, sent
 from tests.integration.textract.test_recognition import Make, alive, doc, lines, made, read, refused
 from tests.integration.textract.test_recognition import until as until_async
+from textract_local.server.counters import Counters
+from textract_local.server.documents import SYNC
+from textract_local.server.recognition import PageRecogniser
+from textract_local.server.spawning import MIB, ReadingLimits
 
 __all__ = ["made"]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "command": ("-m", "photo_worker.cli", "textract-emulator"),
-    "module": ("-m", "photo_worker.devkit.textract"),
+    "module": ("-m", "textract_local.server"),
 }
 FIRST_LINE = re.compile(r"listening on (\S+):(\d+); .*export AWS_ENDPOINT_URL_TEXTRACT=(http://\S+)")
 

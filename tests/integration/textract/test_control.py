@@ -96,7 +96,7 @@ def test_service_request_with_unknown_host_is_logged(emulator: Running) -> None:
 
 @pytest.mark.parametrize("way", ["option", "variable"])
 def test_allow_host_accepts_only_listed_host_names(tmp_path: Path, way: str) -> None:
-    argv = ["-m", "photo_worker.devkit.textract", "--port", "0", "--data", str(tmp_path / "data")]
+    argv = ["-m", "textract_local.server", "--port", "0", "--data", str(tmp_path / "data")]
     named = ["--allow-host", "textract", "--allow-host", "host.docker.internal"] if way == "option" else []
     variables = {"PHOTO_WORKER_ALLOWED_HOSTS": "textract,host.docker.internal"} if way == "variable" else {}
     with running(tmp_path, variables, *argv, *named) as started:
@@ -108,7 +108,7 @@ def test_allow_host_accepts_only_listed_host_names(tmp_path: Path, way: str) -> 
 
 def test_control_host_0_0_0_0_is_refused(tmp_path: Path) -> None:
     """Browsers treat 0.0.0.0 as loopback, and send neither Origin nor Sec-Fetch-Site with a plain GET to it."""
-    argv = ["-m", "photo_worker.devkit.textract", "--host", "0.0.0.0", "--port", "0", "--data", str(tmp_path / "data")]  # noqa: S104
+    argv = ["-m", "textract_local.server", "--host", "0.0.0.0", "--port", "0", "--data", str(tmp_path / "data")]  # noqa: S104
     with running(tmp_path, {}, *argv) as started:
         image = {"Host": f"0.0.0.0:{started.port}", "Accept": "image/*"}
         assert send(started.port, "GET", "/_emulator/counters", None, image).status == 403

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from PIL import Image, ImageDraw
 
-from photo_worker.devkit.textract.documents import SYNC, Document
-from photo_worker.devkit.textract.spawning import OWN_READER
 from tests.integration.textract.test_recognition import Make, made, read
+from textract_local.server.documents import SYNC, Document
+from textract_local.server.spawning import OWN_READER
 
 __all__ = ["made"]
 

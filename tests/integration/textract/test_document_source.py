@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from photo_worker.devkit.textract import documents
-from photo_worker.devkit.textract.documents import ASYNC, SYNC, Document, DocumentSource
-from photo_worker.devkit.textract.failures import ServiceError
-from photo_worker.devkit.textract.spool import Spool
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
+from textract_local.server import documents
+from textract_local.server.documents import ASYNC, SYNC, Document, DocumentSource
+from textract_local.server.failures import ServiceError
+from textract_local.server.spool import Spool
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

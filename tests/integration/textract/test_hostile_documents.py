@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from photo_worker.devkit.textract.spawning import MIB
 from tests.integration.textract.conftest import call, send
 from tests.integration.textract.emulator import Running, document, running, until
 from tests.integration.textract.scripted_reader import DEADLINE_SECONDS
 from tests.integration.textract.test_protocol import DETECT, sent
 from tests.integration.textract.test_recognition import Make, alive, doc, lines, made, read, refused
 from tests.integration.textract.test_recognition import until as until_async
+from textract_local.server.spawning import MIB
 
 __all__ = ["made"]
 

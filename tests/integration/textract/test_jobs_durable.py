@@ -163,7 +163,7 @@ def test_emulator_data_directory_in_use_is_refused(begin: Begin, tmp_path: Path)
     data = tmp_path / "emulator" / "data"
     with begin():
         done = subprocess.run(
-            [sys.executable, "-m", "photo_worker.devkit.textract", "--port", "0", "--data", str(data)],
+            [sys.executable, "-m", "textract_local.server", "--port", "0", "--data", str(data)],
             cwd=ROOT,
             capture_output=True,
             text=True,

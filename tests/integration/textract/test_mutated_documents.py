@@ -20,13 +20,13 @@ from threading import local
 import psutil
 import pytest
 
-from photo_worker.devkit.textract.spawning import OWN_READER
 from tests.integration.textract.conftest import JSON_11, SIGNED, call
 from tests.integration.textract.decode_only_reader import FACTORY
 from tests.integration.textract.emulator import Running, running, until
 from tests.integration.textract.mutants import KINDS, mutants
 from tests.integration.textract.test_protocol import DETECT, sent
 from tests.integration.textract.test_recognition import alive
+from textract_local.server.spawning import OWN_READER
 
 SEED = 20260101
 MUTANTS_OF_A_KIND = int(os.environ.get("PHOTO_WORKER_TEST_MUTANTS", "600"))

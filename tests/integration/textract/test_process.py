@@ -74,7 +74,7 @@ def test_signal_during_read_ends_server(tmp_path: Path) -> None:
 
 def test_module_port_in_use_is_refused(tmp_path: Path, emulator: Running) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "photo_worker.devkit.textract", "--port", str(emulator.port)],
+        [sys.executable, "-m", "textract_local.server", "--port", str(emulator.port)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -91,7 +91,7 @@ def test_module_port_in_use_is_refused(tmp_path: Path, emulator: Running) -> Non
 )
 def test_module_wrong_arguments_exit_with_status_2(arguments: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "photo_worker.devkit.textract", *arguments],
+        [sys.executable, "-m", "textract_local.server", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,

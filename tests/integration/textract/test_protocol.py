@@ -15,10 +15,10 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from photo_worker.devkit.textract.model import TextractModel
 from tests.integration.textract.conftest import JSON_11, SIGNED, Answer, call, send
 from tests.integration.textract.emulator import DEADLINE_SECONDS, Running, document, running
 from tests.unit.textract.requests import VALID
+from textract_local.server.model import TextractModel
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient

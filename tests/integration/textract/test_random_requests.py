@@ -11,12 +11,12 @@ from botocore.model import ListShape, MapShape, Shape, StringShape, StructureSha
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from photo_worker.devkit.textract.failures import FAILURES
-from photo_worker.devkit.textract.model import TextractModel
 from tests.integration.textract.conftest import Answer, call
 from tests.integration.textract.emulator import Running, document
 from tests.integration.textract.test_protocol_cbor import post
 from tests.unit.textract.requests import VALID
+from textract_local.server.failures import FAILURES
+from textract_local.server.model import TextractModel
 
 MODEL = TextractModel()
 FRONT = {failure.code for failure in FAILURES} - {"InternalServerError", "ThrottlingException"}

@@ -10,17 +10,17 @@ from typing import Any
 import psutil
 import pytest
 
-from photo_worker.devkit.textract import recognition
-from photo_worker.devkit.textract.counters import Counters
-from photo_worker.devkit.textract.documents import ASYNC, SYNC, Document, DocumentLimits
-from photo_worker.devkit.textract.failures import ServiceError
-from photo_worker.devkit.textract.recognition import PageRecogniser, make
-from photo_worker.devkit.textract.spawning import MIB, ReadingLimits
 from photo_worker.errors import EngineUnavailable
-from photo_worker.ocr.analysis.request import Analysis
 from tests.integration.textract import scripted_reader
 from tests.integration.textract.emulator import ROOT
 from tests.integration.textract.scripted_reader import DEADLINE_SECONDS, FACTORY, document
+from textract_local.reader.analysis.request import Analysis
+from textract_local.server import recognition
+from textract_local.server.counters import Counters
+from textract_local.server.documents import ASYNC, SYNC, Document, DocumentLimits
+from textract_local.server.failures import ServiceError
+from textract_local.server.recognition import PageRecogniser, make
+from textract_local.server.spawning import MIB, ReadingLimits
 
 TABLES = Analysis(frozenset({"TABLES"}))
 Make = Callable[..., PageRecogniser]

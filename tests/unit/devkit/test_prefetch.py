@@ -182,7 +182,7 @@ def test_try_models_unloadable_raises_service_missing(monkeypatch: Patch) -> Non
     def broken(_: object) -> None:
         raise PhotoWorkerError
 
-    monkeypatch.setattr("photo_worker.ocr.reader.DocumentReader.warm", broken)
+    monkeypatch.setattr("textract_local.reader.reader.DocumentReader.warm", broken)
     with pytest.raises(ServiceMissing, match="its models cannot be loaded"):
         prefetch._try_models()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from photo_worker.ocr.reader import DocumentReader
+from textract_local.reader.reader import DocumentReader
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from photo_worker.ocr.engine import EngineWord, Frame, Point
+from textract_local.reader.engine import EngineWord, Frame, Point
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""

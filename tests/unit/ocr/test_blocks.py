@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.documents import NO_TRUTH, truth_documents
-from photo_worker.ocr.blocks import Block, detect_text_response
-from photo_worker.ocr.engine import EngineWord, Frame
 from tests.unit.ocr.pages import frame, word
+from textract_local.reader.blocks import Block, detect_text_response
+from textract_local.reader.engine import EngineWord, Frame
 
 ORDER = ["PAGE", "LINE", "WORD"]
 SHA = "ab" * 32

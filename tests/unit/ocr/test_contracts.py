@@ -6,11 +6,11 @@ import pytest
 
 from photo_worker.errors import RecordingMissing
 from photo_worker.ocr.local import LocalBackend
-from photo_worker.ocr.reader import DocumentReader
 from photo_worker.ocr.recorded import RecordedBackend
 from photo_worker.ports import OcrBackend
 from photo_worker.storage.memory import MemoryObjectStore
 from tests.contracts.ocr_backend import FIXTURES, OcrBackendContract, Place, ReadingBackendContract, photo, place_in
+from textract_local.reader.reader import DocumentReader
 
 
 @pytest.fixture

@@ -24,11 +24,11 @@ from photo_worker.errors import (
     UnreadableDocument,
     UnsupportedDocument,
 )
-from photo_worker.ocr.document import check_size, load_image
 from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX
 from tests.support.bad_inputs import BAD_INPUTS, wide_png
 from tests.support.documents import certificate_pdf
 from tests.unit.ocr.pages import encoded
+from textract_local.reader.document import check_size, load_image
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -429,7 +429,7 @@ def test_load_image_size_found_by_decoder_is_checked(monkeypatch: pytest.MonkeyP
 MEASURE = """
 import resource, sys
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.ocr.document import load_image
+from textract_local.reader.document import load_image
 import PIL.Image, PIL.PngImagePlugin, PIL.TiffImagePlugin, pypdfium2, pypdfium2.raw
 contents = [open(path, "rb").read() for path in sys.argv[1:]]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

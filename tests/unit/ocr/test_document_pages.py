@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 from photo_worker.errors import DocumentTooLarge, ImageTooLarge, UnreadableDocument, UnsupportedDocument
-from photo_worker.ocr.document import ASYNC, SYNC, DocumentLimits, open_document
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 from tests.unit.ocr.pages import encoded
+from textract_local.reader.document import ASYNC, SYNC, DocumentLimits, open_document
 
 ROOT = Path(__file__).resolve().parents[3]
 MIB = 1024**2
@@ -29,7 +29,7 @@ MIB = 1024**2
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from photo_worker.ocr.document import ASYNC, open_document
+from textract_local.reader.document import ASYNC, open_document
 import PIL.TiffImagePlugin, pypdfium2
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from photo_worker.ocr.ocrust_engine import OcrustEngine, _words
-from photo_worker.ocr.pixels import READING_SIDE
-from photo_worker.ocr.reader import DocumentReader
 from tests.unit.ocr.pages import encoded, envelope, font, overlap, recipe_page
 from tests.unit.ocr.test_document import pdf_page
+from textract_local.reader.ocrust_engine import OcrustEngine, _words
+from textract_local.reader.pixels import READING_SIDE
+from textract_local.reader.reader import DocumentReader
 
 
 class _Spoken:
@@ -179,7 +179,7 @@ def test_reader_without_memory_raises_memory_error() -> None:
     code = """
 import resource, sys
 from pathlib import Path
-from photo_worker.ocr.reader import DocumentReader
+from textract_local.reader.reader import DocumentReader
 
 reader = DocumentReader(threads=1)
 reader.warm()

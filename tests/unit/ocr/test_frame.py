@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from photo_worker.ocr.engine import EngineWord, Frame, Point
-from photo_worker.ocr.long_lines import straighten
 from tests.unit.ocr.pages import frame, recipe_page
+from textract_local.reader.engine import EngineWord, Frame, Point
+from textract_local.reader.long_lines import straighten
 
 _sides = st.floats(20, 10_000)
 _angles = st.floats(-360, 360)

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from photo_worker.ocr.engine import EngineWord
-from photo_worker.ocr.ink import Ink, fit_to_ink
 from tests.unit.ocr.pages import recipe_page
+from textract_local.reader.engine import EngineWord
+from textract_local.reader.ink import Ink, fit_to_ink
 
 
 def bars(*spans: tuple[int, int], paper: str = "white", ink: str = "black") -> Image.Image:

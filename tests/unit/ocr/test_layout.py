@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from benchmarks.documents import NO_TRUTH, truth_documents
 from benchmarks.scoring import lines_of as recorded_lines
-from photo_worker.ocr.engine import EngineWord
-from photo_worker.ocr.layout import Line, lines_of
-from photo_worker.ocr.reader import DocumentReader
 from tests.unit.ocr.pages import word
+from textract_local.reader.engine import EngineWord
+from textract_local.reader.layout import Line, lines_of
+from textract_local.reader.reader import DocumentReader
 
 _words = st.builds(
     lambda text, left, top, height: word(text, left, top, height=height),

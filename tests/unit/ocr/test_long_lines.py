@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import pytest
 from PIL import Image, ImageDraw
 
-from photo_worker.ocr.engine import EngineWord
-from photo_worker.ocr.ink import Ink
-from photo_worker.ocr.long_lines import read_long_lines
-from photo_worker.ocr.reader import DocumentReader
 from tests.unit.ocr.pages import encoded, font, recipe_page
+from textract_local.reader.engine import EngineWord
+from textract_local.reader.ink import Ink
+from textract_local.reader.long_lines import read_long_lines
+from textract_local.reader.reader import DocumentReader
 
 # These tests cover pixels and the engine's wheel; test_reader and test_blocks read pages on the other Pythons.
 pytestmark = pytest.mark.single_python

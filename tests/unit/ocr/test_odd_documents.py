@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from photo_worker.errors import DocumentProtected, UnreadableDocument, UnsupportedDocument
-from photo_worker.ocr.analysis.marks import find_marks
-from photo_worker.ocr.document import load_image
-from photo_worker.ocr.metadata import without_metadata
-from photo_worker.ocr.pixels import READING_SIDE
 from tests.unit.ocr.pages import encoded
 from tests.unit.ocr.test_document import ROOT, assert_shows_the_card, card, pdf, pdf_page
+from textract_local.reader.analysis.marks import find_marks
+from textract_local.reader.document import load_image
+from textract_local.reader.metadata import without_metadata
+from textract_local.reader.pixels import READING_SIDE
 
 MIB = 1024**2
 
@@ -209,8 +209,8 @@ def test_load_image_pdf_with_password_is_refused_as_protected() -> None:
 # Runs in its own process, because a peak never falls. Prints MiB.
 MEASURE = """
 import resource, sys
-from photo_worker.ocr.analysis.marks import find_marks
-from photo_worker.ocr.document import load_image
+from textract_local.reader.analysis.marks import find_marks
+from textract_local.reader.document import load_image
 import PIL.PngImagePlugin, PIL.TiffImagePlugin
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from photo_worker.errors import EngineUnavailable, UnreadableDocument, UnsupportedDocument
-from photo_worker.ocr.analysis.request import Analysis
-from photo_worker.ocr.document import ASYNC, SYNC
-from photo_worker.ocr.reader import DocumentReader, PageRequest
 from tests.unit.ocr.pages import encoded, font
+from textract_local.reader.analysis.request import Analysis
+from textract_local.reader.document import ASYNC, SYNC
+from textract_local.reader.reader import DocumentReader, PageRequest
 
 TABLES = Analysis(frozenset({"TABLES"}))
 WORDS = ("flour", "butter", "sugar", "vanilla")
@@ -110,6 +110,6 @@ def test_reader_version_without_engine_is_refused(monkeypatch: pytest.MonkeyPatc
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr("photo_worker.ocr.ocrust_engine.version", missing)
+    monkeypatch.setattr("textract_local.reader.ocrust_engine.version", missing)
     with pytest.raises(EngineUnavailable):
         _ = DocumentReader().version

@@ -19,12 +19,12 @@ from photo_worker.errors import (
     PhotoWorkerError,
     UnreadableDocument,
 )
-from photo_worker.ocr.reader import DocumentReader
-from photo_worker.ocr.reading_processes import ReadingBounds, ReadingProcesses
 from photo_worker.ocr.registry import BackendContext, make_backend
 from photo_worker.ports import DocumentRef, OcrBackend
 from photo_worker.storage.memory import MemoryObjectStore
 from tests.support import documents, hostile_pdfs
+from textract_local.reader.reader import DocumentReader
+from textract_local.reader.reading_processes import ReadingBounds, ReadingProcesses
 
 # A child that speaks the product's protocol, and runs ``code`` for the document b"photo".
 CHILD = """
@@ -127,7 +127,7 @@ held = bytearray(1_100_000_000)
 held[::4096] = bytes(len(held[::4096]))
 del held
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.ocr.reading_processes import ReadingProcesses
+from textract_local.reader.reading_processes import ReadingProcesses
 from tests.support import hostile_pdfs
 from tests.unit.ocr.test_reading_processes import program
 told = []
@@ -251,7 +251,7 @@ def test_reading_processes_missing_program_is_unavailable(made: Callable[..., Re
 
 def test_reading_processes_warm_without_engine_is_refused(made: Callable[..., ReadingProcesses]) -> None:
     code = (
-        "import sys\nsys.modules['ocrust'] = None\nfrom photo_worker.ocr import reading_child\n"
+        "import sys\nsys.modules['ocrust'] = None\nfrom textract_local.reader import reading_child\n"
         "sys.exit(reading_child.main(sys.argv[1:]))"
     )
     with pytest.raises(EngineUnavailable, match="ocrust"):
@@ -262,7 +262,7 @@ def test_reading_processes_warm_without_engine_is_refused(made: Callable[..., Re
 DYING = """
 import os, signal, subprocess, sys, time
 from photo_worker.documents.process import ProcessDecoder
-from photo_worker.ocr.reading_processes import ReadingProcesses
+from textract_local.reader.reading_processes import ReadingProcesses
 from tests.support import hostile_pdfs
 begun = []
 begin = subprocess.Popen.__init__

@@ -149,8 +149,10 @@ class Nothing:
 
 sys.meta_path.insert(0, Nothing())
 import photo_worker.ocr
-for path in Path(photo_worker.ocr.__path__[0]).glob("*.py"):
-    import_module(f"photo_worker.ocr.{{path.stem}}")
+import textract_local.reader
+for package in (photo_worker.ocr, textract_local.reader):
+    for path in Path(package.__path__[0]).glob("*.py"):
+        import_module(f"{{package.__name__}}.{{path.stem}}")
 from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.registry import BackendContext, make_backend
 from photo_worker.ports import DocumentRef

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def test_telemetry_opt_out_reader_warm_leaves_no_files(tmp_path: Path) -> None:
-    program = "from photo_worker.ocr.reader import DocumentReader; DocumentReader(threads=1).warm()"
+    program = "from textract_local.reader.reader import DocumentReader; DocumentReader(threads=1).warm()"
     # ONNX Runtime sends nothing if it detects a test or CI, which would make this test pass without the opt-out.
     unset = {"CI", "GITHUB_ACTIONS", "TF_BUILD", "XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY"}
     variables = {

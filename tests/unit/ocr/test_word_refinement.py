@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pytest
 from PIL import Image, ImageDraw
 
-from photo_worker.ocr.engine import EngineWord
-from photo_worker.ocr.ink import Ink, fit_height
-from photo_worker.ocr.normalization import is_supported_text
-from photo_worker.ocr.recogniser import Glyph
-from photo_worker.ocr.word_refinement import refine_words
+from textract_local.reader.engine import EngineWord
+from textract_local.reader.ink import Ink, fit_height
+from textract_local.reader.normalization import is_supported_text
+from textract_local.reader.recogniser import Glyph
+from textract_local.reader.word_refinement import refine_words
 
 
 class Told:

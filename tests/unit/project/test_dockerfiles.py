@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from photo_worker.cli.textract_emulator import textract_emulator
-from photo_worker.devkit.textract.control import PREFIX
+from textract_local.server.control import PREFIX
 
 ROOT = Path(__file__).resolve().parents[3]
 

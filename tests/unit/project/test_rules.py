@@ -9,6 +9,7 @@ import string
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -23,9 +24,18 @@ from photo_worker import errors
 from photo_worker.replay import errors as replay_errors
 
 ROOT = Path(__file__).resolve().parents[3]
-MODULES = sorted((ROOT / "photo_worker").rglob("*.py"))
+PACKAGES = sorted(found.parent for found in ROOT.glob("packages/*/pyproject.toml"))
+# The distributions and where the modules of each begin.
+SOURCES = {"photo-worker": ROOT, **{package.name: package / "src" for package in PACKAGES}}
+MODULES = sorted(path for name, source in SOURCES.items() for path in (source / name.replace("-", "_")).rglob("*.py"))
 GATE = [module for module in MODULES if module.is_relative_to(ROOT / "photo_worker" / "replay")]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGE_PROJECTS: dict[str, Any] = {
+    package.name: tomllib.loads((package / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for package in PACKAGES
+}
+# A distribution's requirements file beside its pyproject.toml: what it needs with all of its extras.
+OWN_FILES = {f"packages/{name}/requirements.txt": name for name in PACKAGE_PROJECTS}
 EMULATOR = "requirements-textract-emulator.txt"
 REQUIREMENTS = (
     "requirements.txt",
@@ -33,6 +43,7 @@ REQUIREMENTS = (
     EMULATOR,
     "requirements-dev.txt",
     "requirements-build.txt",
+    *OWN_FILES,
 )
 # Requirements files of separate environments, and the dependency group of each.
 APART = {
@@ -110,7 +121,8 @@ def test_module_has_docstring_and_valid_dunder_all(path: Path) -> None:
     for value in lists:
         exported = ast.literal_eval(value)
         assert exported == sorted(set(exported))
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        root = max((each for each in SOURCES.values() if path.is_relative_to(each)), key=lambda each: len(each.parts))
+        name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
         module = import_module(name)
         assert [missing for missing in exported if not hasattr(module, missing)] == []
 
@@ -161,6 +173,9 @@ def asked(name: str) -> list[Requirement]:
     """Return the requirements of pyproject.toml that a requirements file must pin, with nested extras."""
     project, groups = PYPROJECT["project"], PYPROJECT["dependency-groups"]
     extras = project["optional-dependencies"]
+    if name in OWN_FILES:
+        extras = ",".join(PACKAGE_PROJECTS[OWN_FILES[name]].get("optional-dependencies", {}))
+        return list(_expanded([Requirement(f"{OWN_FILES[name]}[{extras}]" if extras else OWN_FILES[name])]))
     if name in APART:
         return list(map(Requirement, groups[APART[name]]))
     lines = list(groups["build"]) if name not in {"requirements.txt", EMULATOR} else []
@@ -172,7 +187,20 @@ def asked(name: str) -> list[Requirement]:
         lines += extras["textract-emulator"] + extras["local-ocr"]
     if name == "requirements-dev.txt":
         lines += groups["dev"]
-    return [wanted for wanted in map(Requirement, lines) if wanted.name != "photo-worker"]
+    return [wanted for wanted in _expanded(map(Requirement, lines)) if wanted.name != "photo-worker"]
+
+
+def _expanded(lines: Iterable[Requirement]) -> Iterator[Requirement]:
+    """Replace each distribution of packages/ by what it needs with the extras that are named."""
+    for wanted in lines:
+        if wanted.name not in PACKAGE_PROJECTS:
+            yield wanted
+            continue
+        project = PACKAGE_PROJECTS[wanted.name]
+        below = [*project["dependencies"]]
+        for extra in wanted.extras:
+            below += project["optional-dependencies"][extra]
+        yield from _expanded(map(Requirement, below))
 
 
 @pytest.mark.parametrize("name", [*REQUIREMENTS, *APART])

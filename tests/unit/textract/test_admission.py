@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from photo_worker.devkit.textract.admission import AdmissionLimiter
-from photo_worker.devkit.textract.failures import PROVISIONED_THROUGHPUT_EXCEEDED, ServiceError
+from textract_local.server.admission import AdmissionLimiter
+from textract_local.server.failures import PROVISIONED_THROUGHPUT_EXCEEDED, ServiceError
 
 
 def refuses(waiting: AdmissionLimiter, size: int) -> bool:

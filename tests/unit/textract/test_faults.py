@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from photo_worker.devkit.textract.failures import THROTTLED
-from photo_worker.devkit.textract.fault_script import MOST_RULES, WrongScript, read_script
-from photo_worker.devkit.textract.faults import FaultInjector, FaultKind, JobFault, NotificationFault, RequestFault
-from photo_worker.devkit.textract.model import TextractModel
+from textract_local.server.failures import THROTTLED
+from textract_local.server.fault_script import MOST_RULES, WrongScript, read_script
+from textract_local.server.faults import FaultInjector, FaultKind, JobFault, NotificationFault, RequestFault
+from textract_local.server.model import TextractModel
 
 OPERATIONS = TextractModel().operations
 DETECT, START = "DetectDocumentText", "StartDocumentTextDetection"

@@ -13,8 +13,8 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 from hypothesis import given
 from hypothesis import strategies as st
 
-from photo_worker.devkit.textract.model import TextractModel, WrongType, whole
 from tests.unit.textract.requests import LOCATION, PHOTO, VALID
+from textract_local.server.model import TextractModel, WrongType, whole
 
 MODEL = TextractModel()
 

@@ -8,25 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from photo_worker.devkit import textract
-from photo_worker.devkit.textract.counters import Counters
-from photo_worker.devkit.textract.failures import FAILURES, Basis, ErrorResponse
-from photo_worker.devkit.textract.model import TextractModel
+from textract_local import server as textract
+from textract_local.server.counters import Counters
+from textract_local.server.failures import FAILURES, Basis, ErrorResponse
+from textract_local.server.model import TextractModel
 
 PACKAGE = Path(textract.__file__).parent
 ALLOWED = (
-    "devkit.textract",
-    "ocr",
-    "contracts",
     "errors",
     "stack_errors",
     "policies",
-    "ports",
     "media",
-    "__version__",
     "loopback",
-    "child_environment",
-    "child_limits",
     "devkit.guard",
 )
 MODEL = TextractModel()
@@ -62,7 +55,7 @@ def test_failures_are_modelled_or_marked(failure: ErrorResponse) -> None:
 
 
 def test_counters_forget_oldest_documents_and_count_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("photo_worker.devkit.textract.counters._MOST_DOCUMENTS", 2)
+    monkeypatch.setattr("textract_local.server.counters._MOST_DOCUMENTS", 2)
     counters = Counters()
     for sha256 in ("a", "b", "a", "c"):
         counters.requested(sha256)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from photo_worker.devkit.textract import pool as module
-from photo_worker.devkit.textract.pool import ReadingPool, Work
-from photo_worker.devkit.textract.reading_child import ReaderUnavailable
-from photo_worker.devkit.textract.spawning import ReadingLimits
+from textract_local.server import pool as module
+from textract_local.server.pool import ReadingPool, Work
+from textract_local.server.reading_child import ReaderUnavailable
+from textract_local.server.spawning import ReadingLimits
 
 DEADLINE_SECONDS = 20
 

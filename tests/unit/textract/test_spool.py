@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from photo_worker.devkit.textract.documents import Document, DocumentSource
-from photo_worker.devkit.textract.failures import DiskFails
-from photo_worker.devkit.textract.spool import Readings, Spool, private_folder
+from textract_local.server.documents import Document, DocumentSource
+from textract_local.server.failures import DiskFails
+from textract_local.server.spool import Readings, Spool, private_folder
 
 
 def mode(path: Path) -> int:

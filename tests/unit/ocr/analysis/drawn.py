@@ -8,13 +8,13 @@ from itertools import groupby
 
 from PIL import Image, ImageDraw
 
-from photo_worker.ocr.analysis.marks import PageMarks, find_marks
-from photo_worker.ocr.analysis.table_model import Table
-from photo_worker.ocr.analysis.tables import find_tables
-from photo_worker.ocr.engine import EngineWord
-from photo_worker.ocr.layout import Line, lines_of
-from photo_worker.ocr.long_lines import straighten
 from tests.unit.ocr.pages import font, frame
+from textract_local.reader.analysis.marks import PageMarks, find_marks
+from textract_local.reader.analysis.table_model import Table
+from textract_local.reader.analysis.tables import find_tables
+from textract_local.reader.engine import EngineWord
+from textract_local.reader.layout import Line, lines_of
+from textract_local.reader.long_lines import straighten
 
 Colour = str | tuple[int, int, int]
 Stroke = Callable[[ImageDraw.ImageDraw, tuple[float, float], tuple[float, float]], None]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from photo_worker.ocr.analysis.blocks import page_blocks
-from photo_worker.ocr.analysis.marks import PageMarks
-from photo_worker.ocr.analysis.reading import PageReading
-from photo_worker.ocr.analysis.request import Analysis, QuerySpec
-from photo_worker.ocr.analysis.shapes import Box, CheckBox, RulingLine
-from photo_worker.ocr.engine import EngineWord
-from photo_worker.ocr.layout import Line
 from tests.unit.ocr.pages import frame
+from textract_local.reader.analysis.blocks import page_blocks
+from textract_local.reader.analysis.marks import PageMarks
+from textract_local.reader.analysis.reading import PageReading
+from textract_local.reader.analysis.request import Analysis, QuerySpec
+from textract_local.reader.analysis.shapes import Box, CheckBox, RulingLine
+from textract_local.reader.engine import EngineWord
+from textract_local.reader.layout import Line
 
 WIDTH, HEIGHT = 1000, 1400
 

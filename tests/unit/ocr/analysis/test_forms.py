@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from photo_worker.ocr.layout import Line
 from tests.unit.ocr.analysis.sheets import analysed, check_box, fields, marks, pairs, related, sheet, text
+from textract_local.reader.layout import Line
 
 
 def test_find_fields_value_after_colon_is_paired() -> None:

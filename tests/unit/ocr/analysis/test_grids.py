@@ -6,8 +6,8 @@ from itertools import groupby
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from photo_worker.ocr.analysis.grids import find_grids
-from photo_worker.ocr.analysis.shapes import Box, RulingLine
+from textract_local.reader.analysis.grids import find_grids
+from textract_local.reader.analysis.shapes import Box, RulingLine
 
 SIDE = 100.0
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import TypeAdapter
 
-from photo_worker.ocr.analysis.components import components, runs_in
-from photo_worker.ocr.analysis.marks import PageMarks, find_marks
-from photo_worker.ocr.analysis.shapes import Box
-from photo_worker.ocr.engine import EngineWord
-from photo_worker.ocr.pixels import READING_SIDE
 from tests.unit.ocr.analysis.drawn import Drawing, dotted, draw_grid, solid
+from textract_local.reader.analysis.components import components, runs_in
+from textract_local.reader.analysis.marks import PageMarks, find_marks
+from textract_local.reader.analysis.shapes import Box
+from textract_local.reader.engine import EngineWord
+from textract_local.reader.pixels import READING_SIDE
 
 # Arithmetic on pixels is the same on every Python.
 pytestmark = pytest.mark.single_python

@@ -14,13 +14,13 @@ from trp import Document as FirstDocument
 from trp.trp2 import TDocumentSchema
 
 from benchmarks.documents import NO_TRUTH, truth_documents
-from photo_worker.devkit.textract.model import TextractModel
-from photo_worker.ocr.analysis.blocks import page_blocks
-from photo_worker.ocr.analysis.reading import PageReading
-from photo_worker.ocr.analysis.request import Analysis, QuerySpec
-from photo_worker.ocr.analysis.shapes import Box
-from photo_worker.ocr.blocks import detect_text_response
 from tests.unit.ocr.analysis.sheets import Block, analysed, check_box, marks, of_kind, related, sheet, text
+from textract_local.reader.analysis.blocks import page_blocks
+from textract_local.reader.analysis.reading import PageReading
+from textract_local.reader.analysis.request import Analysis, QuerySpec
+from textract_local.reader.analysis.shapes import Box
+from textract_local.reader.blocks import detect_text_response
+from textract_local.server.model import TextractModel
 
 FEATURES = ("TABLES", "FORMS", "LAYOUT", "QUERIES", "SIGNATURES")
 COMBINATIONS = list(chain.from_iterable(combinations(FEATURES, size) for size in range(1, len(FEATURES) + 1)))

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from photo_worker.ocr.analysis.reading import PageReading
-from photo_worker.ocr.analysis.request import QuerySpec
-from photo_worker.ocr.analysis.shapes import Box
 from tests.unit.ocr.analysis.sheets import Block, analysed, marks, of_kind, related, sheet, text
+from textract_local.reader.analysis.reading import PageReading
+from textract_local.reader.analysis.request import QuerySpec
+from textract_local.reader.analysis.shapes import Box
 
 PAGE = sheet(
     [

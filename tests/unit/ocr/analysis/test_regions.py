@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from benchmarks.analysis_quality import compare, with_recorded_words
 from benchmarks.documents import NO_TRUTH, truth_documents
-from photo_worker.ocr.analysis.reading_order import in_reading_order
-from photo_worker.ocr.analysis.regions import Region
-from photo_worker.ocr.analysis.shapes import Box
-from photo_worker.ocr.layout import Line
 from tests.unit.ocr.analysis.sheets import HEIGHT, WIDTH, analysed, layout, marks, of_kind, related, sheet, text
+from textract_local.reader.analysis.reading_order import in_reading_order
+from textract_local.reader.analysis.regions import Region
+from textract_local.reader.analysis.shapes import Box
+from textract_local.reader.layout import Line
 
 PROSE = ["Beat the butter until it is soft and", "white, then add the sugar and the eggs", "one by one and beat on."]
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from photo_worker.ocr.analysis.marks import PageMarks
-from photo_worker.ocr.analysis.reading import PageReading
-from photo_worker.ocr.analysis.request import Analysis, QuerySpec
-from photo_worker.ocr.analysis.shapes import Box, CheckBox, RulingLine
-from photo_worker.ocr.engine import EngineWord, Frame
+from textract_local.reader.analysis.marks import PageMarks
+from textract_local.reader.analysis.reading import PageReading
+from textract_local.reader.analysis.request import Analysis, QuerySpec
+from textract_local.reader.analysis.shapes import Box, CheckBox, RulingLine
+from textract_local.reader.engine import EngineWord, Frame
 
 
 @pytest.mark.parametrize(

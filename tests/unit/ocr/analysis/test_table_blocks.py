@@ -3,9 +3,9 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from photo_worker.ocr.analysis.shapes import Box
-from photo_worker.ocr.analysis.table_blocks import table_blocks
-from photo_worker.ocr.analysis.table_model import Cell, MergedCell, Table, TableText
+from textract_local.reader.analysis.shapes import Box
+from textract_local.reader.analysis.table_blocks import table_blocks
+from textract_local.reader.analysis.table_model import Cell, MergedCell, Table, TableText
 
 BOX = Box(0, 0, 10, 10)
 

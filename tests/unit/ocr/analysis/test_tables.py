@@ -4,12 +4,12 @@ import time
 
 import pytest
 
-from photo_worker.ocr.analysis.marks import PageMarks
-from photo_worker.ocr.analysis.shapes import Box, RulingLine
-from photo_worker.ocr.analysis.table_model import Table
-from photo_worker.ocr.analysis.tables import find_tables
-from photo_worker.ocr.engine import EngineWord
 from tests.unit.ocr.analysis.drawn import MERIDIAN, Drawing, dotted, draw_grid, solid, table_text
+from textract_local.reader.analysis.marks import PageMarks
+from textract_local.reader.analysis.shapes import Box, RulingLine
+from textract_local.reader.analysis.table_model import Table
+from textract_local.reader.analysis.tables import find_tables
+from textract_local.reader.engine import EngineWord
 
 # Arithmetic on pixels is the same on every Python.
 pytestmark = pytest.mark.single_python

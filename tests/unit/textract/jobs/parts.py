@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from photo_worker.devkit.textract.counters import Counters
-from photo_worker.devkit.textract.documents import ASYNC, Document, DocumentLimits
-from photo_worker.devkit.textract.failures import BAD_DOCUMENT, INVALID_S3_OBJECT, UNSUPPORTED_DOCUMENT, ServiceError
-from photo_worker.devkit.textract.faults import FaultInjector
-from photo_worker.devkit.textract.jobs import Jobs
-from photo_worker.devkit.textract.spool import Spool
-from photo_worker.ocr.analysis.request import Analysis
+from textract_local.reader.analysis.request import Analysis
+from textract_local.server.counters import Counters
+from textract_local.server.documents import ASYNC, Document, DocumentLimits
+from textract_local.server.failures import BAD_DOCUMENT, INVALID_S3_OBJECT, UNSUPPORTED_DOCUMENT, ServiceError
+from textract_local.server.faults import FaultInjector
+from textract_local.server.jobs import Jobs
+from textract_local.server.spool import Spool
 
 DEADLINE_SECONDS = 20.0
 TEXT, ANALYSIS = "StartDocumentTextDetection", "StartDocumentAnalysis"

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import given as given_that
 from hypothesis import strategies as st
 
-from photo_worker.devkit.textract.failures import INVALID_JOB_ID, INVALID_PARAMETER, ErrorResponse, ServiceError
-from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS
 from tests.unit.textract.jobs.conftest import Open
 from tests.unit.textract.jobs.parts import ANALYSIS, TEXT, Emulated, Objects
+from textract_local.server.failures import INVALID_JOB_ID, INVALID_PARAMETER, ErrorResponse, ServiceError
+from textract_local.server.jobs.records import EXPIRY_SECONDS
 
 
 async def refused(

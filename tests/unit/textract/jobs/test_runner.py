@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from photo_worker.devkit.textract.failures import BAD_DOCUMENT, INTERNAL_ERROR, INVALID_JOB_ID, DiskFails, ServiceError
-from photo_worker.devkit.textract.faults import FaultInjector, FaultKind, FaultRule, FaultScript
-from photo_worker.devkit.textract.jobs import runner, thread
-from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS
-from photo_worker.devkit.textract.jobs.responses import warning_code
 from photo_worker.stack_errors import DataInUse
 from tests.unit.textract.jobs.conftest import Open
 from tests.unit.textract.jobs.parts import TEXT, Emulated, Objects, until
+from textract_local.server.failures import BAD_DOCUMENT, INTERNAL_ERROR, INVALID_JOB_ID, DiskFails, ServiceError
+from textract_local.server.faults import FaultInjector, FaultKind, FaultRule, FaultScript
+from textract_local.server.jobs import runner, thread
+from textract_local.server.jobs.records import EXPIRY_SECONDS
+from textract_local.server.jobs.responses import warning_code
 
 FAILED = ["JobStatus", "StatusMessage", "DetectDocumentTextModelVersion"]
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from photo_worker.devkit.textract.failures import (
+from tests.unit.textract.jobs.conftest import Open
+from tests.unit.textract.jobs.parts import ANALYSIS, TEXT, Emulated, Objects, start_input, until
+from textract_local.server.failures import (
     IDEMPOTENT_PARAMETER_MISMATCH,
     INVALID_S3_OBJECT,
     LIMIT_EXCEEDED,
     ErrorResponse,
     ServiceError,
 )
-from photo_worker.devkit.textract.faults import JobFault
-from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS
-from tests.unit.textract.jobs.conftest import Open
-from tests.unit.textract.jobs.parts import ANALYSIS, TEXT, Emulated, Objects, start_input, until
+from textract_local.server.faults import JobFault
+from textract_local.server.jobs.records import EXPIRY_SECONDS
 
 
 async def refused(emulated: Emulated, failure: ErrorResponse, operation: str = TEXT, /, **members: Any) -> None:

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS, AnalysisJob, JobStatus
-from photo_worker.devkit.textract.jobs.store import JobStore, NewNotification, Notification
 from photo_worker.stack_errors import DataInUse, DataMismatch, DataUnwritable
+from textract_local.server.jobs.records import EXPIRY_SECONDS, AnalysisJob, JobStatus
+from textract_local.server.jobs.store import JobStore, NewNotification, Notification
 
 NOW = 1_800_000_000.0
 GIVEN = {"DocumentLocation": {"S3Object": {"Bucket": "scans", "Name": "scan.pdf"}}}
@@ -47,7 +47,7 @@ def test_store_open_in_use_is_refused_until_closed(tmp_path: Path) -> None:
 
 def test_store_open_after_owner_was_killed_succeeds(tmp_path: Path) -> None:
     program = (
-        "import pathlib, sys, time; from photo_worker.devkit.textract.jobs.store import JobStore;"
+        "import pathlib, sys, time; from textract_local.server.jobs.store import JobStore;"
         "store = JobStore(pathlib.Path(sys.argv[1])); store.open(); print('open', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:

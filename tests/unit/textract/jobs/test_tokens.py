@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from photo_worker.devkit.textract.failures import INVALID_PARAMETER, ServiceError
-from photo_worker.devkit.textract.jobs.tokens import PageTokens, new_key
+from textract_local.server.failures import INVALID_PARAMETER, ServiceError
+from textract_local.server.jobs.tokens import PageTokens, new_key
 
 TOKENS = PageTokens(new_key())
 JOB, OTHER = "ab" * 32, "cd" * 32

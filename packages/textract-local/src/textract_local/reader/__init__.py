@@ -1,0 +1,1 @@
+"""Read documents into Textract's blocks."""
