@@ -156,7 +156,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         "only what a service is at fault for may be tried again",
         (
             Mutation(
-                "photo_worker/errors.py",
+                "photo_worker/errors/base.py",
                 'return self.fault in {"service", "worker"}',
                 'return self.fault == "service"',
             ),

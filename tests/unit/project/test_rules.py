@@ -120,7 +120,8 @@ def test_module_has_docstring_and_valid_dunder_all(path: Path) -> None:
     ]
     for value in lists:
         exported = ast.literal_eval(value)
-        assert exported == sorted(set(exported))
+        # The linter keeps the order.
+        assert len(exported) == len(set(exported))
         root = max((each for each in SOURCES.values() if path.is_relative_to(each)), key=lambda each: len(each.parts))
         name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
         module = import_module(name)
