@@ -63,17 +63,12 @@ class LargePhoto(io.RawIOBase):
 
 def run(variables: dict[str, str], *, size_bytes: int = SIZE_BYTES) -> dict[str, Any]:
     """Upload, verify, hash and delete an object of this size; return the time and memory."""
-    import boto3
     from boto3.s3.transfer import TransferConfig
 
+    from photo_worker.aws import aws_session
     from photo_worker.storage.s3_boto import make_client
 
-    session = boto3.Session(
-        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
-        region_name=variables["AWS_REGION"],
-    )
-    client = make_client(session=session, endpoint_url=variables["AWS_ENDPOINT_URL_S3"])
+    client = make_client(session=aws_session(variables))
     bucket = f"bench-{uuid4().hex}"
     client.create_bucket(Bucket=bucket)
     photos = {"small.png": LargePhoto(2 * MIB), "large.png": LargePhoto(size_bytes)}
@@ -133,6 +128,7 @@ def _measure(bucket: str) -> dict[str, Any]:
     from temporalio.testing import ActivityEnvironment
 
     from photo_worker.activities.assets import AssetActivities
+    from photo_worker.aws import aws_session
     from photo_worker.contracts.image import LocateAssetInput
     from photo_worker.documents.process import ProcessDecoder
     from photo_worker.storage.memory import MemoryJobRepository
@@ -153,7 +149,8 @@ def _measure(bucket: str) -> dict[str, Any]:
                 peak = max(peak, process.memory_info().rss)
                 yield piece
 
-    activities = AssetActivities(Watched(make_client()), MemoryJobRepository(), ProcessDecoder(), bucket)
+    store = Watched(make_client(session=aws_session(os.environ)))
+    activities = AssetActivities(store, MemoryJobRepository(), ProcessDecoder(), bucket)
 
     def verify(key: str) -> str:
         request = LocateAssetInput(bucket=bucket, key=key, expected_content_type="image/png", job_id=str(uuid4()))

@@ -91,6 +91,7 @@ async def _rate(start: Callable[[str, str], Awaitable[Any]], queue: str, jobs: i
 
 async def measure(variables: dict[str, str], *, jobs: int = JOBS, rounds: int = ROUNDS) -> dict[str, Any]:
     """Run product, floor and no-op in turn, ``rounds`` times, and return medians and ratios."""
+    from photo_worker.aws import aws_session
     from photo_worker.bootstrap import build_activities, build_application, workflow_types
     from photo_worker.config import load_settings, read_environment
     from photo_worker.contracts.image import ImageProcessingInput
@@ -128,7 +129,7 @@ async def measure(variables: dict[str, str], *, jobs: int = JOBS, rounds: int = 
 
     rates: dict[str, list[float]] = {"product": [], "floor": [], "noop": []}
     with ThreadPoolExecutor(threads) as ours, ThreadPoolExecutor(threads) as bare:
-        s3 = make_client(max_pool_connections=threads)
+        s3 = make_client(session=aws_session(variables), max_pool_connections=threads)
         floor_worker = Worker(
             plain,
             task_queue=floor_queue,

@@ -1,29 +1,133 @@
-"""The composition root: chooses adapters, creates them and passes them on; nothing is global."""
+"""The composition root: makes an ``Application`` from settings alone; nothing is global."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from photo_worker.config import Settings
 from photo_worker.contracts.image import CONFIGURED_ENGINE
 from photo_worker.errors import BackendMissing, ConfigurationError, UnknownEngine
 from photo_worker.ports import JobRepository, ObjectStore, OcrBackend, RequiresUsable, WorkflowOrchestrator
 
+if TYPE_CHECKING:
+    import boto3
+    from temporalio.client import Client
+
+    from photo_worker.integrity.erasure import Erasure
+    from photo_worker.integrity.inspector import InspectionConfig
+    from photo_worker.integrity.repair import Repairer
+    from photo_worker.integrity.scan import Scanner
+    from photo_worker.jobs import JobService
+
 # An activity uses its connection for milliseconds, and Postgres allows 100 connections in all by default.
 _MAX_CONNECTIONS = 20
 
 
 @dataclass
-class Application:
-    """The ports of one process; ``close`` releases their connections."""
+class Application(AbstractContextManager["Application"]):
+    """One deployment: its settings, ports and use cases. Leaving the context closes its connections.
+
+    Several can exist in one process: each has its own AWS session, database connections and Temporal client.
+    ``session`` is for the OCR backends that need AWS. ``connected`` is set by ``connect``.
+    """
 
     settings: Settings
     store: ObjectStore
     repository: JobRepository
-    close: Callable[[], None]
+    session: boto3.Session | None = None
+    connected: WorkflowOrchestrator | None = None
+    resources: ExitStack = field(default_factory=ExitStack, repr=False)
+
+    def __post_init__(self) -> None:
+        self.backends = BackendRegistry(self.settings, self.store, self.session)
+        self._client: Client | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.resources.close()
+
+    async def client(self) -> Client:
+        """Return the connection to Temporal, made at the first call. Raises what ``connect`` raises."""
+        if self._client is None:
+            from photo_worker.orchestration.connection import connect
+
+            self._client = await connect(self.settings, self.settings.variables)
+        return self._client
+
+    async def connect(self) -> WorkflowOrchestrator:
+        """Connect to Temporal at the first call, and return the orchestrator.
+
+        Raises:
+            TemporalUnavailable: if Temporal does not respond in time.
+            PhotoWorkerError: the other errors into which ``rpc_errors`` translates a refusal.
+        """
+        if self.connected is None:
+            from photo_worker.orchestration.temporal import TemporalOrchestrator
+
+            self.connected = TemporalOrchestrator(await self.client(), self.settings.temporal_task_queue)
+        return self.connected
+
+    @property
+    def orchestrator(self) -> WorkflowOrchestrator:
+        """The orchestrator, as soon as ``connect`` has returned."""
+        if self.connected is None:
+            raise RuntimeError("the application is not connected to Temporal")
+        return self.connected
+
+    def jobs(self) -> JobService:
+        """Return the use cases of jobs; before ``connect`` they only report."""
+        from photo_worker.jobs import JobService
+
+        return JobService(
+            self.store,
+            self.repository,
+            self.connected,
+            self.settings.s3_bucket,
+            lifetime_seconds=self.settings.job_lifetime_seconds,
+        )
+
+    def erasure(self) -> Erasure:
+        """Return the use case that deletes every trace of a job."""
+        from photo_worker.integrity.erasure import Erasure
+
+        return Erasure(self.store, self.repository, self.orchestrator, self.settings.s3_bucket)
+
+    def scanner(self, config: InspectionConfig) -> AbstractAsyncContextManager[Scanner]:
+        """Return a context manager of the scanner that checks the invariants."""
+        from photo_worker.integrity.inspector import InspectionPorts
+        from photo_worker.integrity.scan import open_scanner
+
+        ports = InspectionPorts(self.store, self.repository, self.orchestrator, self.settings.s3_bucket)
+        return open_scanner(ports, config)
+
+    def repairer(self, scanner: Scanner) -> Repairer:
+        """Return the use case that repairs the findings of ``scanner``."""
+        from photo_worker.integrity.repair import Repairer
+
+        return Repairer(scanner, self.erasure().erase, lifetime_seconds=self.settings.job_lifetime_seconds)
+
+
+def database_conninfo(settings: Settings) -> str:
+    """Return the database's connection string. Raises ``ConfigurationError`` if DATABASE_URL is not set.
+
+    PG* variables give the parameters that DATABASE_URL does not, as libpq's own defaults do.
+    """
+    from photo_worker.storage.pg_connection import with_defaults
+
+    return with_defaults(settings.require_database_url(), settings.variables)
 
 
 def build_application(settings: Settings) -> Application:
@@ -31,24 +135,29 @@ def build_application(settings: Settings) -> Application:
 
     Raises ``ConfigurationError`` if DATABASE_URL is missing or no AWS region is set.
     """
+    from photo_worker.aws import aws_session
     from photo_worker.storage.postgres import PostgresJobRepository, make_pool
     from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 
-    pool = make_pool(settings.require_database_url(), max_size=min(settings.max_activities, _MAX_CONNECTIONS))
+    pool = make_pool(database_conninfo(settings), max_size=min(settings.max_activities, _MAX_CONNECTIONS))
+    session = aws_session(settings.variables)
+    client = make_client(session=session, max_pool_connections=settings.max_activities)
     store = BotoObjectStore(
-        make_client(max_pool_connections=settings.max_activities),
-        encryption=settings.s3_server_side_encryption,
-        kms_key_id=settings.s3_sse_kms_key_id,
+        client, encryption=settings.s3_server_side_encryption, kms_key_id=settings.s3_sse_kms_key_id
     )
-    return Application(settings=settings, store=store, repository=PostgresJobRepository(pool), close=pool.close)
+    application = Application(settings, store, PostgresJobRepository(pool), session=session)
+    application.resources.callback(client.close)
+    application.resources.callback(pool.close)
+    return application
 
 
 class BackendRegistry:
     """OCR backends by engine name, each created at its first use and then kept. Thread-safe."""
 
-    def __init__(self, settings: Settings, store: ObjectStore) -> None:
+    def __init__(self, settings: Settings, store: ObjectStore, session: boto3.Session | None = None) -> None:
         self._settings = settings
         self._store = store
+        self._session = session
         self._made: dict[str, OcrBackend] = {}
         self._lock = threading.Lock()
 
@@ -64,6 +173,7 @@ class BackendRegistry:
         name = self._settings.ocr_engine if engine == CONFIGURED_ENGINE else engine
         context = BackendContext(
             store=self._store,
+            session=self._session,
             recorded_dir=self._settings.ocr_recorded_dir,
             max_parallel=self._settings.max_activities,
             textract_api=self._settings.textract_api,
@@ -100,7 +210,7 @@ def build_activities(
 
     store, repository, bucket = application.store, application.repository, application.settings.s3_bucket
     assets = AssetActivities(store, repository, ProcessDecoder(look=stop_if_cancelled), bucket)
-    ocr = OcrActivities(store, repository, backends or BackendRegistry(application.settings, store), bucket)
+    ocr = OcrActivities(store, repository, backends or application.backends, bucket)
     results = ResultActivities(store, repository, bucket)
     return [
         assets.verify_and_locate_asset,
@@ -115,11 +225,3 @@ def workflow_types() -> list[type]:
     from photo_worker.workflows.image import ImageProcessingWorkflow
 
     return [ImageProcessingWorkflow]
-
-
-async def build_orchestrator(settings: Settings, variables: Mapping[str, str]) -> WorkflowOrchestrator:
-    """Connect to Temporal and return the orchestrator; raises ``TemporalUnavailable``."""
-    from photo_worker.orchestration.connection import connect
-    from photo_worker.orchestration.temporal import TemporalOrchestrator
-
-    return TemporalOrchestrator(await connect(settings, variables), settings.temporal_task_queue)

@@ -12,11 +12,21 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 from photo_worker.errors import ConfigurationError
@@ -39,7 +49,10 @@ _FORMS = {
 
 
 class Settings(BaseModel):
-    """The application's settings. Each field's alias is the name of its environment variable."""
+    """The application's settings. Each field's alias is the name of its environment variable.
+
+    ``variables`` has everything else that the libraries of the services read, such as AWS_* and TEMPORAL_*.
+    """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore", str_strip_whitespace=True)
 
@@ -64,6 +77,13 @@ class Settings(BaseModel):
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(alias="LOG_LEVEL")] = "INFO"
     log_format: Annotated[Literal["json", "console"], Field(alias="LOG_FORMAT")] = "json"
     graceful_shutdown_seconds: Annotated[float, Field(alias="GRACEFUL_SHUTDOWN_SECONDS", ge=0, le=3600)] = 25.0
+
+    _variables: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The variables that the settings were loaded from, without empty ones; they may hold secrets."""
+        return self._variables
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -175,7 +195,7 @@ def load_settings(environment: Environment) -> Settings:
     """
     given = {name: value for name, value in environment.variables.items() if value.strip()}
     try:
-        return Settings.model_validate(given)
+        settings = Settings.model_validate(given)
     except ValidationError as error:
         problems = []
         for fault in error.errors(include_url=False, include_input=False, include_context=False):
@@ -183,3 +203,5 @@ def load_settings(environment: Environment) -> Settings:
             origin = environment.origins.get(name, Origin("default"))
             problems.append(f"{name} in {origin}: {_said(name, fault)}")
         raise ConfigurationError(problems="; ".join(problems)) from None
+    settings._variables = MappingProxyType(given)
+    return settings

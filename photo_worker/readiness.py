@@ -10,7 +10,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from photo_worker.admission import Check
-from photo_worker.bootstrap import Application, BackendRegistry
+from photo_worker.bootstrap import Application, database_conninfo
 from photo_worker.config import Settings
 from photo_worker.contracts.keys import converted_key, ocr_key
 from photo_worker.errors import (
@@ -31,20 +31,15 @@ _NEVER_WRITTEN = (ocr_key(UUID(int=0)), converted_key("none", "none", "0" * 64))
 _NO_ETAG = "0" * 32
 
 
-def readiness_checks(application: Application, backends: BackendRegistry | None = None) -> list[Check]:
-    """Return the checks of a worker: database with its schema, bucket, and the configured OCR backend.
-
-    ``backends`` is the registry that the worker's activities use; without it the checks create their own.
-    """
-    settings = application.settings
-    registry = backends or BackendRegistry(settings, application.store)
-    return [_database(settings), _bucket(application), registry.require_usable]
+def readiness_checks(application: Application) -> list[Check]:
+    """Return the checks of a worker: database with its schema, bucket, and the configured OCR backend."""
+    return [_database(application.settings), _bucket(application), application.backends.require_usable]
 
 
 def _database(settings: Settings) -> Check:
     from photo_worker.storage.migrate import require_usable
 
-    url = settings.require_database_url()
+    url = database_conninfo(settings)
     return lambda: require_usable(url)
 
 

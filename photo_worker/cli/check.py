@@ -109,19 +109,14 @@ async def _run(
 ) -> tuple[ScanReport, list[RepairResult]]:
     from datetime import UTC, datetime
 
-    from photo_worker.bootstrap import build_application, build_orchestrator
-    from photo_worker.integrity.erasure import Erasure
-    from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
-    from photo_worker.integrity.repair import Repairer
-    from photo_worker.integrity.scan import open_scanner
+    from photo_worker.bootstrap import build_application
+    from photo_worker.integrity.inspector import InspectionConfig
 
-    application = build_application(context.settings)
-    try:
-        orchestrator = await build_orchestrator(context.settings, context.variables)
-        store, repository, bucket = application.store, application.repository, context.settings.s3_bucket
+    with build_application(context.settings) as application:
+        await application.connect()
         # The scan retries an unavailable service for a minute. This first query fails at once if the database is
         # down for good.
-        await asyncio.to_thread(repository.deployment_id)
+        await asyncio.to_thread(application.repository.deployment_id)
         config = InspectionConfig(
             now=lambda: datetime.now(UTC),
             hashes=hashes,
@@ -130,16 +125,12 @@ async def _run(
         )
         if repair:
             config = config.with_erase_seconds(_ERASE_SECONDS_BEFORE_REPAIR)
-        async with open_scanner(InspectionPorts(store, repository, orchestrator, bucket), config) as scanner:
+        async with application.scanner(config) as scanner:
             with _progress() as progress:
                 report = await (scanner.scan_jobs(wanted, progress) if wanted else scanner.scan_all(progress))
             if not repair:
                 return report, []
-            erasure = Erasure(store, repository, orchestrator, bucket)
-            repairer = Repairer(scanner, erasure.erase, lifetime_seconds=context.settings.job_lifetime_seconds)
-            return report, await repairer.repair(report, say)
-    finally:
-        application.close()
+            return report, await application.repairer(scanner).repair(report, say)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def resolve_context(
     *,
     stack_name: str | None = None,
     stack_variables: Mapping[str, str] | None = None,
-    environ: MutableMapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> CommandContext:
     """Resolve the settings: the environment first, then the .env file, then the local stack that runs here.
 
@@ -67,17 +67,10 @@ def resolve_context(
     explicit ``stack_variables`` or ``--name`` has precedence over everything.
 
     If the stack is used and a proxy is set, loopback is added to NO_PROXY.
-
-    The resolved variables are put into the process environment, where botocore reads them.
     """
-    target = os.environ if environ is None else environ
-    environment, used = resolve_environment(ctx, target, stack_name=stack_name, stack_variables=stack_variables)
+    given = os.environ if environ is None else environ
+    environment, used = resolve_environment(ctx, given, stack_name=stack_name, stack_variables=stack_variables)
     settings = load_settings(environment)
-    # An empty variable counts as not set; botocore would search for a profile with an empty name.
-    target.update({name: value for name, value in environment.variables.items() if value.strip() or name in target})
-    if target.get("AWS_REGION", "").strip():
-        # boto3 reads only AWS_DEFAULT_REGION; all other AWS SDKs, and so most deployments, use AWS_REGION.
-        target["AWS_DEFAULT_REGION"] = target["AWS_REGION"]
     return CommandContext(settings=settings, variables=environment.variables, stack=used)
 
 

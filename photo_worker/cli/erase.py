@@ -52,13 +52,11 @@ def erase(
 async def _erase(
     context: CommandContext, job_id: UUID, *, with_source: bool, ask: bool, output: OutputFormat
 ) -> Sequence[ErasureStep]:
-    from photo_worker.bootstrap import build_application, build_orchestrator
-    from photo_worker.integrity.erasure import Erasure
+    from photo_worker.bootstrap import build_application
 
-    application = build_application(context.settings)
-    try:
-        orchestrator = await build_orchestrator(context.settings, context.variables)
-        erasure = Erasure(application.store, application.repository, orchestrator, context.settings.s3_bucket)
+    with build_application(context.settings) as application:
+        await application.connect()
+        erasure = application.erasure()
         traces = await erasure.traces(job_id)
         if not traces.known:
             raise JobMissing(job_id=job_id)
@@ -76,8 +74,6 @@ async def _erase(
                 "Temporal deletes the history of a job that ended a moment ago within a minute or two.", err=True
             )
         return await erasure.erase(job_id, with_source=with_source, on_step=on_step)
-    finally:
-        application.close()
 
 
 def _confirm(traces: Traces, with_source: bool) -> None:

@@ -38,10 +38,11 @@ def migrate(
     same, and the command warns; with --bind it then fails. It also warns, and binds nothing, if the database was
     bound to another bucket before: S3_BUCKET may be wrong, and workers take no work until --bind.
     """
+    from photo_worker.bootstrap import database_conninfo
     from photo_worker.storage.migrate import current, upgrade
 
     context = resolve_context(ctx, stack_name=stack_name)
-    url = context.settings.require_database_url()
+    url = database_conninfo(context.settings)
     before = current(url)
     upgrade(url)
     after = current(url)
@@ -90,8 +91,7 @@ def _bind(context: CommandContext, *, must_bind: bool, rebind: bool, yes: bool) 
 
     bucket = context.settings.s3_bucket
     try:
-        application = build_application(context.settings)
-        try:
+        with build_application(context.settings) as application:
             store, repository = application.store, application.repository
             if rebind and not yes:
                 found = read_binding(store, repository, bucket)
@@ -103,8 +103,6 @@ def _bind(context: CommandContext, *, must_bind: bool, rebind: bool, yes: bool) 
                 # Deployments run this before their workers: with a wrong S3_BUCKET it must not bind that bucket.
                 require_own_bucket(store, repository, bucket)
             changed = bind(store, repository, bucket, rebind=rebind)
-        finally:
-            application.close()
     except (BucketBoundElsewhere, BindingUnreadable, RebindUnconfirmed):
         raise
     except PhotoWorkerError as error:

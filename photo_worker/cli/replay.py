@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,13 +95,10 @@ class _Service:
         settings = self._context.settings
         if settings.ocr_recorded_dir is None:
             settings = settings.model_copy(update={"ocr_recorded_dir": self._recorded})
-        application = build_application(settings) if suite.application else None
-        try:
+        with ExitStack() as stack:
+            application = stack.enter_context(build_application(settings)) if suite.application else None
             make_worker = worker_factory(settings)
             yield ScenarioRunner(await self.connect(), make_worker, suite, settings.temporal_task_queue, application)
-        finally:
-            if application is not None:
-                application.close()
 
 
 HOOKS = Hooks(

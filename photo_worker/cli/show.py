@@ -9,7 +9,7 @@ from uuid import UUID
 
 import click
 
-from photo_worker.cli.context import CommandContext, resolve_context, stack_option
+from photo_worker.cli.context import resolve_context, stack_option
 from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, echo_printable, emit, output_option
 from photo_worker.errors import ConfigurationError, DependencyError
 from photo_worker.printable import printable
@@ -33,36 +33,27 @@ def show(ctx: click.Context, job_id: str, stack_name: str | None, output: Output
     from photo_worker.bootstrap import build_application
     from photo_worker.cli.job_view import links
     from photo_worker.contracts.keys import parse_job_id
-    from photo_worker.jobs import JobService
     from photo_worker.ports import FINAL_STATUSES
 
     wanted = parse_job_id(job_id)
     context = resolve_context(ctx, stack_name=stack_name)
-    application = build_application(context.settings)
-    try:
-        service = JobService(application.store, application.repository, None, context.settings.s3_bucket)
-        report = service.report(wanted)
+    with build_application(context.settings) as application:
+        report = application.jobs().report(wanted)
         facts = report.as_dict()
         if report.record.status not in FINAL_STATUSES:
-            facts |= asyncio.run(_progress(context, application, wanted))
-    finally:
-        application.close()
+            facts |= asyncio.run(_progress(application, wanted))
     where = links(context.variables, report)
     emit("show", output, data={"job": facts, "links": where}, text=_text(facts, where))
 
 
-async def _progress(context: CommandContext, application: Application, job_id: UUID) -> dict[str, object]:
+async def _progress(application: Application, job_id: UUID) -> dict[str, object]:
     """Return Temporal's state of a job whose row is open.
 
     Raises ``JobEndedWithoutRow`` or ``JobWithoutWorkflow`` if its workflow no longer runs.
     """
-    from photo_worker.bootstrap import build_orchestrator
-    from photo_worker.jobs import JobService
-
     try:
-        orchestrator = await build_orchestrator(context.settings, context.variables)
-        service = JobService(application.store, application.repository, orchestrator, context.settings.s3_bucket)
-        state = await service.workflow_of(job_id)
+        await application.connect()
+        state = await application.jobs().workflow_of(job_id)
     except (ConfigurationError, DependencyError) as error:
         echo_printable(f"only the row is shown: [{error.code}] {error.message}", err=True)
         return {"workflow": None, "waiting": None}

@@ -114,27 +114,20 @@ async def submit_all(
     uploads. If a source is refused, its row gets the error and the others go on; with a single source the error is
     raised. An error while waiting for a job always goes to its row.
     """
-    from photo_worker.bootstrap import build_application, build_orchestrator
+    from photo_worker.bootstrap import build_application
     from photo_worker.cli.job_view import JobRow, with_progress
     from photo_worker.integrity.binding import require_own_bucket
-    from photo_worker.jobs import JobService, check_engine
+    from photo_worker.jobs import check_engine
 
     check_engine(engine)
-    application = build_application(context.settings)
-    try:
+    with build_application(context.settings) as application:
         _note_unknown_backend(engine)
         # Before anything is written: if Temporal is unavailable, no half-submitted job remains.
-        orchestrator = await build_orchestrator(context.settings, context.variables)
+        orchestrator = await application.connect()
         bucket = context.settings.s3_bucket
         if any(source.path is not None for source, _ in sources):
             await asyncio.to_thread(require_own_bucket, application.store, application.repository, bucket)
-        service = JobService(
-            application.store,
-            application.repository,
-            orchestrator,
-            bucket,
-            lifetime_seconds=context.settings.job_lifetime_seconds,
-        )
+        service = application.jobs()
         if not worker_comes:
             await _note_no_worker(orchestrator, context.settings.temporal_task_queue)
         gate = asyncio.Semaphore(_PARALLEL_SUBMISSIONS)
@@ -158,8 +151,6 @@ async def submit_all(
 
         label = "processed" if wait else "submitted"
         return await with_progress(label, [one(source, job_id) for source, job_id in sources])
-    finally:
-        application.close()
 
 
 async def _note_no_worker(orchestrator: WorkflowOrchestrator, queue: str) -> None:

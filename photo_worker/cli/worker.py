@@ -26,25 +26,18 @@ def worker(ctx: click.Context, stack_name: str | None, stop_on_eof: bool) -> Non
 
 
 async def _run(context: CommandContext, stop_on_eof: bool) -> None:
-    from photo_worker.bootstrap import BackendRegistry, build_activities, build_application, workflow_types
+    from photo_worker.bootstrap import build_activities, build_application, workflow_types
     from photo_worker.logs import configure_logging
-    from photo_worker.orchestration.connection import connect
     from photo_worker.readiness import readiness_checks
     from photo_worker.worker import serve
 
     configure_logging(context.settings.log_level, context.settings.log_format)
-    application = build_application(context.settings)
-    try:
-        backends = BackendRegistry(application.settings, application.store)
-        activities = build_activities(application, backends)
-        client = await connect(context.settings, context.variables)
+    with build_application(context.settings) as application:
         await serve(
-            client,
+            await application.client(),
             context.settings,
             workflow_types(),
-            activities,
-            checks=readiness_checks(application, backends),
+            build_activities(application),
+            checks=readiness_checks(application),
             stop_on_eof=stop_on_eof,
         )
-    finally:
-        application.close()

@@ -13,10 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from photo_worker.errors import ConfigurationError, EngineUnavailable, UnknownEngine
 from photo_worker.ports import AttemptNotes, ObjectStore, OcrBackend
+
+if TYPE_CHECKING:
+    import boto3
 
 ENTRY_POINT_GROUP = "photo_worker.ocr_backends"
 
@@ -26,10 +29,12 @@ class BackendContext:
     """What a backend may be built from. ``max_parallel`` is how many threads will call it at once.
 
     ``wait`` sleeps for seconds in the middle of a call, and raises if the attempt must end. ``notes`` carry data from
-    an attempt to the next one; None if the attempt is not known.
+    an attempt to the next one; None if the attempt is not known. ``session`` is the deployment's AWS session, None if
+    there is none.
     """
 
     store: ObjectStore
+    session: boto3.Session | None = None
     recorded_dir: Path | None = None
     max_parallel: int = 10
     textract_api: Literal["async", "sync"] = "async"
@@ -71,7 +76,9 @@ def _load(entry: EntryPoint, context: BackendContext) -> OcrBackend:
 def _textract(context: BackendContext) -> OcrBackend:
     from photo_worker.ocr.textract import TextractBackend, make_client
 
-    client = make_client(max_pool_connections=context.max_parallel, api=context.textract_api)
+    if context.session is None:
+        raise ConfigurationError(problems="the textract backend needs AWS settings")
+    client = make_client(session=context.session, max_pool_connections=context.max_parallel, api=context.textract_api)
     return TextractBackend(client, api=context.textract_api, notes=context.notes, wait=context.wait)
 
 

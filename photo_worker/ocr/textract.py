@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from photo_worker.errors import ConfigurationError, OcrUnavailable
-from photo_worker.loopback import direct_client
 from photo_worker.ocr.response_validation import response_defect
 from photo_worker.ocr.textract_errors import explain_service, explained
 from photo_worker.ocr.textract_jobs import TextDetectionJobs, s3_object
@@ -35,19 +33,18 @@ TextractApi: TypeAlias = Literal["async", "sync"]
 
 def make_client(
     *,
-    session: boto3.Session | None = None,
+    session: boto3.Session,
     endpoint_url: str | None = None,
     max_pool_connections: int = 10,
     api: TextractApi = "async",
     read_timeout: float | None = None,
 ) -> TextractClient:
-    """Return a Textract client; endpoint, region and credentials come from the standard AWS variables.
+    """Return a Textract client; ``session`` gives endpoint, region and credentials.
 
     ``read_timeout`` is how many seconds of silence end a call; by default it is what the ``api`` needs.
 
     The client does not retry: the workflow's retry policy does. Raises ``ConfigurationError``.
     """
-    import boto3
     from botocore.config import Config
 
     config = Config(
@@ -58,8 +55,7 @@ def make_client(
         tcp_keepalive=True,
     )
     try:
-        make: Callable[..., TextractClient] = (session or boto3.Session()).client
-        return direct_client(partial(make, "textract", endpoint_url=endpoint_url), config)
+        return session.client("textract", endpoint_url=endpoint_url, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(problems=without_userinfo(f"Textract: {error}")) from error
 

@@ -15,6 +15,7 @@ from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import conninfo as pg_conninfo
+from psycopg import pq
 from psycopg.abc import PQGen
 from psycopg.errors import _WaitTimeout
 from psycopg.rows import BaseRowFactory, Row, TupleRow
@@ -114,6 +115,23 @@ def options(conninfo: str, *, connect_timeout: int = CONNECT_TIMEOUT_SECONDS) ->
         **{name: value for name, value in ours.items() if name not in said},
         "prepare_threshold": None,
     }
+
+
+def with_defaults(conninfo: str, variables: Mapping[str, str]) -> str:
+    """Return ``conninfo`` with the parameters that it lacks from libpq's variables, such as PGSSLMODE.
+
+    libpq itself reads only those of the process environment.
+    """
+    names = {option.keyword.decode(): option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar}
+    if not any(name in variables for name in names.values()):
+        return conninfo
+    try:
+        said = pg_conninfo.conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError:
+        # Reported without the password, which libpq's message quotes, when the connection is made.
+        return conninfo
+    more = {key: variables[name] for key, name in names.items() if name in variables and key not in said}
+    return pg_conninfo.make_conninfo(conninfo, **more)
 
 
 def connect(

@@ -6,7 +6,6 @@ import hashlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 from urllib.parse import urlsplit
 
@@ -21,7 +20,6 @@ from photo_worker.errors import (
     PhotoWorkerError,
     StorageUnavailable,
 )
-from photo_worker.loopback import direct_client
 from photo_worker.ports import ObjectEntry, ObjectInfo
 from photo_worker.storage import s3_errors
 from photo_worker.storage.metadata import decode_metadata, encode_metadata
@@ -51,20 +49,19 @@ DEFAULT_REGION = "us-east-1"
 
 def make_client(
     *,
-    session: boto3.Session | None = None,
+    session: boto3.Session,
     endpoint_url: str | None = None,
     region: str | None = None,
     max_pool_connections: int = 10,
     connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
     read_timeout: float = READ_TIMEOUT_SECONDS,
 ) -> S3Client:
-    """Return an S3 client; other settings come from the standard AWS variables and profiles.
+    """Return an S3 client; ``session`` gives all other settings.
 
     It sends each request once: the workflow's retry policy retries, visibly and counted. boto3 itself addresses buckets
     by path if an endpoint is set. ``max_pool_connections`` is how many threads can call at once without opening a
     connection each time; timeouts are seconds. Raises ``ConfigurationError``.
     """
-    import boto3
     from botocore.config import Config
 
     config = Config(
@@ -77,8 +74,7 @@ def make_client(
         tcp_keepalive=True,
     )
     try:
-        make: Callable[..., S3Client] = (session or boto3.Session()).client
-        return direct_client(partial(make, "s3", endpoint_url=endpoint_url or None, region_name=region), config)
+        return session.client("s3", endpoint_url=endpoint_url or None, region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(problems=without_userinfo(f"S3: {error}")) from error
 

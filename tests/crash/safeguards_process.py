@@ -88,8 +88,8 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/cli/show.py",
-                "        state = await service.workflow_of(job_id)\n",
-                "        state = await orchestrator.state(job_id)\n",
+                "        state = await application.jobs().workflow_of(job_id)\n",
+                "        state = await application.orchestrator.state(job_id)\n",
             ),
         ),
         (_WRONG_WORKERS + "test_check_repair_job_ended_without_row_is_restarted",),

@@ -158,11 +158,9 @@ def refusing_s3() -> Iterator[str]:
     thread.join(10)
 
 
-async def test_job_with_forbidden_object_is_retried(
-    stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, refusing_s3: str
-) -> None:
+async def test_job_with_forbidden_object_is_retried(stack_variables: dict[str, str], refusing_s3: str) -> None:
     async with (
-        open_harness(stack_variables | {"AWS_ENDPOINT_URL_S3": refusing_s3}, monkeypatch) as harness,
+        open_harness(stack_variables | {"AWS_ENDPOINT_URL_S3": refusing_s3}) as harness,
         harness.worker(),
     ):
         # A missing permission may be granted later, so the job waits and does not end.

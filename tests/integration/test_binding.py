@@ -64,7 +64,6 @@ def run(
     tmp_path: Path,
 ) -> Run:
     """Run a command with deployment A's settings, some of them changed."""
-    monkeypatch.setenv("AWS_DEFAULT_REGION", stack_variables["AWS_REGION"])
     monkeypatch.chdir(tmp_path)
 
     def runs(*arguments: str, **changes: str) -> Ended:

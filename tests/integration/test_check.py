@@ -127,9 +127,9 @@ class Site:
 
 
 @pytest.fixture
-async def site(stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+async def site(stack_variables: dict[str, str]) -> AsyncIterator[Site]:
     # Jobs that a repair starts use the worker's own engine; the text that it reads does not matter here.
-    async with open_harness(stack_variables | {"OCR_ENGINE": "recorded"}, monkeypatch) as harness:
+    async with open_harness(stack_variables | {"OCR_ENGINE": "recorded"}) as harness:
         made = Site(harness)
         await made.process()
         yield made
@@ -441,8 +441,6 @@ def run(
     tmp_path: Path,
 ) -> Run:
     """Run a command with this test's settings, some of them changed."""
-    # The command sets this variable in the process environment; it must not outlive the test.
-    monkeypatch.setenv("AWS_DEFAULT_REGION", stack_variables["AWS_REGION"])
     monkeypatch.chdir(tmp_path)
 
     def runs(*arguments: str, **changes: str) -> Ended:

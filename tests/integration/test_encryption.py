@@ -59,7 +59,6 @@ def policy(stack_variables: dict[str, str]) -> Iterator[S3Answers]:
 async def test_encryption_setting_passes_bucket_policy(
     stack_variables: dict[str, str],
     policy: S3Answers,
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     s3_client: S3Client,
 ) -> None:
@@ -76,7 +75,7 @@ async def test_encryption_setting_passes_bucket_policy(
     submitted = photo_worker("submit", str(PHOTO), "-o", "json", variables=variables, cwd=tmp_path)
     assert submitted.returncode == 0, submitted.stdout
     job_id = json.loads(submitted.stdout)["data"]["jobs"][0]["job_id"]
-    async with open_harness(variables, monkeypatch) as harness, harness.worker():
+    async with open_harness(variables) as harness, harness.worker():
 
         async def ended() -> bool:
             row = next(iter(harness.application.repository.all()))

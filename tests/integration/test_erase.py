@@ -190,19 +190,13 @@ async def test_erase_during_submission_leaves_no_traces(harness: Harness, s3_cli
 
 
 def _submit(variables: dict[str, str], job_id: UUID) -> None:
-    from photo_worker.bootstrap import build_application, build_orchestrator
+    from photo_worker.bootstrap import build_application
     from photo_worker.config import load_settings, read_environment
-    from photo_worker.jobs import JobService
 
     async def submit() -> None:
-        settings = load_settings(read_environment(variables, None))
-        application = build_application(settings)
-        try:
-            orchestrator = await build_orchestrator(settings, variables)
-            service = JobService(application.store, application.repository, orchestrator, settings.s3_bucket)
-            await service.submit(Source("pie", path=PHOTOS[0]), job_id=job_id)
-        finally:
-            application.close()
+        with build_application(load_settings(read_environment(variables, None))) as application:
+            await application.connect()
+            await application.jobs().submit(Source("pie", path=PHOTOS[0]), job_id=job_id)
 
     asyncio.run(submit())
 

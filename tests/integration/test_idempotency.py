@@ -164,7 +164,7 @@ def read_in(harness: Harness, request: OcrInput, attempt: int) -> OcrResult:
     environment.info = dataclasses.replace(
         ActivityEnvironment.default_info(), attempt=attempt, workflow_id=request.job_id
     )
-    backends = BackendRegistry(application.settings, application.store)
+    backends = BackendRegistry(application.settings, application.store, application.session)
     activities = OcrActivities(application.store, application.repository, backends, harness.settings.s3_bucket)
     result: OcrResult = environment.run(activities.ocr_textract, request)
     return result

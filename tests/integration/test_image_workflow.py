@@ -104,10 +104,8 @@ class TestSuccess:
         runs = [execution async for execution in running.client.list_workflows(f"WorkflowId = '{job_id}'")]
         assert len(runs) <= 1
 
-    async def test_workflow_without_engine_uses_configured_engine(
-        self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        async with open_harness(stack_variables | {"OCR_ENGINE": "recorded"}, monkeypatch) as harness, harness.worker():
+    async def test_workflow_without_engine_uses_configured_engine(self, stack_variables: dict[str, str]) -> None:
+        async with open_harness(stack_variables | {"OCR_ENGINE": "recorded"}) as harness, harness.worker():
             submission = await harness.service.submit(a_photo())
             assert (await harness.service.wait(submission.job_id)).record.ocr_engine == "recorded"
 
@@ -377,7 +375,7 @@ class TestOutages:
         assert url.port is not None
         with proxy_to("127.0.0.1", url.port) as proxy:
             through = url._replace(netloc=url.netloc.replace(f":{url.port}", f":{proxy.port}")).geturl()
-            async with open_harness(stack_variables | {variable: through}, monkeypatch) as harness:
+            async with open_harness(stack_variables | {variable: through}) as harness:
                 submission = await harness.service.submit(a_photo())
                 proxy.down()
                 async with harness.worker():
@@ -397,7 +395,7 @@ class TestOutages:
         with proxy_to("127.0.0.1", url.port) as proxy:
             through = url._replace(netloc=url.netloc.replace(f":{url.port}", f":{proxy.port}")).geturl()
             variables = stack_variables | {"AWS_ENDPOINT_URL_TEXTRACT": through}
-            async with open_harness(variables, monkeypatch) as harness:
+            async with open_harness(variables) as harness:
                 harness.service._lifetime_seconds = 1
                 submission = await harness.service.submit(a_photo())
                 proxy.down()
@@ -407,14 +405,12 @@ class TestOutages:
         assert "[ocr_unavailable]" in (recipe.error_message or "")
 
     @pytest.mark.parametrize("variable", ["DATABASE_URL", "AWS_ENDPOINT_URL_S3"])
-    async def test_outage_short_is_not_visible_in_result(
-        self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, variable: str
-    ) -> None:
+    async def test_outage_short_is_not_visible_in_result(self, stack_variables: dict[str, str], variable: str) -> None:
         url = urlsplit(stack_variables[variable])
         assert url.port is not None
         with proxy_to("127.0.0.1", url.port) as proxy:
             through = url._replace(netloc=url.netloc.replace(f":{url.port}", f":{proxy.port}")).geturl()
-            async with open_harness(stack_variables | {variable: through}, monkeypatch) as harness:
+            async with open_harness(stack_variables | {variable: through}) as harness:
                 submission = await harness.service.submit(a_photo(), engine="recorded")
                 proxy.down()
                 async with harness.worker():
@@ -422,15 +418,13 @@ class TestOutages:
                     proxy.up()
                     assert (await harness.service.wait(submission.job_id)).record.status == "succeeded"
 
-    async def test_outage_of_temporal_only_delays(
-        self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_outage_of_temporal_only_delays(self, stack_variables: dict[str, str]) -> None:
         host, _, port = stack_variables["TEMPORAL_TARGET"].rpartition(":")
         with proxy_to(host, int(port)) as proxy:
             variables = stack_variables | {"TEMPORAL_TARGET": f"127.0.0.1:{proxy.port}"}
-            async with open_harness(variables, monkeypatch) as harness, harness.worker():
+            async with open_harness(variables) as harness, harness.worker():
                 proxy.down()
-                async with open_harness(stack_variables, monkeypatch) as direct:
+                async with open_harness(stack_variables) as direct:
                     submission = await direct.service.submit(a_photo(), engine="recorded")
                     assert await status_of(direct, submission.job_id) == "queued"
                     proxy.up()

@@ -12,7 +12,6 @@ from uuid import UUID
 import pytest
 
 from photo_worker.admission import Admission
-from photo_worker.bootstrap import BackendRegistry
 from photo_worker.errors import ObjectForbidden, OcrUnavailable
 from photo_worker.ports import DetectedText, DocumentRef, ObjectInfo, OcrBackend
 from photo_worker.readiness import readiness_checks
@@ -65,7 +64,7 @@ async def watched_worker(harness: Harness, client: S3Client) -> AsyncIterator[No
     admission = Admission(readiness_checks(harness.application))
     await admission.wait_until_ready()
     watching = asyncio.create_task(admission.watch())
-    registry = BackendRegistry(harness.settings, harness.application.store)
+    registry = harness.application.backends
     refusing = replace(harness, application=replace(harness.application, store=Refusing(client)))
     try:
         async with refusing.worker(lambda engine: FailingForSome(registry(engine)), admission):

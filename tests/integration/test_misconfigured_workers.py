@@ -29,7 +29,6 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from photo_worker import health
-from photo_worker.bootstrap import BackendRegistry
 from photo_worker.cli import cli
 from photo_worker.command_errors import JobEndedWithoutRow
 from photo_worker.integrity.binding import MARKER_KEY
@@ -146,12 +145,10 @@ async def test_worker_misconfigured_takes_no_job(
         assert ended == ["succeeded"] * 4
 
 
-async def test_worker_with_unbound_bucket_stores_nothing_there(
-    harness: Harness, other_bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_worker_with_unbound_bucket_stores_nothing_there(harness: Harness, other_bucket: str) -> None:
     """If both workers took activities of one job, its response would be in one bucket and its row name the other."""
     variables = harness.variables | {"S3_BUCKET": other_bucket}
-    async with open_harness(variables, monkeypatch) as wrong, wrong.admitted_worker() as admission, harness.worker():
+    async with open_harness(variables) as wrong, wrong.admitted_worker() as admission, harness.worker():
         await anything(lambda: admission.is_open or admission.away)
         await none_is_scattered(harness, other_bucket)
         assert admission.away is not None
@@ -233,7 +230,7 @@ async def test_job_waits_for_worker_with_its_backend(harness: Harness) -> None:
     (job,) = json.loads(submitted.stdout)["data"]["jobs"]
     async with harness.worker():
         assert (await waiting_for(harness, UUID(job["job_id"]), 2)).code == "backend_missing"
-    registry = BackendRegistry(harness.settings, harness.application.store)
+    registry = harness.application.backends
     async with harness.worker(lambda engine: registry("recorded" if engine == "theirs" else engine)):
         assert (await harness.service.wait(UUID(job["job_id"]))).record.status == "succeeded"
 

@@ -23,8 +23,6 @@ from photo_worker.bootstrap import Application, build_activities, build_applicat
 from photo_worker.config import Settings, load_settings, read_environment
 from photo_worker.integrity.binding import bind
 from photo_worker.jobs import JobService
-from photo_worker.orchestration.connection import connect
-from photo_worker.orchestration.temporal import TemporalOrchestrator
 from photo_worker.ports import OcrBackend, WaitingAttempt
 from photo_worker.readiness import readiness_checks
 from photo_worker.storage.postgres import PostgresJobRepository, make_pool
@@ -114,23 +112,16 @@ def stack_variables(stack_env: dict[str, str], database_url: str, bucket: str, s
 
 
 @asynccontextmanager
-async def open_harness(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
-    """Wire the product with ``variables``, which botocore reads from the process environment."""
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
+async def open_harness(variables: dict[str, str]) -> AsyncIterator[Harness]:
+    """Wire the product with ``variables``; the process environment has no part in it."""
     settings = load_settings(read_environment(variables, None))
-    application = build_application(settings)
-    try:
-        client = await connect(settings, variables)
-        orchestrator = TemporalOrchestrator(client, settings.temporal_task_queue)
-        service = JobService(application.store, application.repository, orchestrator, settings.s3_bucket)
-        yield Harness(variables, settings, application, client, service)
-    finally:
-        application.close()
+    with build_application(settings) as application:
+        await application.connect()
+        yield Harness(variables, settings, application, await application.client(), application.jobs())
 
 
 @pytest.fixture
-async def harness(stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
+async def harness(stack_variables: dict[str, str]) -> AsyncIterator[Harness]:
     """The product on the shared stack, without a running worker."""
-    async with open_harness(stack_variables, monkeypatch) as made:
+    async with open_harness(stack_variables) as made:
         yield made

@@ -7,7 +7,7 @@ some 15 ms, migrating 100 ms. All names are random, so that any number of runs c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from psycopg import conninfo, sql
 
+from photo_worker.aws import aws_session
 from photo_worker.storage import migrate
 from photo_worker.storage.s3_boto import make_client
 
@@ -89,13 +90,9 @@ def empty_database_url(stack_env: dict[str, str]) -> Iterator[str]:
     drop_database(server, name)
 
 
-def session_of(variables: dict[str, str]) -> boto3.Session:
-    """Return a session with the stack's credentials, independent of the environment of the tests."""
-    return boto3.Session(
-        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
-        region_name=variables["AWS_REGION"],
-    )
+def session_of(variables: Mapping[str, str]) -> boto3.Session:
+    """Return a session of the stack, independent of the environment of the tests."""
+    return aws_session(variables)
 
 
 @pytest.fixture(scope="session")

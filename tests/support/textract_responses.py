@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 import boto3
 
+from photo_worker.aws import aws_session
 from photo_worker.ocr.textract import TextractApi, TextractBackend, make_client
 from photo_worker.ports import AttemptNotes
 
 if TYPE_CHECKING:
-    import pytest
+    pass
 
 NEVER_SECONDS = 30
 
@@ -96,20 +97,18 @@ def textract_answering(*replies: Reply) -> Iterator[Served]:
 
 def backend_at(
     url: str,
-    monkeypatch: pytest.MonkeyPatch,
     api: TextractApi = "async",
     *,
     notes: AttemptNotes | None = None,
     wait: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> TextractBackend:
-    """Return the backend that a worker with this endpoint in its environment creates."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", url)
-    client = make_client(session=_session(), api=api)
+    """Return the backend that a worker with this endpoint creates."""
+    client = make_client(session=_session(), endpoint_url=url, api=api)
     return TextractBackend(client, api=api, notes=notes, wait=wait, clock=clock)
 
 
 @cache
 def _session() -> boto3.Session:
     """Return one session for all clients, so that the service's model is read once."""
-    return boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="eu-central-1")
+    return aws_session({"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "eu-central-1"})

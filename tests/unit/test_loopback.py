@@ -15,6 +15,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from photo_worker.aws import aws_session
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.loopback import is_loopback, proxy_exceptions
 from photo_worker.ocr import textract
@@ -88,6 +89,11 @@ def list_topics(client: Any) -> None:
     client.list_topics()
 
 
+def s3_client() -> Any:
+    """Return a client with the settings of the environment that gives up at once."""
+    return s3_boto.make_client(session=aws_session(os.environ), connect_timeout=1, read_timeout=0.2)
+
+
 def ask_for_job(client: Any) -> None:
     client.get_document_text_detection(JobId="j")
 
@@ -95,8 +101,8 @@ def ask_for_job(client: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "use"),
     [
-        pytest.param(s3_boto.make_client, read_object, id="s3"),
-        pytest.param(textract.make_client, ask_for_job, id="textract"),
+        pytest.param(lambda: s3_boto.make_client(session=aws_session(os.environ)), read_object, id="s3"),
+        pytest.param(lambda: textract.make_client(session=aws_session(os.environ)), ask_for_job, id="textract"),
         pytest.param(lambda: AwsClients().s3(), read_object, id="the emulator's s3"),
         pytest.param(
             lambda: AwsClients().sns("arn:aws:sns:us-east-1:000000000000:t"), list_topics, id="the emulator's sns"
@@ -127,7 +133,7 @@ def test_put_to_loopback_is_not_sent_to_proxy(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.delenv(name, raising=False)
     with s3_answering(lambda _: refusal(403, "Forbidden")) as proxy, s3_answering(lambda _: Answer()) as service:
         monkeypatch.setenv("http_proxy", proxy.url)
-        client = s3_boto.make_client(endpoint_url=service.url, region="us-east-1")
+        client = s3_boto.make_client(session=aws_session(os.environ), endpoint_url=service.url, region="us-east-1")
         with closing(client), suppress(PhotoWorkerError):
             s3_boto.BotoObjectStore(client).put("photos", "pie.jpg", b"a pie", content_type="image/jpeg")
         assert [request.body for request in proxy.requests] == []
@@ -136,7 +142,7 @@ def test_put_to_loopback_is_not_sent_to_proxy(monkeypatch: pytest.MonkeyPatch) -
 
 def test_client_uses_proxy_for_other_hosts(proxied: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3.example.invalid")
-    with closing(s3_boto.make_client(connect_timeout=1, read_timeout=0.2)) as client, pytest.raises(BotoCoreError):
+    with closing(s3_client()) as client, pytest.raises(BotoCoreError):
         client.list_buckets()
     assert asked(proxied)
 
@@ -148,7 +154,7 @@ def test_no_proxy_star_in_list_disables_proxy(
     """A container has this value if the Compose file is started by hand; Python's own clients read it as a name."""
     monkeypatch.setenv(spelling, "localhost,aws,*")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3.example.invalid")
-    with closing(s3_boto.make_client(connect_timeout=1, read_timeout=0.2)) as client, pytest.raises(BotoCoreError):
+    with closing(s3_client()) as client, pytest.raises(BotoCoreError):
         client.list_buckets()
     assert not asked(proxied)
 

@@ -86,7 +86,7 @@ def store_of(*permissions: str, bound: bool) -> tuple[Permitting, Application]:
     if bound:
         bind(store, repository, BUCKET)
     store.permissions = set(permissions)
-    return store, Application(Settings(s3_bucket=BUCKET), store, repository, lambda: None)
+    return store, Application(Settings(s3_bucket=BUCKET), store, repository)
 
 
 def test_bucket_check_without_list_permission_names_it() -> None:

@@ -29,16 +29,11 @@ def temporal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starts:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path / "stacks"))
     monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere.invalid/db")
-    made = Application(Settings(), MemoryObjectStore(), MemoryJobRepository(), close=lambda: None)
+    starts = Starts()
+    made = Application(Settings(), MemoryObjectStore(), MemoryJobRepository(), connected=starts)
     made.store.ensure_bucket(BUCKET)
     bind(made.store, made.repository, BUCKET)
-    starts = Starts()
-
-    async def orchestrator(*given: object) -> Starts:
-        return starts
-
     monkeypatch.setattr("photo_worker.bootstrap.build_application", lambda settings: made)
-    monkeypatch.setattr("photo_worker.bootstrap.build_orchestrator", orchestrator)
     (tmp_path / "pie.png").write_bytes(BODY)
     return starts
 

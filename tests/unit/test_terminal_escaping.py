@@ -26,7 +26,7 @@ def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Application:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path / "stacks"))
     monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere.invalid/db")
-    made = Application(Settings(), MemoryObjectStore(), MemoryJobRepository(), close=lambda: None)
+    made = Application(Settings(), MemoryObjectStore(), MemoryJobRepository())
     made.store.ensure_bucket(BUCKET)
     monkeypatch.setattr("photo_worker.bootstrap.build_application", lambda settings: made)
     return made

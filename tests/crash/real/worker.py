@@ -16,7 +16,6 @@ from photo_worker.config import load_settings, read_environment
 from photo_worker.crash_points import armed
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.logs import configure_logging
-from photo_worker.orchestration.connection import connect
 from photo_worker.readiness import readiness_checks
 from photo_worker.worker import serve
 from tests.crash.real import scaled
@@ -46,15 +45,12 @@ def main(arguments: Sequence[str] = ()) -> int:
 async def _run(variables: dict[str, str]) -> None:
     settings = load_settings(read_environment(variables, None))
     configure_logging(settings.log_level, settings.log_format)
-    application = build_application(settings)
-    try:
+    with build_application(settings) as application:
         activities = build_activities(application)
-        client = await connect(settings, variables)
+        client = await application.client()
         await serve(
             client, settings, workflow_types(), activities, checks=readiness_checks(application), stop_on_eof=True
         )
-    finally:
-        application.close()
 
 
 if __name__ == "__main__":

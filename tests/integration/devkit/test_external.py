@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
+from photo_worker.aws import aws_session
 from photo_worker.cli import cli
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
@@ -87,7 +88,7 @@ async def test_external_services_all_work_and_keep_their_data(
     assert "TEMPORAL_UI_URL" not in env
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    s3, bucket = make_client(), env["S3_BUCKET"]
+    s3, bucket = make_client(session=aws_session(env)), env["S3_BUCKET"]
     s3.put_object(Bucket=bucket, Key="theirs", Body=b"kept")
     with psycopg.connect(env["DATABASE_URL"], autocommit=True) as connection:
         connection.execute("CREATE TABLE theirs AS SELECT 1 AS kept")
@@ -119,9 +120,7 @@ async def test_external_services_all_work_and_keep_their_data(
         Stack(stack.paths.home, stack.name, external={}).up()
 
 
-def test_reset_does_not_rebind_external_bucket(
-    stack: Stack, endpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reset_does_not_rebind_external_bucket(stack: Stack, endpoints: dict[str, str]) -> None:
     """A reset empties the stack's own database, and keeps the external bucket, its photos included."""
     given = [f"--external={name}={endpoints[name]}" for name in ("temporal", "s3", "sns", "sqs", "textract")]
     base = str(Stack(stack.paths.home, "other", base_port=0)._fresh_base())

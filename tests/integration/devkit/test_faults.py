@@ -205,12 +205,12 @@ async def test_job_completes_despite_throttling_and_paused_postgres(
     stack = Stack(tmp_path, name, base_port=0, durable=False, services=SERVICES)
     try:
         await asyncio.to_thread(stack.up)
-        await _meet_faults(stack, monkeypatch)
+        await _meet_faults(stack)
     finally:
         await asyncio.to_thread(stack.delete)
 
 
-async def _meet_faults(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def _meet_faults(stack: Stack) -> None:
     run("set", "textract", "ThrottlingException", "--operation", "Start*", "--times", "2", "--seed", "7")
     run("set", "textract", "slow", "--seconds", "0.05")
     refused = run("set", "textract", "throttle", "--seconds", "1", code=2)
@@ -218,9 +218,7 @@ async def _meet_faults(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     assert listed() == [("textract", "throttle"), ("textract", "slow")], "a refused rule changes nothing"
     photo, other = (FIXTURES / "photos" / name for name in ("clean-print.png", "noisy-print.jpg"))
     async with (
-        open_harness(
-            {**stack.env(), "MAX_ACTIVITIES": "2", "OCR_RECORDED_DIR": str(FIXTURES / "recorded")}, monkeypatch
-        ) as harness,
+        open_harness({**stack.env(), "MAX_ACTIVITIES": "2", "OCR_RECORDED_DIR": str(FIXTURES / "recorded")}) as harness,
         harness.worker(),
     ):
         (source,) = expand_sources([str(photo)]).sources

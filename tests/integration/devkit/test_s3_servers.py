@@ -13,6 +13,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
+from photo_worker.aws import aws_session
 from photo_worker.devkit import s3_servers
 from photo_worker.devkit.ports import BLOCK
 from photo_worker.devkit.service_registry import select_services
@@ -52,10 +53,8 @@ def stack(tmp_path: Path, server: str) -> Iterator[Stack]:
     stack.delete()
 
 
-def client(stack: Stack, monkeypatch: pytest.MonkeyPatch, **changes: str) -> S3Client:
-    for name, value in (stack.env() | changes).items():
-        monkeypatch.setenv(name, value)
-    return make_client()
+def client(stack: Stack, **changes: str) -> S3Client:
+    return make_client(session=aws_session(stack.env() | changes))
 
 
 def listeners(stack: Stack) -> dict[str, set[tuple[str, int]]]:
@@ -69,7 +68,7 @@ def listeners(stack: Stack) -> dict[str, set[tuple[str, int]]]:
     return found
 
 
-def test_s3_server_keeps_objects_until_reset(stack: Stack, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_server_keeps_objects_until_reset(stack: Stack, server: str) -> None:
     stack.up()
     bucket = stack.env()["S3_BUCKET"]
     record = StackRecord.load(stack.paths)
@@ -84,13 +83,13 @@ def test_s3_server_keeps_objects_until_reset(stack: Stack, server: str, monkeypa
             assert host in {"127.0.0.1", "::1"}, (name, host, port)
             assert record.base_port <= port < record.base_port + BLOCK, (name, host, port)
 
-    s3 = client(stack, monkeypatch)
+    s3 = client(stack)
     s3.put_object(Bucket=bucket, Key="kept", Body=b"what is kept")
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
-        client(stack, monkeypatch, AWS_SECRET_ACCESS_KEY="another-secret").list_objects_v2(Bucket=bucket)
+        client(stack, AWS_SECRET_ACCESS_KEY="another-secret").list_objects_v2(Bucket=bucket)
     # ministack must not serve S3 as well: objects stored there would be lost to the stack.
     with pytest.raises(ClientError):
-        client(stack, monkeypatch, AWS_ENDPOINT_URL_S3=stack.env()["AWS_ENDPOINT_URL_SNS"]).list_buckets()
+        client(stack, AWS_ENDPOINT_URL_S3=stack.env()["AWS_ENDPOINT_URL_SNS"]).list_buckets()
 
     # Saving a snapshot stops the stack and starts it again with the recorded server.
     saved = stack.save_snapshot("full")
@@ -110,10 +109,10 @@ def test_s3_server_keeps_objects_until_reset(stack: Stack, server: str, monkeypa
     assert s3.get_object(Bucket=bucket, Key="kept")["Body"].read() == b"what is kept"
 
 
-def test_s3_server_refuses_web_pages(stack: Stack, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_server_refuses_web_pages(stack: Stack, server: str) -> None:
     """Pages may send requests, and even sign them with well-known default credentials."""
     stack.up()
-    env, s3 = stack.env(), client(stack, monkeypatch)
+    env, s3 = stack.env(), client(stack)
     bucket, url = env["S3_BUCKET"], env["AWS_ENDPOINT_URL_S3"]
     s3.put_object(Bucket=bucket, Key="photo", Body=b"a photo")
     form = b'--x\r\nContent-Disposition: form-data; name="key"\r\n\r\nform\r\n'
@@ -122,7 +121,7 @@ def test_s3_server_refuses_web_pages(stack: Stack, server: str, monkeypatch: pyt
     own = {f"http://{host}:{port}" for host, port in listeners(stack)["s3"] if host != "::1"}
     assert url in own
 
-    known = {secret: client(stack, monkeypatch, AWS_SECRET_ACCESS_KEY=secret) for secret in ("local", "local-secret")}
+    known = {secret: client(stack, AWS_SECRET_ACCESS_KEY=secret) for secret in ("local", "local-secret")}
     # To a page, a presigned URL is a plain GET or PUT.
     place = {"Bucket": bucket, "Key": "photo"}
     asked = [(each.generate_presigned_url("get_object", Params=place), "GET", b"") for each in known.values()]

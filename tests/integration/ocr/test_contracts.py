@@ -31,8 +31,7 @@ class TextractBackendContract(ReadingBackendContract):
     )
 
     @pytest.fixture
-    def backend(self, stack_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[TextractBackend]:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", stack_env["AWS_ENDPOINT_URL_TEXTRACT"])
+    def backend(self, stack_env: dict[str, str]) -> Iterator[TextractBackend]:
         client = make_client(session=session_of(stack_env), api=self.api)
         yield TextractBackend(client, api=self.api)
         client.close()
@@ -50,13 +49,11 @@ class TextractBackendContract(ReadingBackendContract):
         with pytest.raises(OcrRefused, match="pw-test-nowhere"):
             backend.detect_text(DocumentRef("pw-test-nowhere", "a.jpg", "image/jpeg", 1, "ab" * 32))
 
-    def test_detect_text_endpoint_of_other_service_is_refused(
-        self, stack_env: dict[str, str], place: Place, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_detect_text_endpoint_of_other_service_is_refused(self, stack_env: dict[str, str], place: Place) -> None:
         document = place(photo("clean-print"))
         elsewhere = f"{stack_env['AWS_ENDPOINT_URL_TEXTRACT']}/not-textract"
-        monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", elsewhere)
-        backend = TextractBackend(make_client(session=session_of(stack_env), api=self.api), api=self.api)
+        client = make_client(session=session_of(stack_env), endpoint_url=elsewhere, api=self.api)
+        backend = TextractBackend(client, api=self.api)
         with pytest.raises(ServiceRefused, match="not-textract") as caught:
             backend.detect_text(document)
         assert not caught.value.retryable

@@ -243,7 +243,7 @@ def _stage_photo(application: Application, wanted: Photo, png: bytes, workflow_i
 
 def _activities(scenario: Scenario, application: Application | None) -> Sequence[Callable[..., Any]]:
     application = _needed(application)
-    registry = BackendRegistry(application.settings, application.store)
+    registry = BackendRegistry(application.settings, application.store, application.session)
     own = {
         "textract-replaced": _Replaced(registry, application.store, times=1),
         "textract-replaced-always": _Replaced(registry, application.store),

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from photo_worker.aws import aws_session
 from photo_worker.errors import ConfigurationError, EngineUnavailable, UnknownEngine
 from photo_worker.ocr.local import LocalBackend
 from photo_worker.ocr.recorded import RecordedBackend
@@ -42,7 +43,8 @@ class Backend:
 def context(tmp_path: Path) -> BackendContext:
     recorded = tmp_path / "recorded"
     recorded.mkdir()
-    return BackendContext(store=MemoryObjectStore(), recorded_dir=recorded)
+    session = aws_session({"AWS_REGION": "eu-central-1"})
+    return BackendContext(store=MemoryObjectStore(), session=session, recorded_dir=recorded)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, folder: Path, entry_points: dict[str, str]) -> str:
@@ -60,8 +62,7 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, entry_points: dict[st
     return module
 
 
-def test_make_backend_builtin_name_returns_its_class(monkeypatch: pytest.MonkeyPatch, context: BackendContext) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+def test_make_backend_builtin_name_returns_its_class(context: BackendContext) -> None:
     for name, kind in {"textract": TextractBackend, "local": LocalBackend, "recorded": RecordedBackend}.items():
         backend = make_backend(name, context)
         assert type(backend) is kind
@@ -82,7 +83,6 @@ def test_make_backend_builtin_name_ignores_entry_point(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, context: BackendContext
 ) -> None:
     module = install(monkeypatch, tmp_path, dict.fromkeys(["textract", "local", "recorded"], "{module}:Backend"))
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     for name in ("textract", "local", "recorded"):
         assert type(make_backend(name, context)).__module__ == f"photo_worker.ocr.{name}"
     assert module not in sys.modules
@@ -153,12 +153,14 @@ import textract_local.reader
 for package in (photo_worker.ocr, textract_local.reader):
     for path in Path(package.__path__[0]).glob("*.py"):
         import_module(f"{{package.__name__}}.{{path.stem}}")
+from photo_worker.aws import aws_session
 from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.registry import BackendContext, make_backend
 from photo_worker.ports import DocumentRef
 from photo_worker.storage.memory import MemoryObjectStore
 store = MemoryObjectStore()
-context = BackendContext(store=store, recorded_dir=Path({recorded!r}))
+session = aws_session({{"AWS_REGION": "eu-central-1"}})
+context = BackendContext(store=store, session=session, recorded_dir=Path({recorded!r}))
 assert make_backend("textract", context).engine == "textract"
 print(make_backend("recorded", context).detect_text(DocumentRef("b", "k", "image/png", 1, {sha256!r})).page_count)
 # The process that reads is as small.

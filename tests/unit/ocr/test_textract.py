@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from typing import Any
 
 import pytest
 from botocore.loaders import Loader
 
+from photo_worker.aws import aws_session
 from photo_worker.errors import (
     ConfigurationError,
     DocumentProtected,
@@ -76,9 +78,9 @@ OTHERS: list[tuple[Reply, type[PhotoWorkerError]]] = [
 ]
 
 
-def test_detect_text_sync_names_object_and_returns_response(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detect_text_sync_names_object_and_returns_response() -> None:
     with textract_answering(Reply(200, json.dumps(ANSWER).encode())) as served:
-        detected = backend_at(served.url, monkeypatch, "sync").detect_text(DOCUMENT)
+        detected = backend_at(served.url, "sync").detect_text(DOCUMENT)
     assert detected.response == ANSWER
     assert (detected.ocr_version, detected.page_count) == ("1.0", 1)
     assert served.calls == [
@@ -103,13 +105,11 @@ def test_textract_errors_modelled_errors_are_all_mapped(
 
 @pytest.mark.parametrize("reply", [None, refusal("ExpiredTokenException")], ids=["away", "refused"])
 @pytest.mark.parametrize("api", ["async", "sync"])
-def test_detect_text_error_omits_endpoint_password(
-    monkeypatch: pytest.MonkeyPatch, reply: Reply | None, api: TextractApi
-) -> None:
+def test_detect_text_error_omits_endpoint_password(reply: Reply | None, api: TextractApi) -> None:
     """Messages go into logs, rows and histories."""
     with textract_answering(reply or Reply()) as served:
         address = served.url if reply else "http://127.0.0.1:1"
-        backend = backend_at(address.replace("//", "//kitchen:secret-word@"), monkeypatch, api)
+        backend = backend_at(address.replace("//", "//kitchen:secret-word@"), api)
         with pytest.raises(PhotoWorkerError) as caught:
             backend.detect_text(DOCUMENT)
     assert address in caught.value.message
@@ -123,11 +123,9 @@ def test_detect_text_error_omits_endpoint_password(
     [(refusal(code), kind) for code, kind in (MODELLED | OF_START).items()] + OTHERS,
     ids=lambda value: f"{value.status}-{value.body[:40]!r}" if isinstance(value, Reply) else "",
 )
-def test_detect_text_service_error_maps_to_class(
-    monkeypatch: pytest.MonkeyPatch, reply: Reply, kind: type[PhotoWorkerError], api: TextractApi
-) -> None:
+def test_detect_text_service_error_maps_to_class(reply: Reply, kind: type[PhotoWorkerError], api: TextractApi) -> None:
     with textract_answering(reply) as served:
-        backend = backend_at(served.url, monkeypatch, api)
+        backend = backend_at(served.url, api)
         with pytest.raises(PhotoWorkerError) as caught:
             backend.detect_text(DOCUMENT)
         assert type(caught.value) is kind
@@ -140,36 +138,34 @@ def test_detect_text_service_error_maps_to_class(
 
 @pytest.mark.parametrize("api", ["async", "sync"])
 @pytest.mark.parametrize("code", ["BadDocumentException", "UnsupportedDocumentException"])
-def test_detect_text_password_message_is_document_protected(
-    monkeypatch: pytest.MonkeyPatch, code: str, api: TextractApi
-) -> None:
+def test_detect_text_password_message_is_document_protected(code: str, api: TextractApi) -> None:
     with textract_answering(refusal(code, "it is protected by a password")) as served:
-        backend = backend_at(served.url, monkeypatch, api)
+        backend = backend_at(served.url, api)
         with pytest.raises(DocumentProtected, match=r"'Omas Karte\.jpg' is protected by a password"):
             backend.detect_text(DOCUMENT)
 
 
-def test_detect_text_response_without_blocks_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detect_text_response_without_blocks_is_unavailable() -> None:
     reply = Reply(200, json.dumps(ANSWER | {"Blocks": []}).encode())
     with textract_answering(reply) as served, pytest.raises(OcrUnavailable, match="no Blocks"):
-        backend_at(served.url, monkeypatch, "sync").detect_text(DOCUMENT)
+        backend_at(served.url, "sync").detect_text(DOCUMENT)
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "BadDocumentException", "AccessDeniedException"])
-def test_detect_text_error_quotes_service_message(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+def test_detect_text_error_quotes_service_message(code: str) -> None:
     words = "slowly, please: {braces} stay"
     with textract_answering(refusal(code, words)) as served, pytest.raises(PhotoWorkerError) as caught:
-        backend_at(served.url, monkeypatch).detect_text(DOCUMENT)
+        backend_at(served.url).detect_text(DOCUMENT)
     assert words in caught.value.message
 
 
-def test_detect_text_unreachable_service_is_retryable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detect_text_unreachable_service_is_retryable() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         # The port is bound but not listening: it refuses connections, and no other process can take it meanwhile.
         with pytest.raises(OcrUnavailable, match=url) as caught:
-            backend_at(url, monkeypatch).detect_text(DOCUMENT)
+            backend_at(url).detect_text(DOCUMENT)
     assert caught.value.retryable
 
 
@@ -177,15 +173,14 @@ def test_detect_text_unreachable_service_is_retryable(monkeypatch: pytest.Monkey
 def test_detect_text_silent_service_times_out(monkeypatch: pytest.MonkeyPatch, api: TextractApi, constant: str) -> None:
     monkeypatch.setattr(textract, constant, 0.2)
     with textract_answering(Reply(held=True)) as served, pytest.raises(OcrUnavailable, match="timeout"):
-        backend_at(served.url, monkeypatch, api).detect_text(DOCUMENT)
+        backend_at(served.url, api).detect_text(DOCUMENT)
 
 
-def test_detect_text_without_credentials_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+def test_detect_text_without_credentials_says_so() -> None:
+    files = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
+    variables = {**files, "AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": "eu-central-1"}
     with textract_answering(Reply()) as served:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", served.url)
-        backend = TextractBackend(make_client())
+        backend = TextractBackend(make_client(session=aws_session(variables), endpoint_url=served.url))
         with pytest.raises(ServiceRefused, match="credentials") as caught:
             backend.detect_text(DOCUMENT)
         assert served.calls == []
@@ -201,18 +196,15 @@ def test_detect_text_without_credentials_says_so(monkeypatch: pytest.MonkeyPatch
         ({"AWS_DEFAULT_REGION": "eu-central-1", "AWS_PROFILE": "nobody"}, "nobody"),
     ],
 )
-def test_make_client_invalid_setting_is_named(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], says: str
-) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
+def test_make_client_invalid_setting_is_named(variables: dict[str, str], says: str) -> None:
+    files = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
     with pytest.raises(ConfigurationError, match=says):
-        make_client()
+        make_client(session=aws_session({**files, **variables}))
 
 
 @pytest.mark.parametrize("key", ["", " "])
-def test_detect_text_blank_key_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+def test_detect_text_blank_key_is_refused(key: str) -> None:
     with textract_answering(refusal("InvalidParameterException", "Request has invalid parameters")) as served:
-        backend = backend_at(served.url, monkeypatch)
+        backend = backend_at(served.url)
         with pytest.raises(InvalidKey):
             backend.detect_text(DocumentRef("photos", key, "image/jpeg", 1, "ab" * 32))

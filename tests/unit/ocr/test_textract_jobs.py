@@ -96,9 +96,9 @@ def notes() -> Notes:
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch, time_passes: Time, notes: Notes) -> Callable[[Served], dict[str, Any]]:
+def read(time_passes: Time, notes: Notes) -> Callable[[Served], dict[str, Any]]:
     def detect(served: Served, document: DocumentRef = DOCUMENT) -> dict[str, Any]:
-        backend = backend_at(served.url, monkeypatch, notes=notes, wait=time_passes.wait, clock=lambda: time_passes.now)
+        backend = backend_at(served.url, notes=notes, wait=time_passes.wait, clock=lambda: time_passes.now)
         return dict(backend.detect_text(document).response)
 
     return detect
@@ -212,7 +212,7 @@ class TestWaiting:
             read(served)
         assert time_passes.waited == []
 
-    def test_detect_text_cancelled_wait_ends_attempt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_detect_text_cancelled_wait_ends_attempt(self) -> None:
         class CancelledHereError(Exception):
             pass
 
@@ -220,7 +220,7 @@ class TestWaiting:
             raise CancelledHereError
 
         with textract_answering(STARTED, IN_PROGRESS) as served, pytest.raises(CancelledHereError):
-            backend_at(served.url, monkeypatch, wait=cancelled).detect_text(DOCUMENT)
+            backend_at(served.url, wait=cancelled).detect_text(DOCUMENT)
         assert len(served.calls) == 2
 
 
@@ -447,7 +447,7 @@ class TestOddAnswers:
         assert len(served.calls) == 2
 
 
-def test_detect_text_document_above_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detect_text_document_above_limit_is_not_sent() -> None:
     with textract_answering(STARTED) as served, pytest.raises(DocumentTooLarge, match="10485761"):
-        backend_at(served.url, monkeypatch).detect_text(replace(DOCUMENT, size_bytes=10 * 1024 * 1024 + 1))
+        backend_at(served.url).detect_text(replace(DOCUMENT, size_bytes=10 * 1024 * 1024 + 1))
     assert served.calls == []

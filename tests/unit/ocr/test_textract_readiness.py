@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from photo_worker.aws import aws_session
 from photo_worker.bootstrap import BackendRegistry
 from photo_worker.config import Settings
 from photo_worker.errors import OcrThrottled, OcrUnavailable, PhotoWorkerError, ServiceRefused
@@ -24,40 +25,39 @@ NO_DOCUMENT = refusal("InvalidParameterException", "Request has invalid paramete
 OPERATIONS: dict[TextractApi, str] = {"async": "StartDocumentTextDetection", "sync": "DetectDocumentText"}
 
 
-def look(*replies: Reply, api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def look(*replies: Reply, api: TextractApi) -> list[str]:
     """Probe a Textract that gives these responses, as a worker does; return the operations that were called."""
     with textract_answering(*replies) as served:
-        for name, value in {
-            "AWS_ENDPOINT_URL_TEXTRACT": served.url,
-            "AWS_DEFAULT_REGION": "eu-central-1",
-            "AWS_ACCESS_KEY_ID": "a",
-            "AWS_SECRET_ACCESS_KEY": "b",
-        }.items():
-            monkeypatch.setenv(name, value)
-        BackendRegistry(Settings(textract_api=api), MemoryObjectStore()).require_usable()
+        session = aws_session(
+            {
+                "AWS_ENDPOINT_URL_TEXTRACT": served.url,
+                "AWS_DEFAULT_REGION": "eu-central-1",
+                "AWS_ACCESS_KEY_ID": "a",
+                "AWS_SECRET_ACCESS_KEY": "b",
+            }
+        )
+        BackendRegistry(Settings(textract_api=api), MemoryObjectStore(), session).require_usable()
         return [str(call["target"]).rpartition(".")[2] for call in served.calls]
 
 
-def test_require_usable_checks_permissions_of_own_api(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    look(NOT_PERMITTED, NO_DOCUMENT, api="sync", monkeypatch=monkeypatch)
+def test_require_usable_checks_permissions_of_own_api() -> None:
+    look(NOT_PERMITTED, NO_DOCUMENT, api="sync")
     with pytest.raises(ServiceRefused, match="GetDocumentTextDetection"):
-        look(NOT_PERMITTED, NO_DOCUMENT, api="async", monkeypatch=monkeypatch)
+        look(NOT_PERMITTED, NO_DOCUMENT, api="async")
 
 
 @pytest.mark.parametrize("api", ["async", "sync"])
-def test_require_usable_without_read_permission_is_refused(api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_require_usable_without_read_permission_is_refused(api: TextractApi) -> None:
     operation = OPERATIONS[api]
     not_permitted = refusal("AccessDeniedException", f"is not authorized to perform: textract:{operation}")
     with pytest.raises(ServiceRefused, match=operation):
-        look(NO_JOB, not_permitted, api=api, monkeypatch=monkeypatch)
+        look(NO_JOB, not_permitted, api=api)
 
 
 @pytest.mark.parametrize("api", ["async", "sync"])
-def test_require_usable_sends_no_document(api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_require_usable_sends_no_document(api: TextractApi) -> None:
     with textract_answering(NO_JOB, NO_DOCUMENT) as served:
-        backend_at(served.url, monkeypatch, api).require_usable()
+        backend_at(served.url, api).require_usable()
     assert len(served.calls) == 2
     assert "S3Object" not in str(served.calls)
     assert "Bytes" not in str(served.calls)
@@ -67,10 +67,8 @@ def test_require_usable_sends_no_document(api: TextractApi, monkeypatch: pytest.
 @pytest.mark.parametrize(
     "reply", [refusal("ProvisionedThroughputExceededException"), refusal("LimitExceededException"), NO_DOCUMENT]
 )
-def test_require_usable_busy_operation_is_accepted(
-    api: TextractApi, reply: Reply, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert look(NO_JOB, reply, api=api, monkeypatch=monkeypatch)[-1] == OPERATIONS[api]
+def test_require_usable_busy_operation_is_accepted(api: TextractApi, reply: Reply) -> None:
+    assert look(NO_JOB, reply, api=api)[-1] == OPERATIONS[api]
 
 
 @pytest.mark.parametrize("api", ["async", "sync"])
@@ -87,23 +85,23 @@ def test_require_usable_busy_operation_is_accepted(
     ],
 )
 def test_require_usable_service_error_maps_to_class(
-    api: TextractApi, reply: Reply, kind: type[PhotoWorkerError], monkeypatch: pytest.MonkeyPatch
+    api: TextractApi, reply: Reply, kind: type[PhotoWorkerError]
 ) -> None:
     with pytest.raises(kind):
-        look(reply, api=api, monkeypatch=monkeypatch)
+        look(reply, api=api)
 
 
 @pytest.mark.parametrize("api", ["async", "sync"])
-def test_require_usable_unknown_job_is_accepted(api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    look(NO_JOB, api=api, monkeypatch=monkeypatch)
+def test_require_usable_unknown_job_is_accepted(api: TextractApi) -> None:
+    look(NO_JOB, api=api)
 
 
 @pytest.mark.parametrize("api", ["async", "sync"])
-def test_require_usable_after_refused_read_probes_read_again(api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_require_usable_after_refused_read_probes_read_again(api: TextractApi) -> None:
     operation = OPERATIONS[api]
     refused = refusal("AccessDeniedException", f"is not authorized to perform: textract:{operation}")
     with textract_answering(NO_JOB, NO_DOCUMENT, NO_JOB, refused, NO_JOB, refused) as served:
-        backend = backend_at(served.url, monkeypatch, api)
+        backend = backend_at(served.url, api)
         backend.require_usable()
         backend.require_usable()
         assert len(served.calls) == 3, "most looks follow on throttled attempts"

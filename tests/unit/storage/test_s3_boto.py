@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import zlib
 from base64 import b64encode
@@ -16,6 +17,7 @@ from typing import Any
 import boto3
 import pytest
 
+from photo_worker.aws import aws_session
 from photo_worker.errors import (
     BucketForbidden,
     BucketMissing,
@@ -46,7 +48,7 @@ MIB = 1 << 20
 @cache
 def session(region: str = "us-east-1") -> boto3.Session:
     """Return a cached session: reading the service's description takes longer than most tests."""
-    return boto3.Session(aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY, region_name=region)
+    return aws_session({"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": region})
 
 
 @contextmanager
@@ -348,7 +350,9 @@ def no_aws_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_aws_settings")
 @pytest.mark.parametrize("call", list(CALLS))
 def test_store_call_without_credentials_is_refused(call: str) -> None:
-    client = make_client(session=boto3.Session(region_name="us-east-1"), endpoint_url="http://127.0.0.1:9")
+    client = make_client(
+        session=aws_session({**os.environ, "AWS_REGION": "us-east-1"}), endpoint_url="http://127.0.0.1:9"
+    )
     with pytest.raises(ServiceRefused, match="credentials") as caught:
         CALLS[call](BotoObjectStore(client))
     assert caught.value.retryable is False
@@ -358,15 +362,16 @@ def test_store_call_without_credentials_is_refused(call: str) -> None:
 @pytest.mark.usefixtures("no_aws_settings")
 def test_store_head_without_secret_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    own, endpoint = aws_session(os.environ), "http://127.0.0.1:9"
     with pytest.raises((ServiceRefused, ConfigurationError), match="credentials"):
-        BotoObjectStore(make_client(region="us-east-1", endpoint_url="http://127.0.0.1:9")).head("photos", "k")
+        BotoObjectStore(make_client(session=own, region="us-east-1", endpoint_url=endpoint)).head("photos", "k")
 
 
 @pytest.mark.usefixtures("no_aws_settings")
 def test_make_client_unknown_profile_is_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(ConfigurationError, match="nobody"):
-        make_client()
+        make_client(session=aws_session(os.environ))
 
 
 @pytest.mark.parametrize("settings", [{"endpoint_url": "not a url"}, {"region": "no such region"}])
@@ -375,10 +380,11 @@ def test_make_client_invalid_setting_is_configuration_error(settings: dict[str, 
         make_client(session=session(), **settings)  # type: ignore[arg-type]
 
 
-def test_make_client_takes_endpoint_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_make_client_takes_endpoint_from_session() -> None:
     with s3_answering(lambda _: Answer(body=b"body")) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url.replace("127.0.0.1", "localhost"))
-        client = make_client(session=session())
+        endpoint = server.url.replace("127.0.0.1", "localhost")
+        keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": "us-east-1"}
+        client = make_client(session=aws_session({**keys, "AWS_ENDPOINT_URL_S3": endpoint}))
         assert BotoObjectStore(client).get("photos", "pie.jpg", limit_bytes=10) == b"body"
         client.close()
     assert server.requests[0].path == "/photos/pie.jpg"
@@ -389,7 +395,7 @@ def test_describe_omits_credentials() -> None:
         assert store.describe() == "S3 at http://127.0.0.1:9"
 
 
-def test_store_errors_omit_the_endpoint_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_errors_omit_the_endpoint_password() -> None:
     """Error messages are written to logs, rows and histories."""
     address = f"http://kitchen:{SECRET_KEY}@127.0.0.1:1"
     with store_at(address) as store, pytest.raises(StorageUnavailable) as away:
@@ -397,9 +403,11 @@ def test_store_errors_omit_the_endpoint_password(monkeypatch: pytest.MonkeyPatch
     assert "127.0.0.1:1/photos/pie.jpg" in away.value.message
     with pytest.raises(ConfigurationError) as wrong:
         make_client(session=session(), endpoint_url=f"http://kitchen:{SECRET_KEY}@-no-host-:9")
-    monkeypatch.setenv("HTTP_PROXY", address)
-    with store_at("http://192.0.2.1") as store, pytest.raises(StorageUnavailable) as proxied:
-        store.head("photos", "pie.jpg")
+    keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": "us-east-1"}
+    client = make_client(session=aws_session({**keys, "HTTP_PROXY": address}), endpoint_url="http://192.0.2.1")
+    with pytest.raises(StorageUnavailable) as proxied:
+        BotoObjectStore(client).head("photos", "pie.jpg")
+    client.close()
     for error in (away.value, wrong.value, proxied.value):
         assert "kitchen" not in error.message
         assert SECRET_KEY not in error.message

@@ -1,0 +1,129 @@
+"""Two deployments in one process: each has its own settings, credentials, database, bucket and namespace."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from psycopg import sql
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.service import RPCError, RPCStatusCode
+
+from photo_worker.errors import PhotoWorkerError
+from photo_worker.integrity.binding import bind
+from photo_worker.sources import Source
+from tests.support.harness import FIXTURES, Harness, eventually, open_harness
+from tests.support.resources import create_database, drop_database
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+PHOTO = FIXTURES / "photos" / "clean-print.png"
+
+
+@pytest.fixture
+def other_variables(
+    stack_variables: dict[str, str], template_database: str, other_bucket: str
+) -> Iterator[dict[str, str]]:
+    """The settings of a second deployment on the same services; it differs in all but the task queue's name."""
+    server = stack_variables["DATABASE_URL"]
+    role, password = f"pw_{secrets.token_hex(6)}", secrets.token_hex(8)
+    database = create_database(server, template=template_database)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE ROLE {} LOGIN SUPERUSER PASSWORD {}").format(sql.Identifier(role), sql.Literal(password))
+        )
+    parts = urlsplit(server)
+    location = f"{role}:{quote(password)}@{parts.hostname}:{parts.port}"
+    yield stack_variables | {
+        "DATABASE_URL": parts._replace(netloc=location, path=f"/{database}").geturl(),
+        "S3_BUCKET": other_bucket,
+        "TEMPORAL_NAMESPACE": f"other-{secrets.token_hex(4)}",
+        "AWS_REGION": "eu-north-1",
+        "AWS_DEFAULT_REGION": "eu-north-1",
+        "AWS_ENDPOINT_URL_TEXTRACT": "http://127.0.0.1:1",
+        "OCR_ENGINE": "recorded",
+    }
+    drop_database(server, database)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
+async def _make_namespace(harness: Harness, name: str) -> None:
+    request = RegisterNamespaceRequest(
+        namespace=name, workflow_execution_retention_period=Duration(seconds=24 * 60 * 60)
+    )
+    await harness.client.workflow_service.register_namespace(request)
+
+    async def is_served() -> bool:
+        # The server's parts learn of a namespace one after the other.
+        try:
+            await harness.client.count_workflows()
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return False
+        return True
+
+    await eventually(is_served)
+
+
+@pytest.mark.io_bound
+async def test_two_deployments_in_one_process_keep_apart(
+    harness: Harness, other_variables: dict[str, str], s3_client: S3Client
+) -> None:
+    before = dict(os.environ)
+    await _make_namespace(harness, other_variables["TEMPORAL_NAMESPACE"])
+    async with open_harness(other_variables) as other:
+        await asyncio.to_thread(bind, other.application.store, other.application.repository, other.settings.s3_bucket)
+        assert harness.settings.temporal_task_queue == other.settings.temporal_task_queue
+        assert harness.application.store.describe() == other.application.store.describe()
+        assert [each.client.namespace for each in (harness, other)] == [
+            each["TEMPORAL_NAMESPACE"] for each in (harness.variables, other_variables)
+        ]
+        async with harness.worker(), other.worker():
+            source = Source("pie", path=PHOTO)
+            # The same job id: nothing but the settings tells the deployments apart.
+            job_id = uuid4()
+            await harness.service.submit(source, job_id=job_id, engine="textract")
+            await other.service.submit(source, job_id=job_id)
+            mine, theirs = await asyncio.gather(harness.service.wait(job_id), other.service.wait(job_id))
+        assert [report.record.status for report in (mine, theirs)] == ["succeeded", "succeeded"]
+        assert [report.record.ocr_engine for report in (mine, theirs)] == ["textract", "recorded"]
+        assert mine.record.s3_bucket == harness.settings.s3_bucket
+        assert theirs.record.s3_bucket == other.settings.s3_bucket
+        await other.application.erasure().erase(job_id)
+        assert other.application.repository.get(job_id) is None
+        assert await other.application.orchestrator.state(job_id) is None
+    assert harness.application.repository.get(job_id) == mine.record
+    assert await harness.application.orchestrator.state(job_id) is not None
+    digest = hashlib.sha256(PHOTO.read_bytes()).hexdigest()
+    keys = [
+        [entry["Key"] for entry in s3_client.list_objects_v2(Bucket=bucket).get("Contents", [])]
+        for bucket in (harness.settings.s3_bucket, other_variables["S3_BUCKET"])
+    ]
+    assert any(digest in key for key in keys[0])
+    assert not any(digest in key or str(job_id) in key for key in keys[1])
+    assert dict(os.environ) == before
+
+
+async def test_deployment_with_wrong_password_leaves_other_alone(
+    harness: Harness, other_variables: dict[str, str]
+) -> None:
+    """Its error names its own database, and the other's connections go on."""
+    url = urlsplit(other_variables["DATABASE_URL"])
+    wrong = url._replace(netloc=f"nobody:wrong@{url.hostname}:{url.port}").geturl()
+    variables = other_variables | {"DATABASE_URL": wrong, "TEMPORAL_NAMESPACE": harness.client.namespace}
+    async with open_harness(variables) as other:
+        with pytest.raises(PhotoWorkerError, match="nobody@"):
+            other.application.repository.get(uuid4())
+        assert harness.application.repository.get(uuid4()) is None
