@@ -24,7 +24,8 @@ from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.ports import free_base
 from photo_worker.devkit.readiness import NotReady
-from photo_worker.devkit.services import SERVICES, Service
+from photo_worker.devkit.service import Service
+from photo_worker.devkit.service_registry import default_services
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 
@@ -37,12 +38,12 @@ _STEPS = ("up_cold", "reset", "status", "down", "up_warm")
 
 def measure(rounds: int = 3) -> dict[str, Any]:
     """Return seconds of `up`, of each service alone, and their ratio (medians over ``rounds``)."""
-    alone: dict[str, list[float]] = {service.name: [] for service in SERVICES}
+    alone: dict[str, list[float]] = {service.name: [] for service in default_services()}
     whole: dict[str, list[float]] = {step: [] for step in _STEPS}
-    for service in SERVICES:
+    for service in default_services():
         service.warm_imports()
     for _ in range(rounds):
-        for service in SERVICES:
+        for service in default_services():
             alone[service.name].append(_in_new_home(lambda home, service=service: _start_alone(service, home)))
         for step, seconds in _in_new_home(_use_all).items():
             whole[step].append(seconds)

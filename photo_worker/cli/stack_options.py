@@ -50,8 +50,8 @@ def _parse_external(_ctx: click.Context, _option: click.Parameter, values: tuple
     for value in values:
         service, given, endpoint = value.partition("=")
         # The message does not repeat the value, which may be a URL with a password.
-        if not given or service not in external.FORMS:
-            forms = ", ".join(f"{name}={form}" for name, form in external.FORMS.items())
+        if not given or service not in external.forms():
+            forms = ", ".join(f"{name}={form}" for name, form in external.forms().items())
             raise click.BadParameter(f"give one of {forms}; or the one word {NONE}.")
         if service in found:
             raise click.BadParameter(f"{service} is named twice.")
@@ -69,7 +69,7 @@ def _parse_external(_ctx: click.Context, _option: click.Parameter, values: tuple
 def _complete_external(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[str]:
     from photo_worker.devkit import external
 
-    return [name for name in (*(f"{service}=" for service in external.FORMS), NONE) if name.startswith(incomplete)]
+    return [name for name in (*(f"{service}=" for service in external.forms()), NONE) if name.startswith(incomplete)]
 
 
 # Never read from a variable: the named services are migrated and written to, which must be intended.

@@ -76,8 +76,6 @@ def ignored_stack_variables(environment: Environment) -> Iterator[str]:
 
 
 def _first_server(kind: str) -> str:
-    if kind == "compose":
-        return "localstack"
-    from photo_worker.devkit.service_registry import S3_SERVERS
+    from photo_worker.devkit.service_registry import s3_servers
 
-    return S3_SERVERS[0]
+    return s3_servers(kind)[0]

@@ -11,16 +11,15 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from photo_worker.devkit import external, postgres, s3_servers, services
+from photo_worker.devkit import external, postgres
 from photo_worker.devkit.diagnosis import Diagnosis, State
 from photo_worker.devkit.layout import HOME_VARIABLE, StackPaths
 from photo_worker.devkit.ports import LOOPBACK, derived_base, is_taken, owner_of
-from photo_worker.devkit.service_registry import S3_SERVERS, select_services
-from photo_worker.devkit.services import Service
+from photo_worker.devkit.service import Service, package_version
+from photo_worker.devkit.service_registry import require_known, s3_servers, services_of
 from photo_worker.devkit.stack_options import StackOptions
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.errors import StackError
-from photo_worker.stack_errors import S3ServerUnfit
 
 # The newest version that CI tests; newer ones may work.
 _NEWEST_PYTHON = (3, 14)
@@ -30,25 +29,8 @@ _MEGABYTE = 1024 * 1024
 # An empty stack takes 80 MB; Postgres keeps up to 256 MB of write-ahead log.
 _DISK_NEEDED = 500 * _MEGABYTE
 _DISK_ADVISED = 2048 * _MEGABYTE
-# The emulator's imports by package; other services' programs are found by the functions that start them.
-_EMULATOR_MODULES = {
-    "starlette": "starlette",
-    "uvicorn": "uvicorn",
-    "httptools": "httptools",
-    "cbor2": "cbor2",
-    "numpy": "numpy",
-    "PIL": "pillow",
-    "pypdfium2": "pypdfium2",
-    "onnxruntime": "onnxruntime",
-    "ocrust": "ocrust",
-    "psutil": "psutil",
-}
 # The packages with which a worker opens documents, by module.
 _DECODERS = {"pi_heif": "pi-heif", "PIL": "pillow", "pypdfium2": "pypdfium2"}
-_INSTALL = "Install the development kit: pip install 'photo-worker[devkit]'."
-
-
-_HINTS = {"s3": "Get it with `photo-worker prefetch --s3 seaweedfs` or `--s3 minio`."}
 
 
 def examine(paths: StackPaths, options: StackOptions | None = None) -> list[Diagnosis]:
@@ -92,14 +74,9 @@ def _record_as_it_would_start(paths: StackPaths, options: StackOptions) -> Stack
         known = None
     record = known or StackRecord.new(paths.name, derived_base(paths.home, paths.name), durable=True)
     kind = options.kind or record.kind
-    fitting: tuple[str, ...] = S3_SERVERS
-    if kind == "compose":
-        from photo_worker.devkit.compose.project import S3_SERVERS as IN_CONTAINERS
-
-        fitting = IN_CONTAINERS
-    if options.s3 is not None and options.s3 not in fitting:
-        raise S3ServerUnfit(kind=kind, s3=options.s3, known=", ".join(fitting))
-    s3 = options.s3 or record.s3
+    if options.s3 is not None:
+        require_known(kind, options.s3)
+    s3, fitting = options.s3 or record.s3, s3_servers(kind)
     return record.with_(kind=kind, s3=s3 if s3 in fitting else fitting[0])
 
 
@@ -148,48 +125,36 @@ def _decoders() -> Iterator[Diagnosis]:
         hint = f"Install what the worker needs: pip install {' '.join(missing)}."
         yield Diagnosis("documents", "problem", f"not installed: {', '.join(missing)}", hint)
     else:
-        said = ", ".join(services.package_version(package, package) for package in sorted(_DECODERS.values()))
+        said = ", ".join(package_version(package, package) for package in sorted(_DECODERS.values()))
         yield Diagnosis("documents", "ok", f"HEIC, WebP, PDF and TIFF are opened with {said}")
 
 
 def programs(record: StackRecord) -> Iterator[Diagnosis]:
     """Find the program of each service of a native stack, and run it for its version."""
-    modules = {"aws": {"ministack": "ministack"}, "textract": _EMULATOR_MODULES}
-    runs: dict[str, tuple[Callable[[], Path], str]] = {
-        "temporal": (services.temporal_program, "--version"),
-        "postgres": (lambda: postgres.find_postgres().bin / "initdb", "--version"),
-    }
-    if record.s3 == "seaweedfs":
-        runs["s3"] = (s3_servers.seaweedfs_program, "version")
-    elif record.s3 == "minio":
-        runs["s3"] = (s3_servers.minio_program, "--version")
-    for service in select_services(record.s3, record.external):
-        if service.name in runs:
-            yield _runs(service, *runs[service.name])
+    for service in services_of(record):
+        if not service.modules:
+            yield _runs(service)
             continue
-        missing = sorted(package for module, package in modules[service.name].items() if find_spec(module) is None)
+        missing = sorted(package for module, package in service.modules.items() if find_spec(module) is None)
         if missing:
-            yield Diagnosis(service.name, "problem", f"not installed: {', '.join(missing)}", _INSTALL)
+            yield Diagnosis(service.name, "problem", f"not installed: {', '.join(missing)}", service.install_hint)
         else:
             yield Diagnosis(service.name, "ok", service.version())
 
 
-def _runs(service: Service, find: Callable[[], Path], argument: str) -> Diagnosis:
+def _runs(service: Service) -> Diagnosis:
     """Run a program: one that exists may be built for another machine, or lack a library."""
-    hint = _HINTS.get(service.name, _INSTALL)
     try:
-        program = find()
-        answer = subprocess.run(
-            [program, argument], capture_output=True, text=True, timeout=_PROGRAM_SECONDS, check=False
-        )
+        argv = [str(service.program()), service.version_argument]
+        answer = subprocess.run(argv, capture_output=True, text=True, timeout=_PROGRAM_SECONDS, check=False)
     except StackError as error:
         return Diagnosis(service.name, "problem", error.message, error.hint)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Diagnosis(service.name, "problem", f"its program does not run: {error}", hint)
+        return Diagnosis(service.name, "problem", f"its program does not run: {error}", service.install_hint)
     if answer.returncode != 0:
         said = (answer.stderr or answer.stdout).strip().splitlines()[-1:] or ["nothing"]
-        what = f"{program} ended with {answer.returncode} and said: {said[0]}"
-        return Diagnosis(service.name, "problem", what, hint)
+        what = f"{argv[0]} ended with {answer.returncode} and said: {said[0]}"
+        return Diagnosis(service.name, "problem", what, service.install_hint)
     return Diagnosis(service.name, "ok", service.version())
 
 
@@ -292,11 +257,7 @@ def _ports(paths: StackPaths, record: StackRecord) -> Iterator[Diagnosis]:
     except StackError:
         # Reported by the check of the state.
         running = False
-    numbers = {
-        record.ports[use]: service.name
-        for service in select_services(record.s3, record.external)
-        for use in service.uses
-    }
+    numbers = {record.ports[use]: service.name for service in services_of(record) for use in service.uses}
     if not numbers:
         return
     if running:

@@ -13,10 +13,11 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlunsplit
 
 from photo_worker.devkit import probes
 from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.service_registry import endpoints
 from photo_worker.devkit.state import StackRecord
 from photo_worker.loopback import is_loopback
 from photo_worker.stack_errors import ExternalInvalid, OfflineRefused, ServiceFailed
@@ -25,65 +26,51 @@ if TYPE_CHECKING:
     from photo_worker.devkit.status import ServiceStatus
     from photo_worker.devkit.timeline import Timeline
 
-# The form of each service's endpoint; in the order in which services are shown.
-FORMS = {
-    "temporal": "HOST:PORT",
-    "postgres": "postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
-    "s3": "http://HOST:PORT",
-    "sns": "http://HOST:PORT",
-    "sqs": "http://HOST:PORT",
-    "textract": "http://HOST:PORT",
-}
 _DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "postgres": 5432}
-_HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]]+):\d{1,5}")
 # The service may be starting right now; a longer wait would only delay the error.
 PATIENCE_SECONDS = 10.0
 _ANSWER_SECONDS = 1.0
 
 
+def forms() -> dict[str, str]:
+    """Return the form of each external service's endpoint, in the order in which services are shown."""
+    return {name: endpoint.form for name, endpoint in endpoints().items()}
+
+
 def parse(service: str, endpoint: str) -> str:
     """Return an endpoint in the form used in variables; raises ``ExternalInvalid``, which never shows the input."""
-    form = FORMS.get(service)
-    if form is None:
-        raise ExternalInvalid(service=service, reason=f"the stack has {', '.join(FORMS)}")
-    text = endpoint.strip()
+    known = endpoints()
+    if service not in known:
+        raise ExternalInvalid(service=service, reason=f"the stack has {', '.join(known)}")
+    kind, text = known[service], endpoint.strip()
     try:
-        url = _split(service, text)
+        url = kind.split(text)
         port = url.port
     except ValueError:
-        raise ExternalInvalid(service=service, reason=f"it has to look like {form}") from None
-    whole = service != "temporal" or bool(_HOST_AND_PORT.fullmatch(text))
-    schemes = {"temporal": {""}, "postgres": {"postgresql", "postgres"}}.get(service, {"http", "https"})
-    if not whole or not url.hostname or url.scheme not in schemes or port == 0 or re.search(r"\s", text):
-        raise ExternalInvalid(service=service, reason=f"it has to look like {form}")
-    if service == "postgres" and (not url.username or not re.fullmatch(r"/[^/]+", url.path)):
-        raise ExternalInvalid(service=service, reason=f"it needs a user and a database: {form}")
-    if service not in {"temporal", "postgres"}:
-        if url.username is not None or url.query or url.fragment:
-            reason = f"credentials belong in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; it has to look like {form}"
-            raise ExternalInvalid(service=service, reason=reason)
-        return text.rstrip("/")
-    return text
+        raise ExternalInvalid(service=service, reason=f"it has to look like {kind.form}") from None
+    if not url.hostname or url.scheme not in kind.schemes or port == 0 or re.search(r"\s", text):
+        raise ExternalInvalid(service=service, reason=f"it has to look like {kind.form}")
+    return kind.parse(text, url)
 
 
-def require_sns_with_sqs(endpoints: Mapping[str, str]) -> None:
+def require_sns_with_sqs(external: Mapping[str, str]) -> None:
     """Raise ``ExternalInvalid`` if only one of SNS and SQS is external: topic and queue need the same server."""
     for one, other in (("sns", "sqs"), ("sqs", "sns")):
-        if one in endpoints and other not in endpoints:
+        if one in external and other not in external:
             raise ExternalInvalid(service=one, reason=f"{one} and {other} belong together: name {other} too")
 
 
-def refuse_offline(endpoints: Mapping[str, str]) -> None:
+def refuse_offline(external: Mapping[str, str]) -> None:
     """Raise ``OfflineRefused`` for the first endpoint that is not on loopback; does no DNS lookup."""
-    for service, endpoint in endpoints.items():
-        host = _split(service, endpoint).hostname or ""
+    for service, endpoint in external.items():
+        host = endpoints()[service].split(endpoint).hostname or ""
         if not is_loopback(host):
             raise OfflineRefused(what=f"{service} at {host}")
 
 
 def external_services(record: StackRecord) -> list[ExternalService]:
     """Return the external services of a stack."""
-    return [ExternalService(name, record.external[name], record) for name in FORMS if name in record.external]
+    return [ExternalService(name, record.external[name], record) for name in endpoints() if name in record.external]
 
 
 def make_ready(record: StackRecord, timeline: Timeline) -> StackRecord:
@@ -138,9 +125,13 @@ class ExternalService:
     record: StackRecord = field(repr=False)
 
     @property
+    def _url(self) -> SplitResult:
+        return endpoints()[self.name].split(self.endpoint)
+
+    @property
     def url(self) -> str:
         """The endpoint as a URL without its password."""
-        url = _split(self.name, self.endpoint)
+        url = self._url
         if url.password is None:
             return self.endpoint
         host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
@@ -151,7 +142,7 @@ class ExternalService:
     @property
     def port(self) -> int:
         """The endpoint's port; the scheme's default if none is given."""
-        url = _split(self.name, self.endpoint)
+        url = self._url
         return url.port or _DEFAULT_PORTS[url.scheme]
 
     def probe_ready(self) -> dict[str, str]:
@@ -159,39 +150,15 @@ class ExternalService:
 
         Raises ``NotReady``, or a specific error if a retry cannot help.
         """
-        from photo_worker.devkit import readiness
-
-        env = environment_of(self.record)
-        if self.name == "temporal":
-            from photo_worker.devkit.services import temporal_program
-
-            readiness.ensure_namespace(env, temporal_program())
-        elif self.name == "postgres":
-            from photo_worker.devkit import database
-
-            database.migrate_external(env["DATABASE_URL"])
-        elif self.name == "s3":
-            readiness.probe_s3(env)
-        elif self.name == "sns":
-            return readiness.probe_sns_and_sqs(env)
-        elif self.name == "sqs":
-            # The delivery through SNS has probed it.
-            return {}
-        else:
-            readiness.probe_textract(env)
-        return {}
+        return endpoints()[self.name].probe_ready(environment_of(self.record))
 
     def is_alive(self) -> bool:
         """Return whether the service responds within one second."""
-        url = _split(self.name, self.endpoint)
-        host = url.hostname or ""
-        if self.name == "temporal":
-            greeting = probes.HTTP2_PREFACE
-        elif self.name == "postgres":
-            greeting = probes.startup_message(unquote(url.username or ""), unquote(url.path.lstrip("/")))
-        else:
-            greeting = f"GET / HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n\r\n".encode("ascii", "replace")
-        return probes.responds(host, self.port, greeting, tls=url.scheme == "https", timeout=_ANSWER_SECONDS)
+        url = self._url
+        greeting = endpoints()[self.name].greeting(url)
+        return probes.responds(
+            url.hostname or "", self.port, greeting, tls=url.scheme == "https", timeout=_ANSWER_SECONDS
+        )
 
     def status(self) -> ServiceStatus:
         """Return its line of ``photo-worker status``: running or silent, without a process."""
@@ -209,11 +176,7 @@ class ExternalService:
         )
 
 
-def describe(endpoints: Iterable[str]) -> str:
+def describe(services: Iterable[str]) -> str:
     """Join service names for a sentence: a, b and c."""
-    names = [name for name in FORMS if name in set(endpoints)]
+    names = [name for name in endpoints() if name in set(services)]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _split(service: str, endpoint: str) -> SplitResult:
-    return urlsplit(f"//{endpoint}" if service == "temporal" else endpoint)

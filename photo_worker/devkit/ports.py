@@ -12,9 +12,11 @@ import os
 import random
 import socket
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from photo_worker.devkit.service_files import service_files
 from photo_worker.stack_errors import NoFreePorts, PortTaken
 
 if TYPE_CHECKING:
@@ -25,24 +27,6 @@ BLOCK = 20
 _LOWEST = 15_000
 _BLOCKS = 850
 _UNKNOWN_OWNER = "a process of another user"
-_OFFSETS = {
-    "temporal": 0,
-    "temporal-ui": 1,
-    "postgres": 4,
-    "aws": 5,
-    "textract": 6,
-    # An S3 server separate from "aws"; SeaweedFS is five servers in one process, each with two ports.
-    "s3": 7,
-    "s3-grpc": 8,
-    "s3-master": 9,
-    "s3-master-grpc": 10,
-    "s3-volume": 11,
-    "s3-volume-grpc": 12,
-    "s3-filer": 13,
-    "s3-filer-grpc": 14,
-    "s3-admin": 15,
-    "s3-admin-grpc": 16,
-}
 
 
 class _Connection(Protocol):
@@ -62,7 +46,13 @@ class StackPorts:
     base: int
 
     def __getitem__(self, use: str) -> int:
-        return self.base + _OFFSETS[use]
+        return self.base + _offsets()[use]
+
+
+@cache
+def _offsets() -> dict[str, int]:
+    """Return the distance of each port from the block's base, by use."""
+    return {use: offset for module in service_files() for use, offset in module.PORTS.items()}
 
 
 def derived_base(worktree: Path, name: str) -> int:
@@ -76,7 +66,7 @@ def free_base() -> int:
     generator = random.SystemRandom()
     for _ in range(200):
         base = _LOWEST + BLOCK * generator.randrange(_BLOCKS)
-        if not any(is_taken(base + offset) for offset in _OFFSETS.values()):
+        if not any(is_taken(base + offset) for offset in set(_offsets().values())):
             return base
     raise NoFreePorts()
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from photo_worker.devkit import doctor, s3_servers
-from photo_worker.devkit.service_registry import require_s3_server
+from photo_worker.devkit import doctor
+from photo_worker.devkit.service_registry import require_programs
+from photo_worker.devkit.services import minio
 from photo_worker.devkit.stack_options import StackOptions
 from photo_worker.devkit.state import StackRecord
 from photo_worker.errors import PhotoWorkerError
@@ -74,13 +75,13 @@ def prefetch(options: StackOptions, tell: Tell) -> list[PrefetchedItem]:
 def _get(s3: str, tell: Tell) -> str:
     """Fetch an S3 server's program if it is missing; return how it was obtained."""
     try:
-        require_s3_server(s3)
+        require_programs("native", s3)
     except S3ServerMissing:
         if s3 == "seaweedfs":
             _install_seaweedfs(tell)
             return "installed"
         # The variable takes precedence: with a wrong one set, a built program would not be used.
-        if os.environ.get(s3_servers.MINIO_VARIABLE, "").strip():
+        if os.environ.get(minio.MINIO_VARIABLE, "").strip():
             raise
         _build_minio(tell)
         return "built"
@@ -123,7 +124,7 @@ def _build_minio(tell: Tell) -> None:
     go = shutil.which("go")
     if go is None:
         reason = (
-            f"there is no Go toolchain on PATH to build it with; install one, or set {s3_servers.MINIO_VARIABLE} to a"
+            f"there is no Go toolchain on PATH to build it with; install one, or set {minio.MINIO_VARIABLE} to a"
             " MinIO server that you have"
         )
         raise PrefetchFailed(what="MinIO", reason=reason)
@@ -132,8 +133,8 @@ def _build_minio(tell: Tell) -> None:
     env = {**os.environ, "GONOSUMDB": "none", "CGO_ENABLED": "0"}
     if _run("MinIO", [go, "env", "GOSUMDB"], env, tell, _ASK_SECONDS, answers=True).strip() == "off":
         raise PrefetchFailed(what="MinIO", reason="GOSUMDB=off switches Go's checksum database off")
-    target = s3_servers.minio_cache()
-    module = f"{MINIO_MODULE}@{s3_servers.MINIO_VERSION}"
+    target = minio.minio_cache()
+    module = f"{MINIO_MODULE}@{minio.MINIO_VERSION}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".minio-", dir=target.parent) as folder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from photo_worker.devkit.layout import (
     exclusive,
     is_locked,
 )
-from photo_worker.devkit.services import Service
+from photo_worker.devkit.service import Service
 from photo_worker.devkit.start import StackStart
 from photo_worker.devkit.state import REGION, Processes, StackRecord
 from photo_worker.devkit.status import StackStatus, UpReport, not_ready_reason, problem_of, status_of
@@ -98,7 +98,7 @@ class Stack:
             return self._fixed
         from photo_worker.devkit.service_registry import select_services
 
-        return select_services(*self._choices(self._known_record()))
+        return select_services("native", *self._choices(self._known_record()))
 
     def up(self) -> UpReport:
         """Start the stack unless it runs completely, and wait until every service is ready.
@@ -394,12 +394,12 @@ class Stack:
             running_with, asked = (described(*choice) for choice in ((record.s3, record.external), (s3, endpoints)))
             raise StackDiffers(name=self.name, running=running_with, asked=asked)
 
-    def _require_server(self, s3: str, endpoints: Container[str] = ()) -> None:
+    def _require_server(self, s3: str, endpoints: Collection[str] = ()) -> None:
         """Raise ``S3ServerUnfit`` or ``S3ServerMissing`` if this machine cannot run that S3 server."""
-        from photo_worker.devkit.service_registry import require_s3_server
+        from photo_worker.devkit.service_registry import require_programs
 
-        if self._fixed is None and "s3" not in endpoints:
-            require_s3_server(s3)
+        if self._fixed is None:
+            require_programs("native", s3, endpoints)
 
     def _finish(self, record: StackRecord, timeline: Timeline) -> None:
         """Save the names that external services chose, and bind the bucket to the database."""
@@ -413,10 +413,10 @@ class Stack:
 
     def _choices(self, record: StackRecord | None) -> tuple[str, dict[str, str]]:
         """Return the S3 server and the external endpoints: as requested, else as recorded, else the defaults."""
-        from photo_worker.devkit.service_registry import S3_SERVERS
+        from photo_worker.devkit.service_registry import s3_servers
 
-        known = record is not None and record.s3 in S3_SERVERS
-        s3 = self._s3 or (record.s3 if record is not None and known else S3_SERVERS[0])
+        known = record is not None and record.s3 in s3_servers("native")
+        s3 = self._s3 or (record.s3 if record is not None and known else s3_servers("native")[0])
         endpoints = self._external if self._external is not None else record.external if record is not None else {}
         return s3, dict(endpoints)
 

@@ -19,7 +19,7 @@ from photo_worker.devkit.concurrency import Cancelled, run_all
 from photo_worker.devkit.layout import StackPaths, delete_tree, is_locked
 from photo_worker.devkit.plan import StackPlan
 from photo_worker.devkit.ports import has_port, owner_of
-from photo_worker.devkit.services import Service
+from photo_worker.devkit.service import Service
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.timeline import Timeline
 from photo_worker.errors import PhotoWorkerError, StackError

@@ -7,7 +7,7 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from photo_worker.devkit.services import Service
+from photo_worker.devkit.service import Service
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.timeline import Timeline
 

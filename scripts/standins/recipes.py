@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from photo_worker.devkit.s3_servers import MINIO_VERSION, minio_cache
+from photo_worker.devkit.services.minio import MINIO_VERSION, minio_cache
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent

@@ -19,9 +19,9 @@ from urllib.request import proxy_bypass
 import pytest
 
 from photo_worker.devkit.compose import program
-from photo_worker.devkit.compose.project import DIRECT, variables
+from photo_worker.devkit.compose.project import direct_hosts, variables
 from photo_worker.devkit.guard.rules import OriginRules, allowed_hosts
-from photo_worker.devkit.services import SERVICES
+from photo_worker.devkit.service_registry import default_services
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import ComposeMissing
 from scripts.make_standin_images import image_names
@@ -65,7 +65,7 @@ def services(model: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_services_equal_native_stack_plus_container_services(
     services: dict[str, dict[str, Any]],
 ) -> None:
-    native = {service.name for service in SERVICES}
+    native = {service.name for service in default_services()}
     assert set(services) == native | {"s3", "worker", "usable", "temporal-ui"} | ONE_SHOTS
     assert {name: entry["profiles"] for name, entry in services.items() if "profiles" in entry} == {
         "s3": ["minio"],
@@ -260,7 +260,7 @@ def test_no_proxy_keeps_exceptions_of_docker_config(monkeypatch: pytest.MonkeyPa
 
 
 def test_no_proxy_default_equals_direct_hosts() -> None:
-    assert f"${{PW_NO_PROXY:-{DIRECT}," in TEXT
+    assert f"${{PW_NO_PROXY:-{direct_hosts()}," in TEXT
 
 
 def test_stand_in_recipes_match_image_names(services: dict[str, dict[str, Any]]) -> None:

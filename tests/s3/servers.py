@@ -24,7 +24,8 @@ from urllib.request import urlopen
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from photo_worker.devkit import s3_servers
+from photo_worker.devkit.services.minio import minio_program
+from photo_worker.devkit.services.seaweedfs import seaweedfs_program
 from photo_worker.stack_errors import S3ServerMissing
 from tests.contracts.s3.case import Endpoint, delete_bucket, new_bucket
 
@@ -205,7 +206,7 @@ def _ministack(folder: Path) -> Recipe:
 
 
 def _seaweedfs(folder: Path) -> Recipe:
-    weed = _found(s3_servers.seaweedfs_program)
+    weed = _found(seaweedfs_program)
     ports = dict(zip(_WEED_PORTS, _free_ports(len(_WEED_PORTS)), strict=True))
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     recipe = Recipe([], {}, ports["s3.port"])
@@ -239,7 +240,7 @@ _WEED_PORTS = tuple(
 
 
 def _minio(folder: Path) -> Recipe:
-    minio = _found(s3_servers.minio_program)
+    minio = _found(minio_program)
     port, console = _free_ports(2)
     recipe = Recipe(
         [

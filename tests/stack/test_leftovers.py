@@ -21,7 +21,7 @@ import pytest
 from photo_worker.devkit import disk, ports, postgres
 from photo_worker.devkit.layout import StackPaths, is_locked
 from photo_worker.devkit.plan import ServicePlan
-from photo_worker.devkit.services import SERVICES
+from photo_worker.devkit.service_registry import default_services
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.stack_errors import DataMismatch, DataUnwritable, DiskFull, PortTaken, ServiceFailed, StackNotReady
@@ -223,14 +223,14 @@ def test_forget_reused_pid_keeps_running_postgres(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", ""], ids=["loopback", "wildcard"])
-@pytest.mark.parametrize("use", [use for service in SERVICES for use in service.uses])
+@pytest.mark.parametrize("use", [use for service in default_services() for use in service.uses])
 def test_up_with_taken_port_names_it_and_starts_nothing(tmp_path: Path, use: str, address: str) -> None:
     base = ports.free_base()
     stack = Stack(tmp_path, "dev", base_port=base)
     port = ports.StackPorts(base)[use]
     with socket.create_server((address, port)), pytest.raises(PortTaken) as refused:
         stack.up()
-    service = next(service.name for service in SERVICES if use in service.uses)
+    service = next(service.name for service in default_services() if use in service.uses)
     assert f"Port {port}, which {service} needs, is taken by process {os.getpid()}" in refused.value.message
     assert processes_of(stack.paths.root) == []
     assert not Processes.load(stack.paths).alive

@@ -19,7 +19,8 @@ import psutil
 import psycopg
 import pytest
 
-from photo_worker.devkit import disk, ports, postgres, services
+from photo_worker.devkit import disk, ports, postgres
+from photo_worker.devkit.service_registry import default_services
 from photo_worker.devkit.stack import Stack
 from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.stack_errors import ServiceFailed, StackNotReady
@@ -305,7 +306,7 @@ def worktree(place: Path, names: tuple[str, ...]) -> Path:
     while True:
         directory = place / secrets.token_hex(4)
         blocks = [ports.StackPorts(ports.derived_base(directory / ".photo-worker", name)) for name in names]
-        uses = [use for service in services.SERVICES for use in service.uses]
+        uses = [use for service in default_services() for use in service.uses]
         if not any(ports.is_taken(block[use]) for block in blocks for use in uses):
             directory.mkdir()
             (directory / "pyproject.toml").touch()

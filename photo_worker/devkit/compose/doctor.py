@@ -8,12 +8,12 @@ from pathlib import Path
 
 from photo_worker.devkit.compose import images, program
 from photo_worker.devkit.compose.project import compose_file, own_services, variables
-from photo_worker.devkit.compose.services import services
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import containers, project_name, publisher_of
 from photo_worker.devkit.diagnosis import Diagnosis, State
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.ports import is_taken, owner_of
+from photo_worker.devkit.service_registry import services_of
 from photo_worker.devkit.state import StackRecord
 from photo_worker.errors import StackError
 from photo_worker.stack_errors import DockerFailed
@@ -80,8 +80,7 @@ def _images(engine: ContainerEngine, paths: StackPaths, record: StackRecord) -> 
 
 
 def _ports(engine: ContainerEngine, paths: StackPaths, record: StackRecord) -> Iterator[Diagnosis]:
-    own = services(own_services(record))
-    numbers = {record.ports[use]: one.name for one in own for use in one.uses}
+    numbers = {record.ports[use]: one.name for one in services_of(record) for use in one.published}
     if not numbers:
         return
     try:

@@ -6,16 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 
 from photo_worker.devkit import ports
-from photo_worker.devkit.compose.services import ComposeService
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import publisher_of
+from photo_worker.devkit.service import Service
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import DataMismatch, PortTaken
 
 
-def require_free(engine: ContainerEngine, record: StackRecord, own: Sequence[ComposeService]) -> None:
+def require_free(engine: ContainerEngine, record: StackRecord, own: Sequence[Service]) -> None:
     """Raise ``PortTaken`` for the first port in use; name the container if one publishes it."""
-    uses = {use: service.name for service in own for use in service.uses}
+    uses = {use: service.name for service in own for use in service.published}
     try:
         ports.require_free(record.ports, uses)
     except PortTaken as error:

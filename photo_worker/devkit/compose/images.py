@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from photo_worker.devkit.compose.program import Compose, find, on_stderr
-from photo_worker.devkit.compose.project import KIND, LOCALSTACK, WORKER, check_s3, compose_file, started_services
+from photo_worker.devkit.compose.project import KIND, WORKER, compose_file, started_services
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import STAND_IN_LABEL
+from photo_worker.devkit.service_registry import s3_servers
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import ComposeFailed, DockerFailed, ImageMissing, ImageUnavailable, ImageUnbuildable
 
@@ -67,7 +68,7 @@ def prefetch(options: StackOptions, *, tell: Callable[[str], None] = on_stderr) 
         base_port=15_000,
         password="",
         kind=KIND,
-        s3=check_s3(options.s3 or LOCALSTACK),
+        s3=options.s3 or s3_servers(KIND)[0],
         external=dict(options.external or {}),
     )
     compose = Compose(find(), file, "photo-worker", {}, engine=engine.address)

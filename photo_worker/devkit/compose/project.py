@@ -9,21 +9,15 @@ from urllib.parse import urlsplit, urlunsplit
 from photo_worker.devkit.container_engine import container_proxy_exceptions
 from photo_worker.devkit.environment import environment_of
 from photo_worker.devkit.layout import worktree_root
+from photo_worker.devkit.service_registry import all_services, endpoints, replaceable_services, services_of
 from photo_worker.devkit.state import StackRecord
 from photo_worker.loopback import EXCEPTIONS, joined
-from photo_worker.stack_errors import ComposeFileMissing, S3ServerUnfit
+from photo_worker.stack_errors import ComposeFileMissing
 
 KIND = "compose"
-LOCALSTACK = "localstack"
-MINIO = "minio"
-S3_SERVERS = (LOCALSTACK, MINIO)
 WORKER = "worker"
-# The forwarder in front of Temporal's UI; commands show it as a part of that service.
-UI = "temporal-ui"
 _FILE = Path("compose", "docker-compose.yml")
 _HOST = "host.docker.internal"
-# Hosts that containers reach without a proxy; the Compose file repeats them, for a start by hand.
-DIRECT = f"localhost,127.0.0.1,::1,temporal,postgres,aws,s3,textract,{_HOST}"
 _LOOPBACKS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104 - recognised, not listened on
 
 
@@ -42,60 +36,39 @@ def compose_file(start: Path | None = None) -> Path:
 
 def own_services(record: StackRecord) -> tuple[str, ...]:
     """Return the services that the stack runs itself, in display order."""
-    own = [name for name in ("temporal", "postgres") if name not in record.external]
-    s3_in_aws = record.s3 == LOCALSTACK and "s3" not in record.external
-    if s3_in_aws or not {"sns", "sqs"} <= record.external.keys():
-        own.append("aws")
-    if record.s3 == MINIO and "s3" not in record.external:
-        own.append("s3")
-    if "textract" not in record.external:
-        own.append("textract")
-    return tuple(own)
+    return tuple(service.name for service in services_of(record))
 
 
 def started_services(record: StackRecord) -> tuple[str, ...]:
     """Return the services of the Compose file that a start creates: the stack's own and those that they need."""
-    own = own_services(record)
-    return (*own, UI) if "temporal" in own else own
+    # Those that another one consists of come last: what is shown of it is its first.
+    names = [service.containers for service in services_of(record)]
+    return (*(first for first, *_ in names), *(one for _, *others in names for one in others))
 
 
-def check_s3(server: str) -> str:
-    """Return ``server``; raises ``S3ServerUnfit`` if the Compose file has no such S3 server."""
-    if server not in S3_SERVERS:
-        raise S3ServerUnfit(kind=KIND, s3=server, known=" and ".join(S3_SERVERS))
-    return server
+def direct_hosts() -> str:
+    """Return the hosts that containers reach without a proxy; the Compose file repeats them, for a start by hand."""
+    names = dict.fromkeys(service.name for service in all_services(KIND))
+    return ",".join(("localhost", "127.0.0.1", "::1", *names, _HOST))
 
 
 def variables(record: StackRecord) -> dict[str, str]:
     """Return the variables that the Compose file reads, by name."""
     env = environment_of(record)
-    inside = {
-        name: _seen_from_inside(record.external[name]) if name in record.external else address
-        for name, address in (
-            ("s3", "http://s3:9000" if record.s3 == MINIO else "http://aws:4566"),
-            ("sns", "http://aws:4566"),
-            ("sqs", "http://aws:4566"),
-            ("textract", "http://textract:8765"),
-            ("temporal", "temporal:7233"),
-            ("postgres", ""),
-        )
-    }
     values = {
         "PW_PREFIX": record.prefix,
         "PW_POSTGRES_PASSWORD": record.password,
         "PW_DURABLE": "on" if record.durable else "off",
         "PW_ACCESS_KEY": env["AWS_ACCESS_KEY_ID"],
         "PW_SECRET_KEY": env["AWS_SECRET_ACCESS_KEY"],
-        "PW_S3_ENDPOINT": inside["s3"],
-        "PW_SNS_ENDPOINT": inside["sns"],
-        "PW_SQS_ENDPOINT": inside["sqs"],
-        "PW_TEXTRACT_ENDPOINT": inside["textract"],
-        "PW_TEMPORAL_TARGET": inside["temporal"],
         "PW_NO_PROXY": _exceptions(),
     }
-    if inside["postgres"]:
-        values["PW_DATABASE_URL"] = inside["postgres"]
-    for use in ("temporal", "temporal-ui", "postgres", "aws", "s3", "textract"):
+    for service in replaceable_services(record):
+        values |= service.container_variables(record)
+    known = endpoints()
+    for name, address in record.external.items():
+        values[known[name].container_variable] = _seen_from_inside(address)
+    for use in (use for service in all_services(KIND) for use in service.published):
         values[f"PW_PORT_{use.upper().replace('-', '_')}"] = str(record.ports[use])
     return values
 
@@ -103,7 +76,7 @@ def variables(record: StackRecord) -> dict[str, str]:
 def _exceptions() -> str:
     """Return NO_PROXY for containers; it replaces the value that Docker itself would set."""
     shell = (os.environ.get(name, "") for name in EXCEPTIONS)
-    return joined([DIRECT, *shell, container_proxy_exceptions(os.environ)])
+    return joined([direct_hosts(), *shell, container_proxy_exceptions(os.environ)])
 
 
 def _seen_from_inside(endpoint: str) -> str:

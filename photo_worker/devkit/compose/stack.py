@@ -13,20 +13,17 @@ from photo_worker.devkit.binding import bind_bucket
 from photo_worker.devkit.compose.guards import require_free, require_same_postgres
 from photo_worker.devkit.compose.project import (
     KIND,
-    LOCALSTACK,
-    S3_SERVERS,
-    check_s3,
     compose_file,
     own_services,
     started_services,
     variables,
 )
-from photo_worker.devkit.compose.services import services
 from photo_worker.devkit.compose.status import look
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, containers, is_up, project_name, project_volumes, remove
 from photo_worker.devkit.environment import AWS_SERVICES, environment_of
 from photo_worker.devkit.layout import StackPaths, delete_tree, discard_tree, exclusive, is_locked
+from photo_worker.devkit.service_registry import require_known, s3_servers, services_of
 from photo_worker.devkit.signals import ignore_signals
 from photo_worker.devkit.stack import caller_region, described, parsed
 from photo_worker.devkit.state import REGION, Processes, StackRecord
@@ -76,7 +73,7 @@ class ComposeStack:
         self._options = options
         self._external = None if options.external is None else parsed(options.external)
         if options.s3 is not None:
-            check_s3(options.s3)
+            require_known(KIND, options.s3)
 
     @property
     def name(self) -> str:
@@ -350,7 +347,7 @@ class ComposeStack:
         try:
             self._end_faults(engine, record, found)
             with timeline.span("stack", "empty"):
-                reset.reset_services(engine, {name: found[name] for name in own}, record)
+                reset.reset_services(engine, {name: found[name] for name in own}, record, self.paths)
             # Containers whose file or image has changed in the meantime are recreated here too.
             with timeline.span("stack", "containers"):
                 self._run_compose(engine, record, "up", "--detach", doing="start the containers")
@@ -363,7 +360,7 @@ class ComposeStack:
 
     def _start(self, engine: ContainerEngine, record: StackRecord, timeline: Timeline) -> UpReport:
         """Create and start the containers of a stopped stack, and wait until they are usable."""
-        own = services(own_services(record))
+        own = services_of(record)
         require_free(engine, record, own)
         # Postgres takes a half-initialised directory for a database and never starts on it: remove new volumes too.
         new = not project_volumes(engine, self.project)
@@ -383,7 +380,7 @@ class ComposeStack:
     def _make_ready(self, engine: ContainerEngine, record: StackRecord, timeline: Timeline) -> None:
         from photo_worker.devkit.compose.start import ReadinessWait
 
-        own = services(own_services(record))
+        own = services_of(record)
         ReadinessWait(engine, self.project, record, own, timeline, _READY_SECONDS).wait()
         chosen = external.make_ready(record, timeline)
         if chosen != record:
@@ -447,8 +444,8 @@ class ComposeStack:
 
     def _choices(self, record: StackRecord | None) -> tuple[str, dict[str, str]]:
         """Return the S3 server and the external endpoints: from the options, else the record, else the default."""
-        known = record is not None and record.kind == KIND and record.s3 in S3_SERVERS
-        s3 = self._options.s3 or (record.s3 if record is not None and known else LOCALSTACK)
+        known = record is not None and record.kind == KIND and record.s3 in s3_servers(KIND)
+        s3 = self._options.s3 or (record.s3 if record is not None and known else s3_servers(KIND)[0])
         endpoints = self._external if self._external is not None else record.external if record is not None else {}
         return s3, dict(endpoints)
 
@@ -496,10 +493,10 @@ class ComposeStack:
 
     def _require_keeping(self, record: StackRecord) -> None:
         """Raise ``SnapshotImpossible`` if objects are in memory alone: stopping for the copy would lose them."""
-        if record.s3 == LOCALSTACK and "s3" not in record.external:
-            raise SnapshotImpossible(
-                name=self.name, reason="its S3 is LocalStack's, which keeps objects in memory alone"
-            )
+        for service in services_of(record):
+            lost = service.unsaved(record)
+            if lost is not None:
+                raise SnapshotImpossible(name=self.name, reason=lost)
 
     def _shown(self, service: str) -> str:
         lines: list[str] = []

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from photo_worker.devkit.compose.output import shown
-from photo_worker.devkit.compose.services import ComposeService
 from photo_worker.devkit.concurrency import Cancelled, run_all
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, containers, details
+from photo_worker.devkit.service import Service
 from photo_worker.devkit.state import StackRecord
 from photo_worker.devkit.timeline import Timeline
 from photo_worker.stack_errors import ServiceFailed
@@ -29,7 +29,7 @@ class ReadinessWait:
         engine: ContainerEngine,
         project: str,
         record: StackRecord,
-        services: Sequence[ComposeService],
+        services: Sequence[Service],
         timeline: Timeline,
         seconds: float,
     ) -> None:
@@ -52,7 +52,7 @@ class ReadinessWait:
         """
         run_all([partial(self._make_ready, service) for service in self._services], self._cancelled)
 
-    def _make_ready(self, service: ComposeService) -> None:
+    def _make_ready(self, service: Service) -> None:
         from photo_worker.devkit.readiness import NotReady
 
         deadline = time.monotonic() + self._seconds
@@ -60,7 +60,7 @@ class ReadinessWait:
             service.warm_imports()
         with self._timeline.span(service.name, "answer"):
             while not service.is_alive(self._record):
-                self._give_up(service, deadline, f"nothing answers on port {self._record.ports[service.use]}")
+                self._give_up(service, deadline, f"nothing answers on port {self._record.ports[service.uses[0]]}")
         with self._timeline.span(service.name, "round trip"):
             while True:
                 try:
@@ -74,7 +74,7 @@ class ReadinessWait:
             while (found := self._container(service)) is not None and found.health == "starting":
                 self._give_up(service, deadline, "its health check has not passed")
 
-    def _give_up(self, service: ComposeService, deadline: float, reason: str) -> None:
+    def _give_up(self, service: Service, deadline: float, reason: str) -> None:
         """Sleep until the next attempt; raise if waiting longer cannot help."""
         if self._cancelled.wait(_POLL_SECONDS):
             raise Cancelled
@@ -94,7 +94,7 @@ class ReadinessWait:
             log = "" if found is None else shown(self._engine, found)
             raise ServiceFailed(service=service.name, reason=said, log=log)
 
-    def _container(self, service: ComposeService) -> Container | None:
+    def _container(self, service: Service) -> Container | None:
         """Return the service's container from a list that is at most a moment old and shared by all threads."""
         with self._guard:
             if time.monotonic() - self._looked > _LOOK_SECONDS:

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from photo_worker.devkit import external
-from photo_worker.devkit.compose.project import own_services
-from photo_worker.devkit.compose.services import ComposeService, services
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, Details, containers, details, project_name
 from photo_worker.devkit.layout import StackPaths, is_locked
+from photo_worker.devkit.service import Service
+from photo_worker.devkit.service_registry import services_of
 from photo_worker.devkit.state import StackRecord
 from photo_worker.devkit.status import ServiceStatus, StackStatus
 from photo_worker.errors import StackError
@@ -20,7 +20,7 @@ from photo_worker.errors import StackError
 
 def look(paths: StackPaths, record: StackRecord) -> StackStatus:
     """Ask every service, and the engine for its container; an engine that is away is the stack's problem."""
-    own, others = services(own_services(record)), external.external_services(record)
+    own, others = services_of(record), external.external_services(record)
     try:
         engine = ContainerEngine()
         found = containers(engine, project_name(paths))
@@ -53,7 +53,7 @@ def _closer(engine: ContainerEngine, found: Iterable[Container]) -> dict[str, De
 
 
 def _line(
-    service: ComposeService,
+    service: Service,
     record: StackRecord,
     found: Container | None,
     closer: Details | None,
@@ -78,7 +78,7 @@ def _line(
         state=state,
         version=version,
         url=service.url(record),
-        port=record.ports[service.use],
+        port=record.ports[service.uses[0]],
         # On other systems than Linux the engine runs in a virtual machine with its own process ids.
         pid=closer.pid if closer is not None and alive and sys.platform == "linux" else None,
         uptime_seconds=None if started is None else round((datetime.now(UTC) - started).total_seconds(), 1),

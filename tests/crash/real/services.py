@@ -10,12 +10,13 @@ import time
 import psutil
 
 from photo_worker.devkit.processes import ProcessId
-from photo_worker.devkit.services import SERVICES, Service
+from photo_worker.devkit.service import Service
+from photo_worker.devkit.service_registry import default_services
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
 from tests.crash.real.processes import Child, Forkserver
 
-NAMES = tuple(service.name for service in SERVICES)
+NAMES = tuple(service.name for service in default_services())
 
 _PATIENCE_SECONDS = 60.0
 
@@ -34,7 +35,7 @@ class Services:
         self._record = record
         self._stack = stack
         self._forkserver = forkserver
-        self._services = {service.name: service for service in SERVICES}
+        self._services = {service.name: service for service in default_services()}
         self._restarted: dict[str, Child] = {}
 
     async def restart(self, name: str) -> float:

@@ -18,6 +18,7 @@ import psutil
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.readiness import NotReady, ResetFailed
+from photo_worker.devkit.service import Service
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 
@@ -40,7 +41,7 @@ while True:
 
 
 @dataclass(frozen=True)
-class FakeService:
+class FakeService(Service):
     """A fake service. Modes: serves, fails, missing, deaf (to SIGTERM), parent, never (ready), empties (on a reset)."""
 
     name: str = "toy"

@@ -22,7 +22,7 @@ from photo_worker.cli import cli
 from photo_worker.devkit import faults, pausing
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
-from photo_worker.devkit.services import SERVICES
+from photo_worker.devkit.service_registry import default_services
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.sources import expand_sources
@@ -202,7 +202,7 @@ async def test_job_completes_despite_throttling_and_paused_postgres(
     name = f"t-{secrets.token_hex(4)}"
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path))
     monkeypatch.setenv("PHOTO_WORKER_STACK", name)
-    stack = Stack(tmp_path, name, base_port=0, durable=False, services=SERVICES)
+    stack = Stack(tmp_path, name, base_port=0, durable=False, services=default_services())
     try:
         await asyncio.to_thread(stack.up)
         await _meet_faults(stack)

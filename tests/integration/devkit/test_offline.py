@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from photo_worker.devkit import s3_servers
+from photo_worker.devkit.services.seaweedfs import seaweedfs_program
 from photo_worker.devkit.stack import Stack
 from photo_worker.stack_errors import S3ServerMissing
 from tests.support.harness import FIXTURES
@@ -35,7 +35,7 @@ def why_not(s3: str) -> str | None:
             return f"needs {program}"
     if s3 == "seaweedfs":
         try:
-            s3_servers.seaweedfs_program()
+            seaweedfs_program()
         except S3ServerMissing as error:
             return error.message
     # Root in a container may lack this permission.

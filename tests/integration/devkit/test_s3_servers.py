@@ -14,9 +14,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from photo_worker.aws import aws_session
-from photo_worker.devkit import s3_servers
 from photo_worker.devkit.ports import BLOCK
 from photo_worker.devkit.service_registry import select_services
+from photo_worker.devkit.services.minio import minio_program
+from photo_worker.devkit.services.seaweedfs import seaweedfs_program
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import S3ServerMissing
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(180)
 PROGRAMS: dict[str, Callable[[], Path]] = {
-    "seaweedfs": s3_servers.seaweedfs_program,
-    "minio": s3_servers.minio_program,
+    "seaweedfs": seaweedfs_program,
+    "minio": minio_program,
 }
 
 
@@ -45,7 +46,7 @@ def server(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def stack(tmp_path: Path, server: str) -> Iterator[Stack]:
     """A stack of S3, SNS and SQS only: the other services do not depend on the S3 server."""
-    services = select_services(server, {"temporal", "postgres", "textract"})
+    services = select_services("native", server, {"temporal", "postgres", "textract"})
     stack = Stack(
         tmp_path / "home", f"t-{secrets.token_hex(4)}", base_port=0, s3=server, durable=False, services=services
     )

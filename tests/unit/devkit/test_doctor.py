@@ -19,10 +19,11 @@ from click.testing import CliRunner, Result
 
 from photo_worker.cli import cli
 from photo_worker.cli.doctor import endpoint_addresses
-from photo_worker.devkit import doctor, postgres, services
+from photo_worker.devkit import doctor, postgres
 from photo_worker.devkit.diagnosis import Diagnosis
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.ports import free_base
+from photo_worker.devkit.services import temporal
 from photo_worker.devkit.stack_options import StackOptions
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import S3ServerUnfit
@@ -90,8 +91,6 @@ def test_examine_documents_unknown_version_is_still_ok(paths: StackPaths, monkey
         raise metadata.PackageNotFoundError(package)
 
     monkeypatch.setattr(metadata, "version", unknown)
-    for module in (doctor, services):
-        monkeypatch.setattr(module, "version", unknown, raising=False)
     said = found(paths, "documents")
     assert (said.state, said.hint) == ("ok", None)
     assert said.what == "HEIC, WebP, PDF and TIFF are opened with pi-heif, pillow, pypdfium2"
@@ -109,14 +108,14 @@ def temporal_of_another_machine(monkeypatch: Patch, paths: StackPaths) -> None:
     program = paths.home.parent / "temporal"
     program.write_bytes(b"\x7fELF of another machine")
     program.chmod(0o755)
-    monkeypatch.setattr(services, "temporal_program", lambda: program)
+    monkeypatch.setattr(temporal, "temporal_program", lambda: program)
 
 
 def temporal_that_fails(monkeypatch: Patch, paths: StackPaths) -> None:
     program = paths.home.parent / "temporal"
     program.write_text("#!/bin/sh\necho libodd.so is missing >&2\nexit 127\n")
     program.chmod(0o755)
-    monkeypatch.setattr(services, "temporal_program", lambda: program)
+    monkeypatch.setattr(temporal, "temporal_program", lambda: program)
 
 
 def windows(monkeypatch: Patch, _: StackPaths) -> None:
@@ -315,7 +314,7 @@ def test_examine_s3_missing_server_names_prefetch_command(
     assert "photo-worker prefetch --s3 minio" in server.what
     # A server that is not requested is not checked.
     assert not [finding for finding in doctor.examine(paths) if finding.check == "s3"]
-    with pytest.raises(S3ServerUnfit, match="it has localstack, minio"):
+    with pytest.raises(S3ServerUnfit, match="it has localstack and minio"):
         doctor.examine(paths, StackOptions(kind="compose", s3="seaweedfs"))
 
 

@@ -70,12 +70,12 @@ def test_parse_invalid_endpoint_is_usage_error_naming_form(
     result = CliRunner().invoke(cli, ["up", "--external", f"{service}={endpoint}"])
     assert result.exit_code == 2, result.output
     shown = result.output.replace("\n", " ")
-    assert external.FORMS.get(service, "textract=http://HOST:PORT").split()[0] in shown
+    assert external.forms().get(service, "textract=http://HOST:PORT").split()[0] in shown
     assert "secret@" not in shown
     assert list(tmp_path.iterdir()) == []
 
 
-@given(st.sampled_from(sorted(external.FORMS)), st.text(max_size=60))
+@given(st.sampled_from(sorted(external.forms())), st.text(max_size=60))
 def test_parse_any_text_returns_endpoint_or_external_invalid(service: str, text: str) -> None:
     try:
         accepted = external.parse(service, text)

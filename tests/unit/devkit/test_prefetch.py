@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from photo_worker.cli import cli
-from photo_worker.devkit import prefetch, s3_servers
+from photo_worker.devkit import prefetch
 from photo_worker.devkit.prefetch import PrefetchedItem
+from photo_worker.devkit.services import minio
 from photo_worker.devkit.stack_options import StackOptions
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.stack_errors import PrefetchFailed, S3ServerMissing, S3ServerUnfit, ServiceMissing
@@ -48,7 +49,7 @@ def machine(tmp_path: Path, monkeypatch: Patch) -> Path:
     monkeypatch.setenv("SUM", prefetch.MINIO_SUM)
     monkeypatch.setenv("SUMDB", "a database")
     monkeypatch.setenv("GONOSUMDB", "*")
-    for name in (s3_servers.MINIO_VARIABLE, "PHOTO_WORKER_S3", "PHOTO_WORKER_STACK_KIND"):
+    for name in (minio.MINIO_VARIABLE, "PHOTO_WORKER_S3", "PHOTO_WORKER_STACK_KIND"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(prefetch, "_try_models", lambda: "models 1")
     return tmp_path
@@ -63,10 +64,10 @@ def test_prefetch_minio_builds_pinned_version_into_cache(machine: Path) -> None:
     found = prefetch.prefetch(StackOptions(s3="minio"), lines.append)
     assert PrefetchedItem("s3", "built", "MinIO 2026-02-12") in found
     assert [entry.what for entry in found] == ["temporal", "postgres", "s3", "aws", "textract", "models"]
-    assert s3_servers.minio_program() == s3_servers.minio_cache() == got(machine)[0]
+    assert minio.minio_program() == minio.minio_cache() == got(machine)[0]
     assert len(got(machine)) == 1
     asked = (machine / "asked").read_text().splitlines()
-    module = f"github.com/minio/minio@{s3_servers.MINIO_VERSION}"
+    module = f"github.com/minio/minio@{minio.MINIO_VERSION}"
     # The checksum database is used, even for modules that this machine exempts from it.
     assert asked[1] == f"mod download -json {module} GONOSUMDB=none CGO_ENABLED=0"
     assert asked[2] == f"install -trimpath -ldflags=-s -w {module} GONOSUMDB=none CGO_ENABLED=0"
@@ -94,7 +95,7 @@ def test_prefetch_minio_failed_or_unverified_build_is_not_kept(
         prefetch.prefetch(StackOptions(s3="minio"), lambda _: None)
     assert got(machine) == []
     with pytest.raises(S3ServerMissing):
-        s3_servers.minio_program()
+        minio.minio_program()
 
 
 def test_prefetch_minio_without_go_names_alternative(machine: Path) -> None:
@@ -107,7 +108,7 @@ def test_prefetch_minio_without_go_names_alternative(machine: Path) -> None:
 
 
 def test_prefetch_minio_invalid_variable_builds_nothing(machine: Path, monkeypatch: Patch) -> None:
-    monkeypatch.setenv(s3_servers.MINIO_VARIABLE, str(machine / "nothing"))
+    monkeypatch.setenv(minio.MINIO_VARIABLE, str(machine / "nothing"))
     with pytest.raises(S3ServerMissing, match="which is no program"):
         prefetch.prefetch(StackOptions(s3="minio"), lambda _: None)
     assert not (machine / "asked").exists()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from photo_worker.devkit import s3_servers
 from photo_worker.devkit.environment import environment_of
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
-from photo_worker.devkit.service_registry import require_s3_server, select_services
+from photo_worker.devkit.service import Service
+from photo_worker.devkit.service_registry import require_programs, select_services
+from photo_worker.devkit.services import minio
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import S3ServerMissing, S3ServerUnfit
@@ -36,8 +38,8 @@ def programs(tmp_path: Path, monkeypatch: Patch) -> Path:
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv(s3_servers.MINIO_VARIABLE, raising=False)
-    monkeypatch.setattr(s3_servers, "distribution", _no_distribution)
+    monkeypatch.delenv(minio.MINIO_VARIABLE, raising=False)
+    monkeypatch.setattr(metadata, "distribution", _no_distribution)
     return folder
 
 
@@ -48,11 +50,17 @@ def _no_distribution(name: str) -> None:
 
 
 # One record for all: a new one would have another password, and so other credentials.
+# The S3 servers with a port of their own.
+SERVERS = ("seaweedfs", "minio")
 RECORD = StackRecord.new("dev", 20_000, durable=True)
 
 
+def server(s3: str) -> Service:
+    return next(service for service in select_services("native", s3) if service.name == "s3")
+
+
 def plan_of(s3: str, paths: StackPaths) -> ServicePlan:
-    return s3_servers.SERVERS[s3].plan(record(s3), paths)
+    return server(s3).plan(record(s3), paths)
 
 
 def record(s3: str) -> StackRecord:
@@ -74,7 +82,7 @@ def record(s3: str) -> StackRecord:
 def test_select_services_omits_external_and_replaced_ones(
     s3: str, external: tuple[str, ...], names: list[str], served: str | None, paths: StackPaths
 ) -> None:
-    services = {service.name: service for service in select_services(s3, external)}
+    services = {service.name: service for service in select_services("native", s3, external)}
     assert list(services) == names
     if served is None:
         assert "aws" not in services
@@ -83,9 +91,9 @@ def test_select_services_omits_external_and_replaced_ones(
 
 
 def test_require_s3_server_unsupported_is_refused() -> None:
-    for refuse in (require_s3_server, select_services):
+    for refuse in (require_programs, select_services):
         with pytest.raises(S3ServerUnfit, match="'localstack'; it has ministack, seaweedfs, minio"):
-            refuse("localstack")
+            refuse("native", "localstack")
 
 
 @pytest.mark.usefixtures("programs")
@@ -131,8 +139,8 @@ def test_minio_plan_uses_loopback_and_disables_updates(paths: StackPaths) -> Non
 
 
 def test_s3_server_plans_have_separate_data_directories(paths: StackPaths, programs: Path) -> None:
-    folders = {name: plan_of(name, paths).discard for name in s3_servers.SERVERS}
-    assert folders == {name: str(paths.data / f"s3-{name}") for name in s3_servers.SERVERS}
+    folders = {name: plan_of(name, paths).discard for name in SERVERS}
+    assert folders == {name: str(paths.data / f"s3-{name}") for name in SERVERS}
     assert programs.is_dir()
 
 
@@ -141,36 +149,36 @@ def test_minio_program_prefers_variable_then_path_then_cache(
 ) -> None:
     named = tmp_path / "mine"
     named.write_text("#!/bin/sh\n")
-    monkeypatch.setenv(s3_servers.MINIO_VARIABLE, str(named))
+    monkeypatch.setenv(minio.MINIO_VARIABLE, str(named))
     with pytest.raises(S3ServerMissing, match=r"PHOTO_WORKER_MINIO names .*mine, which is no program"):
-        require_s3_server("minio")
+        require_programs("native", "minio")
     named.chmod(0o755)
-    assert s3_servers.minio_program() == named
-    monkeypatch.delenv(s3_servers.MINIO_VARIABLE)
-    assert s3_servers.minio_program() == programs / "minio"
-    assert s3_servers.SERVERS["minio"].version() == "MinIO"
+    assert minio.minio_program() == named
+    monkeypatch.delenv(minio.MINIO_VARIABLE)
+    assert minio.minio_program() == programs / "minio"
+    assert server("minio").version() == "MinIO"
     (programs / "minio").unlink()
     with pytest.raises(S3ServerMissing, match="photo-worker prefetch --s3 minio"):
-        require_s3_server("minio")
-    built = s3_servers.minio_cache()
+        require_programs("native", "minio")
+    built = minio.minio_cache()
     assert built.is_relative_to(tmp_path / "cache" / "photo-worker")
     built.parent.mkdir(parents=True)
     (programs / "weed").rename(built)
-    assert s3_servers.minio_program() == built
-    assert s3_servers.SERVERS["minio"].version() == "MinIO 2026-02-12"
+    assert minio.minio_program() == built
+    assert server("minio").version() == "MinIO 2026-02-12"
     with pytest.raises(S3ServerMissing, match="photo-worker prefetch --s3 seaweedfs"):
-        require_s3_server("seaweedfs")
+        require_programs("native", "seaweedfs")
 
 
 def test_minio_cache_ignores_relative_xdg_cache_home(monkeypatch: Patch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert s3_servers.minio_cache().is_relative_to(Path.home() / ".cache" / "photo-worker")
+    assert minio.minio_cache().is_relative_to(Path.home() / ".cache" / "photo-worker")
 
 
 def test_up_missing_s3_server_fails_before_writing_record(programs: Path, tmp_path: Path) -> None:
     for program in programs.iterdir():
         program.unlink()
-    for s3 in s3_servers.SERVERS:
+    for s3 in SERVERS:
         stack = Stack(tmp_path / "home", "dev", base_port=0, s3=s3)
         with pytest.raises(S3ServerMissing):
             stack.up()

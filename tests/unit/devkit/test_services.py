@@ -19,7 +19,8 @@ from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan, StackPlan
 from photo_worker.devkit.ports import free_base
 from photo_worker.devkit.postgres import User
-from photo_worker.devkit.services import SERVICES, Service
+from photo_worker.devkit.service import Service
+from photo_worker.devkit.service_registry import default_services
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import ServiceMissing
 
@@ -36,13 +37,13 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StackPaths:
 
 
 def plans(paths: StackPaths) -> dict[str, ServicePlan]:
-    return {service.name: service.plan(RECORD, paths) for service in SERVICES}
+    return {service.name: service.plan(RECORD, paths) for service in default_services()}
 
 
 def test_service_plans_use_each_port_once(paths: StackPaths) -> None:
-    uses = [use for service in SERVICES for use in service.uses]
+    uses = [use for service in default_services() for use in service.uses]
     assert len(uses) == len(set(uses))
-    for service in SERVICES:
+    for service in default_services():
         text = " ".join([*plans(paths)[service.name].argv, *plans(paths)[service.name].env.values()])
         for use in service.uses:
             assert str(RECORD.ports[use]) in text, use
@@ -90,7 +91,7 @@ def test_service_plans_keep_password_in_private_file(paths: StackPaths) -> None:
 
 
 def test_service_version_and_url_contain_no_password(paths: StackPaths) -> None:
-    for service in SERVICES:
+    for service in default_services():
         assert re.search(r" \d+\.\d+", service.version())
         assert RECORD.password not in service.url(RECORD)
         assert "127.0.0.1:2000" in service.url(RECORD)
@@ -105,13 +106,13 @@ def test_stack_plan_json_round_trip(paths: StackPaths) -> None:
 
 def test_service_plan_missing_package_is_named(paths: StackPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ministack", None)
-    monkeypatch.setattr("photo_worker.devkit.services.find_spec", lambda _name: None)
+    monkeypatch.setattr("photo_worker.devkit.services.aws.find_spec", lambda _name: None)
     with pytest.raises(ServiceMissing, match="ministack"):
         service("aws").plan(RECORD, paths)
 
 
 def service(name: str) -> Service:
-    return next(entry for entry in SERVICES if entry.name == name)
+    return next(entry for entry in default_services() if entry.name == name)
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -165,7 +166,7 @@ def test_probe_textract_requires_expected_text(
 
 def test_probe_ready_without_listener_gives_reason() -> None:
     record = StackRecord.new("dev", free_base(), durable=True)
-    for entry in SERVICES:
+    for entry in default_services():
         assert not entry.is_alive(record), entry.name
         with pytest.raises(readiness.NotReady, match=r"."):
             entry.probe_ready(record)
