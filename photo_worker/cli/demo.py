@@ -25,7 +25,8 @@ from photo_worker.stack_errors import FixturesMissing
 
 if TYPE_CHECKING:
     from photo_worker.cli.job_view import JobRow
-    from photo_worker.devkit.local_stack import LocalStack, StackOptions
+    from photo_worker.devkit.local_stack import StackOptions
+    from photo_worker.devkit.stack import Stack
     from photo_worker.sources import Source
 
 # Job ids of the demo are derived from the photos' hashes, so that running it again, or after a
@@ -96,7 +97,7 @@ def _check_engine(engine: str | None) -> None:
         raise UnknownEngine(engine=engine, known=", ".join(known)).from_option()
 
 
-def _stack_up(name: str | None, options: StackOptions) -> LocalStack:
+def _stack_up(name: str | None, options: StackOptions) -> Stack:
     """Start the stack, or use the running one, and report which."""
     from photo_worker.devkit.local_stack import local_stack
 

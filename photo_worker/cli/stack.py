@@ -21,7 +21,7 @@ from photo_worker.loopback import proxy_exceptions
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from photo_worker.devkit.local_stack import LocalStack
+    from photo_worker.devkit.stack import Stack
     from photo_worker.devkit.status import StackStatus, UpReport
     from photo_worker.devkit.timeline import Timeline
 
@@ -174,7 +174,7 @@ def _for_a_shell(variables: Mapping[str, str]) -> dict[str, str]:
 
 def _emit_up(
     command: str,
-    stack: LocalStack,
+    stack: Stack,
     report: UpReport,
     timings: bool,
     output: OutputFormat,

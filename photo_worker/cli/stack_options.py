@@ -11,7 +11,7 @@ import click
 from photo_worker.devkit.local_stack import StackOptions
 
 if TYPE_CHECKING:
-    from photo_worker.devkit.local_stack import LocalStack
+    from photo_worker.devkit.stack import Stack
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 NONE = "none"
@@ -106,7 +106,7 @@ def stack_options(command: _F) -> _F:
     return result
 
 
-def external_services_warnings(stack: LocalStack, what: str) -> list[str]:
+def external_services_warnings(stack: Stack, what: str) -> list[str]:
     """Return a warning that external services were left as they are, or nothing if the stack has none."""
     from photo_worker.devkit import external
     from photo_worker.devkit.state import StackRecord

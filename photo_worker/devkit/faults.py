@@ -14,7 +14,7 @@ from photo_worker.devkit.fault_rules import NoResponse, Refused, send_request
 from photo_worker.stack_errors import FaultNotSet, ServiceUnknown, StackNotRunning
 
 if TYPE_CHECKING:
-    from photo_worker.devkit.local_stack import LocalStack
+    from photo_worker.devkit.stack import Stack
     from photo_worker.devkit.status import StackStatus
 
 TEXTRACT = "textract"
@@ -43,12 +43,12 @@ class StackFaults:
     """Why Textract's rules could not be read; None if they were."""
 
 
-def pause(stack: LocalStack, service: str) -> None:
+def pause(stack: Stack, service: str) -> None:
     """Pause a service; raises ``ServiceUnknown``, ``StackNotRunning`` and ``FaultNotSet``."""
     stack.pause(service)
 
 
-def set_rule(stack: LocalStack, rule: Mapping[str, Any], *, seed: int | None = None) -> None:
+def set_rule(stack: Stack, rule: Mapping[str, Any], *, seed: int | None = None) -> None:
     """Add a rule to the stack's Textract emulator; a ``seed`` applies to all of its rules.
 
     Raises ``FaultNotSet`` with the emulator's message if it refuses the rule, ``ServiceUnknown`` if
@@ -64,12 +64,12 @@ def set_rule(stack: LocalStack, rule: Mapping[str, Any], *, seed: int | None = N
         raise (said.from_option() if error.wrong_use else said) from error
 
 
-def set_script(stack: LocalStack, script: object) -> None:
+def set_script(stack: Stack, script: object) -> None:
     """Replace all rules by a fault script, a JSON value; raises what ``set_rule`` raises."""
     _tell(stack, "PUT", script)
 
 
-def clear(stack: LocalStack, service: str | None = None) -> StackFaults:
+def clear(stack: Stack, service: str | None = None) -> StackFaults:
     """End the faults of one service, or all faults, and return those that were ended.
 
     A stack that does not run has none. Raises ``ServiceUnknown``, and ``FaultNotSet`` if Textract
@@ -88,7 +88,7 @@ def clear(stack: LocalStack, service: str | None = None) -> StackFaults:
     return StackFaults([*held, *ended], found.seed if ended else None, found.unknown)
 
 
-def faults_of(stack: LocalStack, status: StackStatus | None = None) -> StackFaults:
+def faults_of(stack: Stack, status: StackStatus | None = None) -> StackFaults:
     """Return the current faults; none if the stack does not run. Waits 3 seconds if Textract does not respond.
 
     A recent ``status`` saves the requests whose results it contains.
@@ -118,12 +118,12 @@ def _fault_of(rule: Mapping[str, Any]) -> Fault:
     return Fault(TEXTRACT, rule["kind"], rule.get("since"), about)
 
 
-def _require(stack: LocalStack, service: str) -> None:
+def _require(stack: Stack, service: str) -> None:
     if service not in stack.services:
         raise ServiceUnknown(name=stack.name, service=service, known=", ".join(stack.services))
 
 
-def _tell(stack: LocalStack, method: str, script: object) -> None:
+def _tell(stack: Stack, method: str, script: object) -> None:
     _require(stack, TEXTRACT)
     endpoint = stack.env()["AWS_ENDPOINT_URL_TEXTRACT"]
     if TEXTRACT in stack.paused():

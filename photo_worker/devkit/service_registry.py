@@ -46,12 +46,12 @@ def select_services(
 
 def services_of(record: StackRecord) -> tuple[Service, ...]:
     """Return the services that a recorded stack runs itself."""
-    return select_services(record.kind, record.s3, record.external)
+    return select_services(record.kind, record.s3, record.external, record.extras)
 
 
 def replaceable_services(record: StackRecord) -> tuple[Service, ...]:
     """Return the services of a stack as if none were external; one that replaces another's address comes after it."""
-    chosen = (service.chosen(record.s3, (), ()) for service in all_services(record.kind))
+    chosen = (service.chosen(record.s3, (), record.extras) for service in all_services(record.kind))
     return tuple(sorted((one for one in chosen if one is not None), key=lambda service: service.name == "s3"))
 
 

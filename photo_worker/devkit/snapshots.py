@@ -86,15 +86,11 @@ def require(paths: StackPaths, name: str, *, kind: str | None = None) -> Snapsho
     return snapshot
 
 
-def save(paths: StackPaths, record: StackRecord, name: str) -> Snapshot:
-    """Save a stopped native stack's data; raises ``DataUnwritable`` and then leaves no incomplete snapshot."""
-
-    def copy(directory: Path) -> None:
-        for number, place in enumerate(_places(paths)):
-            if place.is_dir():
-                _copy(place, directory / str(number))
-
-    return write(paths, record, name, copy)
+def copy_data(paths: StackPaths, directory: Path) -> None:
+    """Copy a stopped native stack's data into the directory of a snapshot; raises ``DataUnwritable``."""
+    for number, place in enumerate(_places(paths)):
+        if place.is_dir():
+            _copy(place, directory / str(number))
 
 
 def write(paths: StackPaths, record: StackRecord, name: str, copy: Callable[[Path], None]) -> Snapshot:

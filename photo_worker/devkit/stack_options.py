@@ -20,6 +20,8 @@ class StackOptions:
     s3: S3Server | None = None
     external: Mapping[str, str] | None = field(default=None, repr=False)
     """Endpoints of external services, by service; empty if the stack shall run all services itself."""
+    extras: tuple[str, ...] | None = None
+    """Optional services to run, by name."""
     offline: bool = False
     """Refuse everything that would connect to another machine."""
     durable: bool = True

@@ -67,10 +67,10 @@ class StackStart:
         self._keep(lifeline)
         return record
 
-    def empty_and_make_ready(self) -> None:
-        """Delete the services' data while they run, and probe each; raises ``ResetFailed``."""
+    def empty_and_make_ready(self) -> StackRecord:
+        """Delete the services' data while they run, and do what ``make_ready`` does; raises ``ResetFailed``."""
         self._empties = True
-        self.make_ready()
+        return self.make_ready()
 
     def make_ready(self) -> StackRecord:
         """Probe all services at the same time; raises the first failure, mostly ``ServiceFailed``.

@@ -47,6 +47,8 @@ class StackRecord:
     """The AWS region: the stack's own, or the caller's if an AWS service is external."""
     found: dict[str, str] = field(default_factory=dict)
     """Variables whose values an external service chose: the topic's ARN, the queue's URL."""
+    extras: list[str] = field(default_factory=list)
+    """The optional services that run, by name; left out of the file if there are none, as versions before had none."""
     format: int = FORMAT
 
     @property
@@ -70,7 +72,10 @@ class StackRecord:
 
     def save(self, paths: StackPaths) -> None:
         """Write the record with mode 0600; raises ``DataUnwritable``."""
-        write_private(paths.record, asdict(self))
+        values = asdict(self)
+        if not self.extras:
+            del values["extras"]
+        write_private(paths.record, values)
 
     @classmethod
     def load(cls, paths: StackPaths) -> StackRecord | None:
@@ -103,6 +108,8 @@ class StackRecord:
         return (
             all(isinstance(text, str) for text in texts)
             and all(isinstance(table, dict) and all(isinstance(it, str) for it in table.values()) for table in tables)
+            and isinstance(self.extras, list)
+            and all(isinstance(name, str) for name in self.extras)
             and isinstance(self.durable, bool)
             and isinstance(self.base_port, int)
             and 0 < self.base_port <= _PORTS - BLOCK

@@ -13,15 +13,13 @@ import pytest
 
 from photo_worker.devkit.compose import images, program
 from photo_worker.devkit.compose.project import KIND, compose_file, variables
-from photo_worker.devkit.compose.stack import ComposeStack
 from photo_worker.devkit.container_engine import ContainerEngine
-from photo_worker.devkit.containers import PROJECT_LABEL, containers, project_volumes
-from photo_worker.devkit.layout import StackPaths
-from photo_worker.devkit.stack_options import StackOptions
+from photo_worker.devkit.containers import PROJECT_LABEL, containers, project_name, project_volumes
+from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 from photo_worker.errors import StackError
 
-MakeStack = Callable[..., ComposeStack]
+MakeStack = Callable[..., Stack]
 
 
 def why_not(*own: str) -> str | None:
@@ -47,12 +45,12 @@ def require_engine(*own: str) -> None:
 @pytest.fixture
 def make_stack(tmp_path: Path) -> Iterator[MakeStack]:
     """A factory of stacks that are removed afterwards; fails if anything is left."""
-    made: list[ComposeStack] = []
+    made: list[Stack] = []
 
-    def make(*, name: str | None = None, **options: Any) -> ComposeStack:
-        paths = StackPaths(tmp_path / "home", name or f"t-{secrets.token_hex(4)}")
+    def make(*, name: str | None = None, **options: Any) -> Stack:
         # No test pulls images: `--offline` prevents it.
-        stack = ComposeStack(paths, StackOptions(**{"base_port": 0, "durable": False, "offline": True, **options}))
+        given = {"kind": "compose", "base_port": 0, "durable": False, "offline": True, **options}
+        stack = Stack(tmp_path / "home", name or f"t-{secrets.token_hex(4)}", **given)
         made.append(stack)
         return stack
 
@@ -63,22 +61,22 @@ def make_stack(tmp_path: Path) -> Iterator[MakeStack]:
         assert not stack.paths.root.exists()
 
 
-def left_of(stack: ComposeStack) -> list[str]:
+def left_of(stack: Stack) -> list[str]:
     """Return the names of a stack's containers, networks and volumes."""
     engine = ContainerEngine()
-    label = {"label": [f"{PROJECT_LABEL}={stack.project}"]}
+    label = {"label": [f"{PROJECT_LABEL}={project_name(stack.paths)}"]}
     networks = engine.get("/networks", {"filters": label})
     return [
-        *(entry.name for entry in containers(engine, stack.project).values()),
+        *(entry.name for entry in containers(engine, project_name(stack.paths)).values()),
         *(network["Name"] for network in networks),
-        *project_volumes(engine, stack.project),
+        *project_volumes(engine, project_name(stack.paths)),
     ]
 
 
-def kill(stack: ComposeStack, service: str) -> None:
+def kill(stack: Stack, service: str) -> None:
     """Kill a service's container and wait until the engine reports it."""
     engine = ContainerEngine()
-    entry = containers(engine, stack.project)[service]
+    entry = containers(engine, project_name(stack.paths))[service]
     engine.do("POST", f"/containers/{entry.id}/kill", {"signal": "SIGKILL"}, doing="kill it")
     engine.do("POST", f"/containers/{entry.id}/wait", doing="wait for its end")
 
@@ -109,7 +107,7 @@ def elsewhere(env: dict[str, str], *own: str) -> dict[str, str]:
     return {name: endpoint for name, endpoint in endpoints.items() if name not in own}
 
 
-def command_variables(stack: ComposeStack) -> dict[str, str]:
+def command_variables(stack: Stack) -> dict[str, str]:
     """Return the environment that makes commands use this stack."""
     return {
         **os.environ,

@@ -20,12 +20,12 @@ from botocore.exceptions import ClientError
 from psycopg import sql
 
 from photo_worker.devkit.compose import localstack
-from photo_worker.devkit.compose.stack import ComposeStack
 from photo_worker.devkit.container_engine import ContainerEngine
-from photo_worker.devkit.containers import containers
+from photo_worker.devkit.containers import containers, project_name
 from photo_worker.devkit.environment import stack_environment
 from photo_worker.devkit.local_stack import StackOptions, local_stack
 from photo_worker.devkit.readiness import ResetFailed
+from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import (
     ImageMissing,
@@ -55,7 +55,12 @@ __all__ = ["make_stack"]
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 
-def command(stack: ComposeStack, *arguments: str, code: int = 0) -> Any:
+def again(stack: Stack, **options: Any) -> Stack:
+    """Return the same stack with other options."""
+    return Stack(stack.paths.home, stack.name, kind="compose", offline=True, **options)
+
+
+def command(stack: Stack, *arguments: str, code: int = 0) -> Any:
     """Run a command that prints JSON and return its data, or the code of its error."""
     argv = [sys.executable, "-m", "photo_worker.cli", *arguments, "-o", "json"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=command_variables(stack), timeout=200)
@@ -128,11 +133,11 @@ def test_stack_commands_through_a_lifecycle_succeed(make_stack: MakeStack) -> No
     for body in (b"one", b"two"):
         client(env, "s3").put_object(Bucket="another-bucket", Key="k", Body=body)
     client(env, "sqs").create_queue(QueueName="another-queue")
-    before = {name: entry.id for name, entry in containers(ContainerEngine(), stack.project).items()}
+    before = {name: entry.id for name, entry in containers(ContainerEngine(), project_name(stack.paths)).items()}
     steps = [span["step"] for span in command(stack, "reset", "--yes", "--timings")["timings"]]
     assert "empty" in steps
     assert not [step for step in steps if step.startswith("not emptied")]
-    after = {name: entry.id for name, entry in containers(ContainerEngine(), stack.project).items()}
+    after = {name: entry.id for name, entry in containers(ContainerEngine(), project_name(stack.paths)).items()}
     assert {name for name in after if after[name] != before[name]} == {"temporal"}, "the others went on"
     assert stack.env() == env
     assert kept(env) == set()
@@ -146,7 +151,9 @@ def test_stack_commands_through_a_lifecycle_succeed(make_stack: MakeStack) -> No
         localstack.empty(record)
 
     assert command(stack, "down")["stopped"] is True
-    assert sorted(left_of(stack)) == [f"{stack.project}_{name}" for name in ("postgres", "temporal", "textract")]
+    assert sorted(left_of(stack)) == [
+        f"{project_name(stack.paths)}_{name}" for name in ("postgres", "temporal", "textract")
+    ]
     assert command(stack, "down")["stopped"] is False
     assert command(stack, "env", code=1) == "stack_not_running"
     assert stack_environment(stack.name, stack.paths.home) is None
@@ -160,14 +167,14 @@ def test_status_when_container_dies_fails_and_up_restarts_all(make_stack: MakeSt
     stack.up()
     env = stack.env()
     keep(env, "first")
-    before = {entry.id for entry in containers(ContainerEngine(), stack.project).values()}
+    before = {entry.id for entry in containers(ContainerEngine(), project_name(stack.paths)).values()}
     kill(stack, "temporal")
     seen = command(stack, "status", code=1)
     assert (states(seen)["temporal"], states(seen)["postgres"]) == ("exited", "running")
     assert next(one["exit_code"] for one in seen["services"] if one["name"] == "temporal") == 137
     assert command(stack, "wait", "--timeout", "60", code=1) == "service_failed"
     assert command(stack, "up", "--offline")["started"] is True
-    assert not before & {entry.id for entry in containers(ContainerEngine(), stack.project).values()}
+    assert not before & {entry.id for entry in containers(ContainerEngine(), project_name(stack.paths)).values()}
     assert stack.env() == env
     assert kept(env) == {"first"}
 
@@ -212,15 +219,15 @@ def test_minio_stack_down_up_and_snapshot_preserve_objects(make_stack: MakeStack
     assert kept(env) == {"saved"}, "a reset leaves snapshots alone"
 
     # A snapshot belongs to one kind of stack and one S3 server.
-    before = {entry.id for entry in containers(ContainerEngine(), stack.project).values()}
+    before = {entry.id for entry in containers(ContainerEngine(), project_name(stack.paths)).values()}
     native = local_stack(stack.name, StackOptions(kind="native"), home=stack.paths.home)
     with pytest.raises(SnapshotOfOtherKind, match="compose"):
         native.load_snapshot("seeded")
     with pytest.raises(StackDiffers):
-        ComposeStack(stack.paths, StackOptions(s3="localstack", offline=True)).up()
+        again(stack, s3="localstack").up()
     with pytest.raises(SnapshotOfOtherKind, match="minio"):
-        ComposeStack(stack.paths, StackOptions(s3="localstack", offline=True)).load_snapshot("seeded")
-    assert before == {entry.id for entry in containers(ContainerEngine(), stack.project).values()}, (
+        again(stack, s3="localstack").load_snapshot("seeded")
+    assert before == {entry.id for entry in containers(ContainerEngine(), project_name(stack.paths)).values()}, (
         "nothing was touched"
     )
 
@@ -239,10 +246,10 @@ def test_two_stacks_at_once_share_no_data_or_ports(make_stack: MakeStack, stack_
     assert kept(second) == set()
     # A third stack on the first one's ports names the container that has them.
     base = int(first["DATABASE_URL"].rpartition(":")[2].partition("/")[0]) - 4
-    with pytest.raises(PortTaken, match=f"container {one.project}-postgres-1"):
+    with pytest.raises(PortTaken, match=f"container {project_name(one.paths)}-postgres-1"):
         make_stack(external=external, base_port=base).up()
     with pytest.raises(StackMoved):
-        ComposeStack(one.paths, StackOptions(base_port=base + 20, offline=True)).up()
+        again(one, base_port=base + 20).up()
     one.down()
     assert other.status().running
     assert kept(second) == set()
@@ -256,14 +263,14 @@ def test_up_interrupted_leaves_no_container(make_stack: MakeStack, stack_env: di
     child = subprocess.Popen(
         argv, env=command_variables(stack), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
-    eventually(lambda: bool(containers(ContainerEngine(), stack.project)), child)
+    eventually(lambda: bool(containers(ContainerEngine(), project_name(stack.paths))), child)
     child.send_signal(signal.SIGINT)
     said = child.communicate(timeout=60)
     assert child.returncode == 130, said
-    assert containers(ContainerEngine(), stack.project) == {}
+    assert containers(ContainerEngine(), project_name(stack.paths)) == {}
     assert stack.status().running is False
     # Nothing prevents another start.
-    assert ComposeStack(stack.paths, StackOptions(offline=True)).up().status.running
+    assert again(stack).up().status.running
 
 
 def eventually(seen: Callable[[], bool], child: subprocess.Popen[bytes] | None = None, seconds: float = 60) -> None:
@@ -346,7 +353,7 @@ def test_up_and_down_after_lost_record_find_containers(make_stack: MakeStack, st
     assert kept(stack.env()) == {"still here"}
     shutil.rmtree(stack.paths.root)
     assert command(stack, "down")["stopped"] is True, "containers are found without the record"
-    assert containers(ContainerEngine(), stack.project) == {}
+    assert containers(ContainerEngine(), project_name(stack.paths)) == {}
 
 
 def test_stopped_stack_wait_and_pause_are_refused(make_stack: MakeStack, stack_env: dict[str, str]) -> None:

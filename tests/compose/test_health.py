@@ -16,7 +16,7 @@ import pytest
 from photo_worker.devkit.compose import program
 from photo_worker.devkit.compose.project import compose_file
 from photo_worker.devkit.container_engine import ContainerEngine
-from photo_worker.devkit.containers import containers
+from photo_worker.devkit.containers import containers, project_name
 from photo_worker.devkit.ports import StackPorts, free_base
 from tests.compose.support import MakeStack, make_stack, require_engine
 
@@ -51,7 +51,9 @@ def test_health_checks_with_broken_service_fail(make_stack: MakeStack) -> None:
     stack = make_stack(s3="minio")
     stack.up()
     env = stack.env()
-    checks = Checks({name: entry.id for name, entry in containers(ContainerEngine(), stack.project).items()})
+    checks = Checks(
+        {name: entry.id for name, entry in containers(ContainerEngine(), project_name(stack.paths)).items()}
+    )
     for service in stack.services:
         assert checks.run(service)[0] == 0, service
 

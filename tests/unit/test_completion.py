@@ -85,7 +85,7 @@ def test_completion_offers_snapshots_and_services_of_stack(tmp_path: Path, monke
     record = StackRecord.new("review", 20_000, durable=True).with_(s3="seaweedfs")
     record.save(paths)
     for name in ("second", "seeded"):
-        snapshots.save(paths, record, name)
+        snapshots.write(paths, record, name, lambda _: None)
     assert offered("photo-worker snapshot load --name review se") == ["second", "seeded"]
     assert offered("photo-worker snapshot load se") == []
     assert offered("photo-worker faults set --name review s") == ["s3"]

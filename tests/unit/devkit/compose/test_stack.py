@@ -12,14 +12,12 @@ import pytest
 
 from photo_worker.devkit.compose import doctor, images, program, project
 from photo_worker.devkit.compose.guards import require_same_postgres
-from photo_worker.devkit.compose.stack import ComposeStack
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import is_up, project_name
 from photo_worker.devkit.environment import stack_environment
 from photo_worker.devkit.layout import StackPaths, exclusive
 from photo_worker.devkit.local_stack import local_stack
 from photo_worker.devkit.stack import Stack
-from photo_worker.devkit.stack_options import StackOptions
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import (
     ComposeFileMissing,
@@ -136,7 +134,7 @@ def test_compose_file_outside_checkout_is_missing(tmp_path: Path, monkeypatch: p
 
 def test_compose_stack_unsupported_s3_server_is_refused(paths: StackPaths) -> None:
     with pytest.raises(S3ServerUnfit, match="compose stack has no S3 server 'ministack'; it has localstack and minio"):
-        ComposeStack(paths, StackOptions(s3="ministack"))
+        Stack(paths.home, "mine", kind="compose", s3="ministack")
 
 
 def test_compose_stack_without_engine_is_stopped_with_cause(
@@ -145,7 +143,7 @@ def test_compose_stack_without_engine_is_stopped_with_cause(
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'none.sock'}")
     record().save(paths)
     stack = local_stack("mine", home=paths.home)
-    assert isinstance(stack, ComposeStack)
+    assert stack.kind == "compose"
     seen = stack.status()
     assert (seen.running, {line.state for line in seen.services}) == (False, {"stopped"})
     assert seen.problem is not None
@@ -174,7 +172,7 @@ def test_up_while_other_kind_runs_is_refused(
         exclusive(paths.supervisor_lock, timeout=1, doing="test"),
         pytest.raises(StackOfOtherKind, match="runs as native already"),
     ):
-        ComposeStack(paths, StackOptions()).up()
+        Stack(paths.home, "mine", kind="compose").up()
 
 
 def test_is_up_with_exited_container_is_false(
@@ -213,7 +211,7 @@ def test_reset_with_unusable_record_deletes_volumes(
     # It restarts afterwards, as far as possible here; the record does not prevent it.
     with engine(tmp_path, monkeypatch, answers) as fake:
         stack = local_stack("mine", home=paths.home)
-        assert isinstance(stack, ComposeStack)
+        assert stack.kind == "compose"
         with pytest.raises(ComposeMissing):
             stack.reset()
     assert [asked for asked in fake.asked if asked.startswith("DELETE /volumes/v")]
@@ -224,12 +222,12 @@ def test_local_stack_with_native_data_is_native(
 ) -> None:
     volumes = {"GET /volumes": (200, {"Volumes": [{"Name": "v", "Labels": None}]})}
     with engine(tmp_path, monkeypatch, volumes):
-        assert isinstance(local_stack("mine", home=paths.home), Stack), "no record: it never ran, or was deleted"
+        assert local_stack("mine", home=paths.home).kind == "native", "no record: it never ran, or was deleted"
         paths.record.write_text("{")
         (paths.data / "postgres").mkdir()
-        assert isinstance(local_stack("mine", home=paths.home), Stack)
+        assert local_stack("mine", home=paths.home).kind == "native"
         paths.record.write_text('{"format": 99, "kind": "compose"}')
-        assert isinstance(local_stack("mine", home=paths.home), ComposeStack)
+        assert local_stack("mine", home=paths.home).kind == "compose"
 
 
 def test_up_with_volumes_of_other_password_is_refused(
@@ -241,7 +239,7 @@ def test_up_with_volumes_of_other_password_is_refused(
         engine(tmp_path, monkeypatch, {"GET /volumes": (200, {"Volumes": [volume]})}),
         pytest.raises(DataMismatch, match="another password") as caught,
     ):
-        ComposeStack(paths, StackOptions()).up()
+        Stack(paths.home, "mine", kind="compose").up()
     assert "of another day" not in caught.value.message
 
 
