@@ -168,6 +168,21 @@ class S3ServerMissing(ServiceMissing):
     hint = "Or choose the S3 server that the development kit brings along: --s3 ministack."
 
 
+class PgBouncerMissing(ServiceMissing):
+    """The program for {service} is not installed: {reason}."""
+
+    code = "pgbouncer_missing"
+    hint = "Install it (Debian: apt-get install pgbouncer; macOS: brew install pgbouncer), or do without: --with none."
+
+
+class OptionalServiceUnfit(StackError):
+    """The optional service {service} cannot run: {reason}."""
+
+    code = "optional_service_unfit"
+    wrong_use = True
+    hint = "Name other services with --with, or --with none; or have the stack's own services again: --external none."
+
+
 class ExternalInvalid(StackError):
     """The external {service} cannot be used: {reason}."""
 

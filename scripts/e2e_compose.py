@@ -47,7 +47,10 @@ MORE_TESTS = (
     "tests/integration/storage/test_contracts.py::TestBotoObjectStoreWithVersions",
 )
 # Tests of the containers themselves, including LocalStack's: run once.
-COMPOSE_TESTS = ("tests/compose/test_compose_commands.py::test_stack_commands_through_a_lifecycle_succeed",)
+COMPOSE_TESTS = (
+    "tests/compose/test_compose_commands.py::test_stack_commands_through_a_lifecycle_succeed",
+    "tests/compose/test_pgbouncer.py",
+)
 MORE_COMPOSE_TESTS = ("tests/compose", "tests/containers")
 _PULL_SECONDS = 600.0
 # The registry responded, and has no such image or denies it.
@@ -141,7 +144,8 @@ def counted(report: Path) -> str:
 def run_all(version: str, servers: Sequence[str], extra: Sequence[str], *, prepare_only: bool, brief: bool) -> int:
     """Obtain the images, run the tests on each S3 server, and print which tests ran on which images."""
     docker = Docker()
-    services = ["temporal", "postgres", "aws", "textract", "worker", *(["s3"] if "minio" in servers else [])]
+    services = ["temporal", "postgres", "pgbouncer", "aws", "textract", "worker"]
+    services += ["s3"] if "minio" in servers else []
     began = time.monotonic()
     complete = obtain_images(docker, services)
     prepared = time.monotonic() - began

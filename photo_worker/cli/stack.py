@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("SERVICE", "STATE", "VERSION", "URL", "PORT", "PID", "UPTIME")
 # Repeated here so that `logs --help` need not import the table of services.
-_LOGS = ("temporal", "postgres", "s3", "aws", "textract", "supervisor", "worker")
+_LOGS = ("temporal", "postgres", "pgbouncer", "s3", "aws", "textract", "supervisor", "worker")
 
 _name = click.option(
     "--name",
@@ -124,7 +124,10 @@ def wait(name: str | None, timeout: float, output: OutputFormat) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Stream new log lines until interrupted.")
 @click.argument("services", nargs=-1, type=click.Choice(_LOGS), metavar="[SERVICE]...")
 def logs(name: str | None, lines: int, follow: bool, services: tuple[str, ...]) -> None:
-    """Show the logs of the services: temporal, postgres, s3, aws, textract, the supervisor, and the demo's worker."""
+    """Show the logs of the services, of the supervisor, and of the demo's worker.
+
+    The services are temporal, postgres, pgbouncer, s3, aws and textract.
+    """
     stack = local_stack(name)
     chosen = services or _LOGS
     # Following starts before the old lines are read, so that no line is missed in between.

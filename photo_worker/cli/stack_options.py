@@ -82,6 +82,38 @@ external_option = click.option(
     help="Use an existing temporal, postgres, s3, sns, sqs or textract, and create in it what the stack needs; "
     "nothing in it is ever deleted. Repeatable; the word none uses no external service.  [default: as before]",
 )
+
+
+def _parse_extras(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the names of optional services; None if the option is not given, empty for the word none."""
+    if not values:
+        return None
+    if values == (NONE,):
+        return ()
+    from photo_worker.devkit.service_registry import optional_services
+
+    known = optional_services()
+    if not set(values) <= set(known):
+        raise click.BadParameter(f"give one of {', '.join(known)}; or the one word {NONE}.")
+    return tuple(name for name in known if name in values)
+
+
+def _complete_extras(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[str]:
+    from photo_worker.devkit.service_registry import optional_services
+
+    return [name for name in (*optional_services(), NONE) if name.startswith(incomplete)]
+
+
+extras_option = click.option(
+    "--with",
+    "extras",
+    multiple=True,
+    metavar="SERVICE",
+    callback=_parse_extras,
+    shell_complete=_complete_extras,
+    help="Also run an optional service: pgbouncer, in front of Postgres. Repeatable; the word none runs none.  "
+    "[default: as before]",
+)
 offline_option = click.option(
     "--offline",
     is_flag=True,
@@ -95,12 +127,12 @@ def stack_options(command: _F) -> _F:
 
     @wraps(command)
     def together(*args: Any, **values: Any) -> Any:
-        names = ("kind", "base_port", "s3", "external", "offline")
+        names = ("kind", "base_port", "s3", "external", "extras", "offline")
         options = StackOptions(**{name: values.pop(name) for name in names})
         return command(*args, options=options, **values)
 
     decorated: Any = together
-    for option in (offline_option, external_option, s3_option, base_port_option, kind_option):
+    for option in (offline_option, extras_option, external_option, s3_option, base_port_option, kind_option):
         decorated = option(decorated)
     result: _F = decorated
     return result

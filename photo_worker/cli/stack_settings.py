@@ -66,6 +66,8 @@ def stack_settings(name: str | None, environ: Mapping[str, str]) -> Iterator[tup
     yield "--base-port", str(base), _RECORD if record else _DEFAULT
     for service, endpoint in sorted(record.external.items() if record else ()):
         yield f"--external {service}", endpoint, _RECORD
+    for service in record.extras if record else ():
+        yield f"--with {service}", "on", _RECORD
 
 
 def ignored_stack_variables(environment: Environment) -> Iterator[str]:

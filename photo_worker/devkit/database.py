@@ -107,6 +107,20 @@ def migrate_external(url: str) -> None:
         raise NotReady(str(error).strip()) from error
 
 
+def query(url: str) -> None:
+    """Query the migrated schema as the application connects to it; raises ``NotReady``."""
+    import psycopg
+
+    try:
+        # A pooler in transaction mode: no prepared statement.
+        with psycopg.connect(
+            url, autocommit=True, connect_timeout=_CONNECT_SECONDS, prepare_threshold=None
+        ) as connection:
+            connection.execute("SELECT count(*) FROM recipes").fetchone()
+    except psycopg.Error as error:
+        raise NotReady(str(error).strip()) from error
+
+
 def empty(env: dict[str, str]) -> None:
     """Drop every database but the template; ``migrate_and_query`` makes the stack's own again.
 

@@ -77,7 +77,8 @@ def _record_as_it_would_start(paths: StackPaths, options: StackOptions) -> Stack
     if options.s3 is not None:
         require_known(kind, options.s3)
     s3, fitting = options.s3 or record.s3, s3_servers(kind)
-    return record.with_(kind=kind, s3=s3 if s3 in fitting else fitting[0])
+    extras = record.extras if options.extras is None else list(options.extras)
+    return record.with_(kind=kind, s3=s3 if s3 in fitting else fitting[0], extras=extras)
 
 
 def _externals(record: StackRecord) -> Iterator[Diagnosis]:

@@ -34,6 +34,11 @@ def environment_of(record: StackRecord) -> dict[str, str]:
     }
 
 
+def direct_environment_of(record: StackRecord) -> dict[str, str]:
+    """Return the same variables past the optional services, which may be in front of others."""
+    return environment_of(record.with_(extras=[]))
+
+
 def _credentials(record: StackRecord) -> dict[str, str]:
     given = {name: os.environ[name] for name in _CREDENTIALS if os.environ.get(name, "").strip()}
     if {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= given.keys() and any(

@@ -61,7 +61,7 @@ def prefetch(options: StackOptions, tell: Tell) -> list[PrefetchedItem]:
         return [PrefetchedItem(image.service, image.how, image.name) for image in got]
     s3 = options.s3 or "ministack"
     how = _get(s3, tell)
-    record = StackRecord.new("prefetch", 1024, durable=True).with_(s3=s3)
+    record = StackRecord.new("prefetch", 1024, durable=True).with_(s3=s3, extras=list(options.extras or ()))
     found: list[PrefetchedItem] = []
     for finding in doctor.programs(record):
         tell(f"{finding.check}: {finding.what}")

@@ -32,6 +32,11 @@ def s3_servers(kind: str) -> tuple[str, ...]:
     return tuple(service.s3_server or "" for service in known)
 
 
+def optional_services() -> tuple[str, ...]:
+    """Return the names of the services that run only if they are asked for."""
+    return tuple(service.name for service in all_services("native") if service.optional)
+
+
 def select_services(
     kind: str, s3: str, external: Collection[str] = (), extras: Collection[str] = ()
 ) -> tuple[Service, ...]:

