@@ -15,7 +15,7 @@ import click
 from photo_worker.cli.completion import complete_stack
 from photo_worker.cli.context import ENDPOINT_VARIABLES, resolve_environment
 from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, echo_printable, emit, output_option
-from photo_worker.cli.stack_options import kind_option, s3_option
+from photo_worker.cli.stack_options import extras_option, kind_option, s3_option
 from photo_worker.config import load_settings
 from photo_worker.errors import PhotoWorkerError
 
@@ -36,20 +36,28 @@ _ADDRESSES = ("TEMPORAL_TARGET", "TEMPORAL_ADDRESS", "DATABASE_URL")
 )
 @kind_option
 @s3_option
+@extras_option
 @output_option("text", "json")
 @click.pass_context
-def doctor(ctx: click.Context, name: str | None, kind: Kind | None, s3: S3Server | None, output: OutputFormat) -> None:
+def doctor(
+    ctx: click.Context,
+    name: str | None,
+    kind: Kind | None,
+    s3: S3Server | None,
+    extras: tuple[str, ...] | None,
+    output: OutputFormat,
+) -> None:
     """Diagnose the local environment: find what keeps the stack or the worker from running, and how to fix it.
 
-    Nothing is started or changed. Exits with code 1 if there is a problem; warnings do not count. With --stack or
-    --s3, examines the stack that `up` would start with them.
+    Nothing is started or changed. Exits with code 1 if there is a problem; warnings do not count. With --stack,
+    --s3 or --with, examines the stack that `up` would start with them.
     """
     from photo_worker.devkit.doctor import examine
     from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, default_home
     from photo_worker.devkit.stack_options import StackOptions
 
     paths = StackPaths(default_home(), check_name(name or DEFAULT_NAME))
-    findings = [*examine(paths, StackOptions(kind=kind, s3=s3)), *_settings(ctx)]
+    findings = [*examine(paths, StackOptions(kind=kind, s3=s3, extras=extras)), *_settings(ctx)]
     counts = {state: sum(finding.state == state for finding in findings) for state in ("problem", "warning")}
     failed = counts["problem"] > 0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, table
-from photo_worker.cli.stack_options import kind_option, s3_option
+from photo_worker.cli.stack_options import extras_option, kind_option, s3_option
 
 if TYPE_CHECKING:
     from photo_worker.devkit.stack_options import Kind, S3Server
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 @click.command(cls=ErrorReportingCommand)
 @kind_option
 @s3_option
+@extras_option
 @output_option("text", "json")
-def prefetch(kind: Kind | None, s3: S3Server | None, output: OutputFormat) -> None:
+def prefetch(kind: Kind | None, s3: S3Server | None, extras: tuple[str, ...] | None, output: OutputFormat) -> None:
     """Download everything that the stack needs, so that `up` works offline.
 
     The default stack is part of the development kit: its programs are run and its models loaded to verify them.
@@ -28,12 +29,13 @@ def prefetch(kind: Kind | None, s3: S3Server | None, output: OutputFormat) -> No
     from photo_worker.devkit.prefetch import prefetch as get
     from photo_worker.devkit.stack_options import StackOptions
 
-    found = get(StackOptions(kind=kind, s3=s3), lambda line: click.echo(line, err=True))
+    found = get(StackOptions(kind=kind, s3=s3, extras=extras), lambda line: click.echo(line, err=True))
 
     def text() -> None:
         for line in table([("WHAT", "HOW", "WHERE"), *((entry.what, entry.how, entry.where) for entry in found)]):
             click.echo(line)
-        options = "".join(f" {name} {value}" for name, value in (("--stack", kind), ("--s3", s3)) if value)
+        chosen = (("--stack", kind), ("--s3", s3), *(("--with", extra) for extra in extras or ()))
+        options = "".join(f" {name} {value}" for name, value in chosen if value)
         click.echo(f"\nNothing is missing: photo-worker up{options} --offline")
 
     emit("prefetch", output, data={"fetched": [asdict(entry) for entry in found]}, text=text)

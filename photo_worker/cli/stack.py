@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from photo_worker.cli.completion import complete_stack
+from photo_worker.cli.log_choice import LogChoice, log_names
 from photo_worker.cli.option_types import NumberRange
 from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, table
 from photo_worker.cli.stack_options import base_port_option, external_services_warnings, stack_options
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from photo_worker.devkit.timeline import Timeline
 
 _COLUMNS = ("SERVICE", "STATE", "VERSION", "URL", "PORT", "PID", "UPTIME")
-# Repeated here so that `logs --help` need not import the table of services.
-_LOGS = ("temporal", "postgres", "pgbouncer", "s3", "aws", "textract", "supervisor", "worker")
 
 _name = click.option(
     "--name",
@@ -122,14 +121,11 @@ def wait(name: str | None, timeout: float, output: OutputFormat) -> None:
     "-n", "--lines", type=click.IntRange(0, 100_000), default=50, show_default=True, help="Number of lines per service."
 )
 @click.option("-f", "--follow", is_flag=True, help="Stream new log lines until interrupted.")
-@click.argument("services", nargs=-1, type=click.Choice(_LOGS), metavar="[SERVICE]...")
+@click.argument("services", nargs=-1, type=LogChoice(), metavar="[SERVICE]...")
 def logs(name: str | None, lines: int, follow: bool, services: tuple[str, ...]) -> None:
-    """Show the logs of the services, of the supervisor, and of the demo's worker.
-
-    The services are temporal, postgres, pgbouncer, s3, aws and textract.
-    """
+    """Show the logs of the services that `status` shows, of the supervisor, and of the demo's worker."""
     stack = local_stack(name)
-    chosen = services or _LOGS
+    chosen = services or log_names()
     # Following starts before the old lines are read, so that no line is missed in between.
     news = stack.follow(chosen, lambda: False) if follow else None
     width = max(len(service) for service in chosen)

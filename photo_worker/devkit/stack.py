@@ -209,7 +209,9 @@ class Stack:
         with self._exclusive("snapshot load"):
             known = self._known_record()
             self._refuse(known, running=False)
-            self._runtime.restore(snapshot, self._new_record(known), self._services, timeline)
+            record = self._new_record(known)
+            services = self._fixed or select_services(self.kind, snapshot.s3, record.external, record.extras)
+            self._runtime.restore(snapshot, record, services, timeline)
             record = self._new_record(StackRecord.load(self.paths))
             return self._start(self._runtime.versioned(record, self._services), timeline)
 

@@ -41,6 +41,7 @@ WORDS: dict[tuple[str, str], list[list[str]]] = {
     ("demo", "--engine"): [["--engine", "No!"], ["--engine", "nosuch"]],
     ("demo", "--external"): [["--external", "nonsense"], ["--external", "s3="], ["--external", "temporal=no"]],
     ("up", "--external"): [["--external", "nonsense"], ["--external", "s3="], ["--external", "temporal=no"]],
+    **{(command, "--with"): [["--with", "nonsense"]] for command in ("demo", "doctor", "prefetch", "up")},
     ("snapshot-load", "snapshot_name"): [["No!"], [""]],
     ("snapshot-save", "snapshot_name"): [["No!"], [""]],
     ("faults-clear", "service"): [["nosuch"]],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -46,9 +47,13 @@ def started_services(record: StackRecord) -> tuple[str, ...]:
     return (*(first for first, *_ in names), *(one for _, *others in names for one in others))
 
 
-def direct_hosts() -> str:
-    """Return the hosts that containers reach without a proxy; the Compose file repeats them, for a start by hand."""
-    names = dict.fromkeys(service.name for service in all_services(KIND))
+def direct_hosts(extras: Collection[str] = ()) -> str:
+    """Return the hosts that containers reach without a proxy, with those of optional services.
+
+    The Compose file repeats them, without optional ones, for a start by hand.
+    """
+    services = (service for service in all_services(KIND) if not service.optional or service.name in extras)
+    names = dict.fromkeys(service.name for service in services)
     return ",".join(("localhost", "127.0.0.1", "::1", *names, _HOST))
 
 
@@ -61,7 +66,7 @@ def variables(record: StackRecord) -> dict[str, str]:
         "PW_DURABLE": "on" if record.durable else "off",
         "PW_ACCESS_KEY": env["AWS_ACCESS_KEY_ID"],
         "PW_SECRET_KEY": env["AWS_SECRET_ACCESS_KEY"],
-        "PW_NO_PROXY": _exceptions(),
+        "PW_NO_PROXY": _exceptions(record.extras),
     }
     for service in replaceable_services(record):
         values |= service.container_variables(record)
@@ -73,10 +78,10 @@ def variables(record: StackRecord) -> dict[str, str]:
     return values
 
 
-def _exceptions() -> str:
+def _exceptions(extras: Collection[str]) -> str:
     """Return NO_PROXY for containers; it replaces the value that Docker itself would set."""
     shell = (os.environ.get(name, "") for name in EXCEPTIONS)
-    return joined([direct_hosts(), *shell, container_proxy_exceptions(os.environ)])
+    return joined([direct_hosts(extras), *shell, container_proxy_exceptions(os.environ)])
 
 
 def _seen_from_inside(endpoint: str) -> str:

@@ -184,9 +184,8 @@ class NativeRuntime:
         The stack then has the S3 server that the snapshot was made with. Raises ``ServiceMissing`` without it.
         """
         from photo_worker.devkit import snapshots
-        from photo_worker.devkit.service_registry import require_programs
 
-        require_programs(self.kind, snapshot.s3)
+        self.require_startable(services)
         try:
             with timeline.span("stack", "copy"):
                 snapshots.stage(self._paths, snapshot.name)

@@ -98,7 +98,10 @@ class Runtime(Protocol):
         """Write a copy of the stopped stack's data to a directory."""
 
     def restore(self, snapshot: Snapshot, record: StackRecord, services: Services, timeline: Timeline) -> None:
-        """Stop everything, and replace data and record by a snapshot's; nothing is stopped if that is impossible."""
+        """Stop everything, and replace data and record by a snapshot's; nothing is stopped if that is impossible.
+
+        ``services`` are those that run with the snapshot.
+        """
 
     def pause(self, service: str) -> None:
         """Suspend a service; raises ``StackNotRunning`` and ``FaultNotSet``."""

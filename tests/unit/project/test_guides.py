@@ -55,6 +55,15 @@ def test_add_an_ocr_backend_page_on_a_copy_installs_it(tmp_path: Path) -> None:
     copy.must("-m", "pytest", "-q", "-p", "no:cacheprovider", "cached-ocr/tests")
 
 
+def test_add_a_stack_service_page_on_a_copy_runs_it(tmp_path: Path) -> None:
+    copy = Copy(tmp_path)
+    follow(read_guide("add-a-stack-service"), copy)
+    # The environment of the tests has no valid settings, which is another check of the same command.
+    assert "ok       echo  " in copy.run("-m", "photo_worker.cli", "doctor", "--with", "echo").stdout
+    tests = ["unit/devkit/test_echo_service.py", "unit/devkit/test_service_registry.py", "compose/test_file.py"]
+    copy.must("-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{name}" for name in tests))
+
+
 def test_add_a_command_page_without_a_listed_file_fails(tmp_path: Path) -> None:
     """The check sees an omission: without the row of invalid values, a test of all commands fails."""
     guide = read_guide("add-a-command")
