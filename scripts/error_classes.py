@@ -17,8 +17,10 @@ from photo_worker.replay import errors as replay_errors
 ErrorClass: TypeAlias = type[PhotoWorkerError] | type[replay_errors.ReplayError]
 _T = TypeVar("_T")
 
-# The product connects by itself, with errors of its own.
-_OF_OTHER_PROGRAMS = frozenset({replay_errors.TemporalUnavailable, replay_errors.ConnectionInvalid})
+# The product connects by itself, with errors of its own, and gives its hooks in code.
+_OF_OTHER_PROGRAMS = frozenset(
+    {replay_errors.ConfigInvalid, replay_errors.ConnectionInvalid, replay_errors.TemporalUnavailable}
+)
 
 
 def error_classes() -> list[ErrorClass]:

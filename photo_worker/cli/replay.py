@@ -14,7 +14,7 @@ from photo_worker import __version__
 from photo_worker.cli.context import resolve_context, stack_option
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.replay.cli import command_group
-from photo_worker.replay.cli_record import imported
+from photo_worker.replay.dotted import NotImportable, imported
 from photo_worker.replay.errors import ScenariosUnusable
 from photo_worker.replay.hooks import Hooks
 from photo_worker.replay.vocabulary import Vocabulary
@@ -50,7 +50,7 @@ def _scenarios(options: Mapping[str, Any]) -> ScenarioSuite:
     photo: Path = options["photo"]
     try:
         make = imported(f"{_SCENARIOS}:scenario_suite")
-    except ScenariosUnusable as error:
+    except NotImportable as error:
         raise ScenariosUnusable(
             target="of the product", reason="they are in its checkout, and this is not its directory"
         ) from error

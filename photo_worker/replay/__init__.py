@@ -1,1 +1,3 @@
-"""The replay gate: recorded histories against the code that is about to be deployed."""
+"""The replay gate: checks before a deploy that workflow code replays the histories of earlier code."""
+
+__version__ = "0.1.0"

@@ -90,8 +90,7 @@ def check_command(hooks: Hooks) -> click.Command:
     @click.option(
         "--workflows",
         metavar="MODULE:ATTRIBUTE",
-        default=hooks.workflows or None,
-        required=not hooks.workflows,
+        **({"default": hooks.workflows} if hooks.workflows else {"required": True}),
         show_default=True,
         help="Python path of the workflow classes (module:attr), resolved from the working directory.",
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from photo_worker.replay.dotted import NotImportable, imported
 from photo_worker.replay.errors import ReportedError, ScenariosUnusable
 from photo_worker.replay.hooks import Hooks, Options, TemporalService
 from photo_worker.replay.output import (
@@ -134,27 +133,13 @@ def _suite_of(hooks: Hooks, target: str | None, given: Options) -> ScenarioSuite
         if hooks.scenarios is None:
             raise ScenariosUnusable(target="", reason="--scenarios names none, and there is no default")
         return hooks.scenarios(given)
-    found = imported(target)
+    try:
+        found = imported(target)
+    except NotImportable as error:
+        raise ScenariosUnusable(target=target, reason=str(error)) from error
     if not isinstance(found, ScenarioSuite):
         raise ScenariosUnusable(target=target, reason=f"it is {type(found).__name__}, not ScenarioSuite")
     return found
-
-
-def imported(target: str) -> Any:
-    """Return the object at a dotted path, ``module:attribute``, importable from the working directory.
-
-    Raises ``ScenariosUnusable`` if there is none.
-    """
-    module_name, _, attribute = target.partition(":")
-    if not module_name or not attribute:
-        raise ScenariosUnusable(target=target, reason="it is not of the form module:attribute")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        return getattr(import_module(module_name), attribute)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ScenariosUnusable(target=target, reason=str(error)) from error
-    finally:
-        sys.path.remove(str(Path.cwd()))
 
 
 async def _record(

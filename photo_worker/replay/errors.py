@@ -194,6 +194,14 @@ class TemporalUnavailable(ReplayError):
     hint = "Start it, or correct TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY and the TLS settings."
 
 
+class ConfigInvalid(ReplayError):
+    """The settings of the replay gate in {path!r} cannot be used: {reason}."""
+
+    code = "replay_config_invalid"
+    wrong_use = True
+    hint = "Correct the table [tool.replay-gate]; the names of its keys are in the README of temporal-replay-gate."
+
+
 class ConnectionInvalid(ReplayError):
     """The settings of the connection to Temporal cannot be used: {reason}."""
 

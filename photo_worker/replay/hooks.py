@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import click
     from temporalio.client import Client
 
-    from photo_worker.replay.scenario_runner import ScenarioRunner
+    from photo_worker.replay.scenario_runner import MakeWorker, ScenarioRunner
     from photo_worker.replay.scenarios import ScenarioSuite
 
 Options = Mapping[str, Any]
@@ -59,6 +59,10 @@ class Hooks:
     """Decorators of ``click.option`` for every command that needs the service."""
     scenario_options: tuple[Decorator, ...] = ()
     """Decorators of ``click.option`` for ``record``."""
+    connect: Callable[[], Awaitable[Client]] | None = None
+    """Connects to the service, if ``service`` is None; by default as Temporal's TEMPORAL_* variables say."""
+    worker: MakeWorker | None = None
+    """Makes the worker of one scenario, if ``service`` is None; by default a plain one."""
     errors: tuple[type[Exception], ...] = ()
     """Errors that hooks raise for the user; they have the attributes of ``ReportedError``."""
     unavailable: Callable[..., Exception] = TemporalUnavailable

@@ -36,6 +36,8 @@ class VariablesService:
 
     async def connect(self) -> Client:
         """Return a client with the hooks' data converter. Raises ``ConnectionInvalid``, or what they name."""
+        if self._hooks.connect is not None:
+            return await self._hooks.connect()
         from temporalio.client import Client
         from temporalio.envconfig import ClientConfigProfile
 
@@ -53,10 +55,11 @@ class VariablesService:
 
     @asynccontextmanager
     async def runner(self, suite: ScenarioSuite) -> AsyncIterator[ScenarioRunner]:
-        """Yield a runner whose workers have the SDK's defaults."""
+        """Yield a runner with the hooks' workers; without a hook they have the SDK's defaults."""
         from photo_worker.replay.scenario_runner import ScenarioRunner
 
-        yield ScenarioRunner(await self.connect(), plain_worker, suite, _TASK_QUEUE)
+        make_worker = self._hooks.worker or plain_worker
+        yield ScenarioRunner(await self.connect(), make_worker, suite, _TASK_QUEUE)
 
 
 def plain_worker(

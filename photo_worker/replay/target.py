@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from temporalio import workflow
@@ -55,21 +56,35 @@ def name_of(cls: type) -> str:
 
 
 def load(workflows: str, converter: str = CONVERTER) -> Target:
-    """Import the objects at two dotted paths, ``MODULE:ATTRIBUTE``.
+    """Import the workflow classes at the dotted paths ``workflows``, separated by commas, and the data converter.
 
-    ``workflows`` names a class, a sequence of classes, or a function that returns either. Raises ``TargetInvalid`` if
-    a path names something else; errors of the imported code are not caught.
+    A path is ``MODULE:ATTRIBUTE`` and names a class, a sequence of classes, or a function that returns either; or it
+    is a module, of which all classes with ``@workflow.defn`` are taken that it defines. Raises ``TargetInvalid`` if a
+    path names something else; errors of the imported code are not caught.
     """
-    found = _attribute(workflows)
-    if callable(found) and not isinstance(found, type):
-        found = found()
-    classes = (found,) if isinstance(found, type) else tuple(found) if isinstance(found, Iterable) else ()
+    classes = [cls for path in workflows.split(",") for cls in _classes(path.strip())]
+    return Target(tuple(classes), worker_options(converter))
+
+
+def _classes(path: str) -> Sequence[type]:
+    if ":" not in path:
+        module = _module(path, path)
+        inside = f"{module.__name__}."
+        own = [
+            cls for cls in vars(module).values() if isinstance(cls, type) and f"{cls.__module__}.".startswith(inside)
+        ]
+        classes: tuple[Any, ...] = tuple(cls for cls in own if workflow._Definition.from_class(cls) is not None)
+    else:
+        found = _attribute(path)
+        if callable(found) and not isinstance(found, type):
+            found = found()
+        classes = (found,) if isinstance(found, type) else tuple(found) if isinstance(found, Iterable) else ()
     if not classes:
-        raise TargetInvalid(f"{workflows} holds no workflow classes")
+        raise TargetInvalid(f"{path} holds no workflow classes")
     for cls in classes:
         if not isinstance(cls, type) or workflow._Definition.from_class(cls) is None:
-            raise TargetInvalid(f"{workflows} holds {cls!r}, which is no class with @workflow.defn")
-    return Target(classes, worker_options(converter))
+            raise TargetInvalid(f"{path} holds {cls!r}, which is no class with @workflow.defn")
+    return classes
 
 
 def worker_options(converter: str = CONVERTER) -> WorkerOptions:
@@ -88,16 +103,20 @@ def _attribute(path: str) -> Any:
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
         raise TargetInvalid(f"{path!r} is not of the form MODULE:ATTRIBUTE")
-    try:
-        module = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise TargetInvalid(f"there is no module {error.name} (asked for by {path})") from error
+    module = _module(module_name, path)
     try:
         return attrgetter(attribute)(module)
     except AttributeError as error:
         raise TargetInvalid(f"the module {module_name} has no {attribute}") from error
+
+
+def _module(name: str, path: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise TargetInvalid(f"there is no module {error.name} (asked for by {path})") from error
 
 
 def patches_in(cls: type) -> dict[str, str]:

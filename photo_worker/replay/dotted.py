@@ -1,0 +1,27 @@
+"""Imports the object at a dotted path, ``MODULE:ATTRIBUTE``, from the working directory as ``python -m`` does."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+
+class NotImportable(Exception):
+    """A dotted path names nothing that can be imported."""
+
+
+def imported(path: str) -> Any:
+    """Return the object at a dotted path. Raises ``NotImportable``."""
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise NotImportable("it is not of the form module:attribute")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return attrgetter(attribute)(import_module(module_name))
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise NotImportable(str(error)) from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
