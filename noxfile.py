@@ -168,7 +168,7 @@ def replay(session: nox.Session) -> None:
     if not session.posargs:
         features = ["tests/replay/features/histories", "--workflows", "tests.replay.features.workflows:WORKFLOWS"]
         session.run(python, "-m", "photo_worker.cli", "replay", "check", *features)
-        pytest(session, "tests/replay")
+        pytest(session, "tests/replay", "packages/temporal-replay-gate/tests")
 
 
 @nox.session(venv_backend=BACKEND)
@@ -249,7 +249,7 @@ def build(session: nox.Session, name: str) -> None:
         )
     made = sorted(wheels.glob("*.whl"))
     session.install("--quiet", "--no-deps", "--no-index", "--force-reinstall", *map(str, made))
-    checked = ROOT / name / "scripts" / "check_wheel.py"
+    (checked,) = (ROOT / name / "scripts").glob("check_*wheel.py")
     with session.chdir(wheels):
         (wheel,) = (each for each in made if each.name.startswith(_project(name).replace("-", "_") + "-"))
         session.run("python", "-I", str(checked), wheel.name)

@@ -29,7 +29,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 import psutil
 
-from photo_worker.replay.histories import Provenance, provenance_path, sha256_of
+from temporal_replay_gate.histories import Provenance, provenance_path, sha256_of
 
 ROOT = Path(__file__).resolve().parents[1]
 HISTORIES = ROOT / "tests" / "replay" / "histories" / "image_processing_workflow"

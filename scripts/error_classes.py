@@ -12,7 +12,7 @@ import photo_worker.submission_errors
 import photo_worker.temporal_errors  # noqa: F401 - a part of the tree that is walked
 from photo_worker.cli.replay import HOOKS
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.replay import errors as replay_errors
+from temporal_replay_gate import errors as replay_errors
 
 ErrorClass: TypeAlias = type[PhotoWorkerError] | type[replay_errors.ReplayError]
 _T = TypeVar("_T")

@@ -13,20 +13,20 @@ import click
 from photo_worker import __version__
 from photo_worker.cli.context import resolve_context, stack_option
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.replay.cli import command_group
-from photo_worker.replay.dotted import NotImportable, imported
-from photo_worker.replay.errors import ScenariosUnusable
-from photo_worker.replay.hooks import Hooks
-from photo_worker.replay.vocabulary import Vocabulary
 from photo_worker.temporal_errors import TemporalUnavailable
+from temporal_replay_gate.cli import command_group
+from temporal_replay_gate.dotted import NotImportable, imported
+from temporal_replay_gate.errors import ScenariosUnusable
+from temporal_replay_gate.hooks import Hooks
+from temporal_replay_gate.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from temporalio.client import Client
     from temporalio.worker import Worker
 
     from photo_worker.config import Settings
-    from photo_worker.replay.scenario_runner import MakeWorker, ScenarioRunner
-    from photo_worker.replay.scenarios import ScenarioSuite
+    from temporal_replay_gate.scenario_runner import MakeWorker, ScenarioRunner
+    from temporal_replay_gate.scenarios import ScenarioSuite
 
 _PHOTO = Path("fixtures/photos/clean-print.png")
 _SCENARIOS = "tests.replay.scenarios.images"
@@ -62,8 +62,8 @@ def _scenarios(options: Mapping[str, Any]) -> ScenarioSuite:
 
 def worker_factory(settings: Settings) -> MakeWorker:
     """Return a function that makes the product's worker for one scenario."""
-    from photo_worker.replay.scenario_runner import ACTIVITIES
     from photo_worker.worker import build_worker
+    from temporal_replay_gate.scenario_runner import ACTIVITIES
 
     def make(
         client: Client, task_queue: str, workflows: Sequence[type], activities: Sequence[Any], executor: Executor
@@ -90,7 +90,7 @@ class _Service:
     @asynccontextmanager
     async def runner(self, suite: ScenarioSuite) -> AsyncIterator[ScenarioRunner]:
         from photo_worker.bootstrap import build_application
-        from photo_worker.replay.scenario_runner import ScenarioRunner
+        from temporal_replay_gate.scenario_runner import ScenarioRunner
 
         settings = self._context.settings
         if settings.ocr_recorded_dir is None:

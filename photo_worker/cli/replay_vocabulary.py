@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from photo_worker import errors
-from photo_worker.replay.vocabulary import SHA256, TEMPORALS_WORDS, UUID, Vocabulary
+from temporal_replay_gate.vocabulary import SHA256, TEMPORALS_WORDS, UUID, Vocabulary
 
 # Contract fields whose values are vocabulary, not content.
 _FIELDS = frozenset({"status", "engine", "ocr_engine", "ocr_version", "content_type", "expected_content_type", "code"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
-_HISTORIES = "photo_worker/replay/histories.py"
+_HISTORIES = "packages/temporal-replay-gate/src/temporal_replay_gate/histories.py"
 _LEFT_OUT = "tests/replay/test_unread_files.py::TestFiles::"
 _LIMITS = "tests/replay/test_limits.py::"
 
@@ -18,7 +18,7 @@ GATE: tuple[Safeguard, ...] = (
         "the values are not compared",
         (
             Mutation(
-                "photo_worker/replay/allow.py",
+                "packages/temporal-replay-gate/src/temporal_replay_gate/allow.py",
                 '{self.what}" and change == (_plain(self.was), _plain(self.now))',
                 '{self.what}" and change is not None',
             ),
@@ -66,7 +66,7 @@ GATE: tuple[Safeguard, ...] = (
         "what the control has missed is not reported",
         (
             Mutation(
-                "photo_worker/replay/gate.py",
+                "packages/temporal-replay-gate/src/temporal_replay_gate/gate.py",
                 "        if not caught:\n",
                 "        if False:\n",
             ),
@@ -81,7 +81,7 @@ GATE: tuple[Safeguard, ...] = (
         "the child's own process is ended, and not its group",
         (
             Mutation(
-                "photo_worker/replay/child_process.py",
+                "packages/temporal-replay-gate/src/temporal_replay_gate/child_process.py",
                 "            os.killpg(self._process.pid, signal.SIGKILL)\n",
                 "            os.kill(self._process.pid, signal.SIGKILL)\n",
             ),

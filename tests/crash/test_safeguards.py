@@ -179,9 +179,10 @@ class TestTheMechanism:
         assert not outcome.green
 
     def test_mutant_whose_module_is_never_imported_is_an_error(self, mutants: Mutants) -> None:
-        unseen = Mutation("photo_worker/replay/view.py", "from __future__ import annotations\n", "import not_here\n")
+        view = "packages/temporal-replay-gate/src/temporal_replay_gate/view.py"
+        unseen = Mutation(view, "from __future__ import annotations\n", "import not_here\n")
         outcome = mutants.run([unseen], ["tests/unit/test_media.py"])
-        assert "never import photo_worker/replay/view.py" in outcome.errors[0]
+        assert f"never import {view}" in outcome.errors[0]
 
     def test_changed_sources_with_missing_text_is_refused(self) -> None:
         with pytest.raises(SourceMovedError, match="0 times instead of once"):

@@ -43,8 +43,8 @@ from photo_worker.contracts.image import (
 from photo_worker.errors import ObjectMissing, SourceReplaced, StorageUnavailable
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.temporal import TemporalOrchestrator
-from photo_worker.replay.histories import patch_ids
 from photo_worker.workflows.image import ImageProcessingWorkflow
+from temporal_replay_gate.histories import patch_ids
 from tests.crash.simulation.gate import current
 from tests.crash.simulation.service import Execution
 from tests.crash.simulation.world import SimulatedOrchestrator, World

@@ -26,9 +26,9 @@ from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingRe
 from photo_worker.errors import JobCancelled, JobFailed, OcrUnavailable, SourceReplaced
 from photo_worker.ocr.recorded import RecordedBackend
 from photo_worker.ports import DetectedText, DocumentRef, JobRecord
-from photo_worker.replay.record import replay_problem
 from photo_worker.sources import Source
 from photo_worker.workflows.image import LIFETIME, ImageProcessingWorkflow
+from temporal_replay_gate.record import replay_problem
 from tests.replay.product import product_code
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness, waiting_for
 from tests.support.proxy import proxy_to

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from photo_worker.bootstrap import workflow_types
-from photo_worker.replay.histories import discover
-from photo_worker.replay.record import history_paths
-from photo_worker.replay.scenarios import Scenario
+from temporal_replay_gate.histories import discover
+from temporal_replay_gate.record import history_paths
+from temporal_replay_gate.scenarios import Scenario
 from tests.replay.features.scenarios import SCENARIOS as FEATURE_SCENARIOS
 from tests.replay.features.workflows import WORKFLOWS
 from tests.replay.scenarios.images import SCENARIOS as IMAGE_SCENARIOS

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from photo_worker.cli.replay import HOOKS
-from photo_worker.replay import scrub as gate_scrub
-from photo_worker.replay.replay_pool import CodeUnderTest
+from temporal_replay_gate import scrub as gate_scrub
+from temporal_replay_gate.replay_pool import CodeUnderTest
 
 RELEASE = HOOKS.release
 WORKFLOWS = HOOKS.workflows

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from photo_worker.contracts import image as image_contracts
-from photo_worker.replay.gate import GateOptions, GateReport, check
-from photo_worker.replay.replay_pool import CodeUnderTest
-from photo_worker.replay.report import summary
 from photo_worker.workflows import image as image_workflow
+from temporal_replay_gate.gate import GateOptions, GateReport, check
+from temporal_replay_gate.replay_pool import CodeUnderTest
+from temporal_replay_gate.report import summary
 from tests.replay.product import product_code
 
 HERE = Path(__file__).parent / "planted"

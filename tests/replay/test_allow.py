@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from photo_worker.replay.allow import apply, read
-from photo_worker.replay.commands import Command
-from photo_worker.replay.drift import compare
-from photo_worker.replay.errors import AllowListInvalid
-from photo_worker.replay.findings import Finding
+from temporal_replay_gate.allow import apply, read
+from temporal_replay_gate.commands import Command
+from temporal_replay_gate.drift import compare
+from temporal_replay_gate.errors import AllowListInvalid
+from temporal_replay_gate.findings import Finding
 
 ENTRY = """[[drift]]
 workflow = "W"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import replay
-from photo_worker.replay.defaults import ALLOW_LIST
+from temporal_replay_gate.defaults import ALLOW_LIST
 
 
 @pytest.mark.timeout(180)

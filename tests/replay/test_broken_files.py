@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from photo_worker.replay.gate import GateOptions, GateReport, check
+from temporal_replay_gate.gate import GateOptions, GateReport, check
 from tests.replay.planted.broken import BROKEN, GOOD, Broken, good
 from tests.replay.product import product_code
 

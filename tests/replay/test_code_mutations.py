@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from photo_worker.replay.gate import CheckedHistory, GateOptions, GateReport, check
+from temporal_replay_gate.gate import CheckedHistory, GateOptions, GateReport, check
 from tests.replay.planted.mutations import HARMLESS, PLANTS, CodeMutation, Shown
 from tests.replay.planted.variants import lay_out
 from tests.replay.product import product_code

@@ -14,7 +14,7 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateStage
 from temporalio.worker import Worker
 
-from photo_worker.replay.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
+from temporal_replay_gate.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
 from tests.replay.planted import busy
 from tests.replay.planted.busy import Busy
 from tests.replay.product import product_code

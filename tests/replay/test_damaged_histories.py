@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from photo_worker.replay.findings import Finding
-from photo_worker.replay.preflight import inspect, unknown_type
-from photo_worker.replay.replay_pool import ReplayPool, ReplayTask
+from temporal_replay_gate.findings import Finding
+from temporal_replay_gate.preflight import inspect, unknown_type
+from temporal_replay_gate.replay_pool import ReplayPool, ReplayTask
 from tests.replay.planted.broken import GOOD, good
 from tests.replay.planted.mutations import PLANTS
 from tests.replay.planted.variants import lay_out

@@ -16,11 +16,11 @@ from temporalio.api.history.v1 import WorkflowExecutionStartedEventAttributes
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.worker._workflow_instance import _WorkflowInstanceImpl
 
-from photo_worker.replay.commands import Command, IssuedCommands, failure_value
-from photo_worker.replay.divergence import diagnose
-from photo_worker.replay.drift import compare
-from photo_worker.replay.gate import GateOptions, check
-from photo_worker.replay.trace import IssuedCommand, Trace
+from temporal_replay_gate.commands import Command, IssuedCommands, failure_value
+from temporal_replay_gate.divergence import diagnose
+from temporal_replay_gate.drift import compare
+from temporal_replay_gate.gate import GateOptions, check
+from temporal_replay_gate.trace import IssuedCommand, Trace
 from tests.replay.product import product_code
 
 GOOD = Path(__file__).parent / "planted" / "kitchen.json"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from photo_worker.replay.findings import Finding
-from photo_worker.replay.replay_pool import CodeUnderTest, ReplayPool, ReplayTask
+from temporal_replay_gate.findings import Finding
+from temporal_replay_gate.replay_pool import CodeUnderTest, ReplayPool, ReplayTask
 from tests.replay.corpora import FEATURES
 from tests.replay.features import workflows
 from tests.replay.product import product_code

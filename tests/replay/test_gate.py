@@ -12,10 +12,10 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from photo_worker.replay.errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid, WorkflowUnknown
-from photo_worker.replay.gate import GateOptions, GateReport, check
-from photo_worker.replay.histories import Provenance, core_flags, patch_ids, provenance_path, sha256_of
-from photo_worker.replay.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
+from temporal_replay_gate.errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid, WorkflowUnknown
+from temporal_replay_gate.gate import GateOptions, GateReport, check
+from temporal_replay_gate.histories import Provenance, core_flags, patch_ids, provenance_path, sha256_of
+from temporal_replay_gate.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
 from tests.replay.product import product_code
 
 GOOD = Path(__file__).parent / "planted" / "kitchen.json"
@@ -157,7 +157,7 @@ class TestLost:
 
 def replays(process: psutil.Process) -> bool:
     try:
-        return "photo_worker.replay.child" in process.cmdline()
+        return "temporal_replay_gate.child" in process.cmdline()
     except psutil.Error:
         return False
 

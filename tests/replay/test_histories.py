@@ -21,8 +21,10 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from photo_worker import policies
 from photo_worker.contracts.image import ImageProcessingResult
 from photo_worker.orchestration.converter import data_converter
-from photo_worker.replay.gate import GateOptions, check
-from photo_worker.replay.histories import (
+from photo_worker.workflows.image import ImageProcessingWorkflow
+from scripts.check_committed import problems_in
+from temporal_replay_gate.gate import GateOptions, check
+from temporal_replay_gate.histories import (
     Provenance,
     attributes,
     core_flags,
@@ -32,10 +34,8 @@ from photo_worker.replay.histories import (
     provenance_path,
     sdk_version,
 )
-from photo_worker.replay.outcomes import difference_from_expected
-from photo_worker.replay.scenarios import Scenario
-from photo_worker.workflows.image import ImageProcessingWorkflow
-from scripts.check_committed import problems_in
+from temporal_replay_gate.outcomes import difference_from_expected
+from temporal_replay_gate.scenarios import Scenario
 from tests.replay.corpora import CORPORA, FEATURES, PRODUCT, Corpus, load
 from tests.replay.product import WORKFLOWS, product_code
 from tests.support.harness import FIXTURES

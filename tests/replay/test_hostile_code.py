@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from photo_worker.replay.errors import ReplayTargetBroken
-from photo_worker.replay.gate import check
-from photo_worker.replay.replay_pool import CodeUnderTest, ReplayPool
+from temporal_replay_gate.errors import ReplayTargetBroken
+from temporal_replay_gate.gate import check
+from temporal_replay_gate.replay_pool import CodeUnderTest, ReplayPool
 from tests.replay.product import product_code
 from tests.replay.test_check_command import ROOT, head
 from tests.replay.test_gate import GOOD, codes, copy, loose

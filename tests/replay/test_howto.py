@@ -19,7 +19,7 @@ from datetime import timedelta
 from temporalio import activity, workflow
 
 with workflow.unsafe.imports_passed_through():
-    from photo_worker.replay.scenarios import Expected, ScenarioSuite, ActivityOutcome, Scenario
+    from temporal_replay_gate.scenarios import Expected, ScenarioSuite, ActivityOutcome, Scenario
 
 
 @activity.defn

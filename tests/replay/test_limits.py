@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from photo_worker.replay.child_process import LOG_BYTES, ChildGone, ChildProcess
-from photo_worker.replay.gate import GateOptions, check
+from temporal_replay_gate.child_process import LOG_BYTES, ChildGone, ChildProcess
+from temporal_replay_gate.gate import GateOptions, check
 from tests.replay.product import product_code
 from tests.replay.test_gate import GOOD, codec, codes, copy, loose
 

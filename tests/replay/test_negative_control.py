@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from photo_worker.replay import replay_pool as engines
-from photo_worker.replay.findings import Finding
-from photo_worker.replay.gate import check
-from photo_worker.replay.mutations import MUTATIONS, can_reveal, caught
-from photo_worker.replay.preflight import inspect
-from photo_worker.replay.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
+from temporal_replay_gate import replay_pool as engines
+from temporal_replay_gate.findings import Finding
+from temporal_replay_gate.gate import check
+from temporal_replay_gate.mutations import MUTATIONS, can_reveal, caught
+from temporal_replay_gate.preflight import inspect
+from temporal_replay_gate.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
 from tests.replay.corpora import FEATURES, PRODUCT
 from tests.replay.product import product_code
 from tests.replay.test_check_command import head

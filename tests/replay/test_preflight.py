@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from photo_worker.replay import preflight
-from photo_worker.replay.histories import Provenance, discover, exit_of, provenance_path, sha256_of
-from photo_worker.replay.preflight import duplicates, inspect, unknown_type, unknown_type_notes
+from temporal_replay_gate import preflight
+from temporal_replay_gate.histories import Provenance, discover, exit_of, provenance_path, sha256_of
+from temporal_replay_gate.preflight import duplicates, inspect, unknown_type, unknown_type_notes
 
 GOOD = Path(__file__).parent / "planted" / "kitchen.json"
 Events = list[dict[str, Any]]

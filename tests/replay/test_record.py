@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from photo_worker.cli import cli
 from photo_worker.cli.replay import HOOKS, worker_factory
-from photo_worker.replay.errors import (
+from temporal_replay_gate.errors import (
     HistoryExists,
     HistoryUnscrubbable,
     HistoryUnwritable,
@@ -21,8 +21,8 @@ from photo_worker.replay.errors import (
     ScenarioDeviated,
     ScenarioUnknown,
 )
-from photo_worker.replay.histories import Provenance, provenance_path
-from photo_worker.replay.record import (
+from temporal_replay_gate.histories import Provenance, provenance_path
+from temporal_replay_gate.record import (
     RecordedHistory,
     choose,
     history_paths,
@@ -31,8 +31,8 @@ from photo_worker.replay.record import (
     replay_problem,
     write,
 )
-from photo_worker.replay.scenario_runner import ScenarioRunner
-from photo_worker.replay.scenarios import Expected, Scenario
+from temporal_replay_gate.scenario_runner import ScenarioRunner
+from temporal_replay_gate.scenarios import Expected, Scenario
 from tests.replay.corpora import PRODUCT, load
 from tests.replay.features.scenarios import PLAYBOOK
 from tests.replay.product import RELEASE, product_code, scrub

@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 
 from photo_worker.cli import run
-from photo_worker.replay.clock import RunClock
-from photo_worker.replay.coverage import Coverage
-from photo_worker.replay.findings import Finding
-from photo_worker.replay.gate import CheckedHistory, GateOptions, GateReport, check
-from photo_worker.replay.preflight import inspect
-from photo_worker.replay.report import as_dict, print_text
-from photo_worker.replay.report_ci import to_github, to_junit
+from temporal_replay_gate.clock import RunClock
+from temporal_replay_gate.coverage import Coverage
+from temporal_replay_gate.findings import Finding
+from temporal_replay_gate.gate import CheckedHistory, GateOptions, GateReport, check
+from temporal_replay_gate.preflight import inspect
+from temporal_replay_gate.report import as_dict, print_text
+from temporal_replay_gate.report_ci import to_github, to_junit
 from tests.replay.product import product_code
 from tests.replay.test_gate import copy
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from photo_worker.errors import ObjectMissing, StepFailed
-from photo_worker.replay.errors import HistoryUnscrubbable
-from photo_worker.replay.histories import attributes, core_flags, event_name
-from photo_worker.replay.masks import MaskTable
-from photo_worker.replay.record import replay_problem
+from temporal_replay_gate.errors import HistoryUnscrubbable
+from temporal_replay_gate.histories import attributes, core_flags, event_name
+from temporal_replay_gate.masks import MaskTable
+from temporal_replay_gate.record import replay_problem
 from tests.replay.corpora import PRODUCT, load
 from tests.replay.product import product_code, scrub
 

@@ -23,11 +23,11 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 
-from photo_worker.replay.errors import HistoryUnscrubbable, ReplayNothingFound, ReplayQueryRefused
-from photo_worker.replay.gate import GateOptions, check
-from photo_worker.replay.server import Selection, download, keep
 from photo_worker.sources import Source
 from photo_worker.temporal_errors import TemporalUnavailable
+from temporal_replay_gate.errors import HistoryUnscrubbable, ReplayNothingFound, ReplayQueryRefused
+from temporal_replay_gate.gate import GateOptions, check
+from temporal_replay_gate.server import Selection, download, keep
 from tests.replay.planted.encrypted import Letter, data_converter
 from tests.replay.product import CONVERTER, product_code, scrub
 from tests.support.harness import FIXTURES, Harness, eventually

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from photo_worker.bootstrap import workflow_types
-from photo_worker.replay.static import StaticReport, check_workflows
-from photo_worker.replay.static_rules import REASONS
+from temporal_replay_gate.static import StaticReport, check_workflows
+from temporal_replay_gate.static_rules import REASONS
 
 HEAD = """\
 import asyncio

@@ -13,11 +13,11 @@ from uuid import uuid4
 import pytest
 
 from photo_worker.cli import run
-from photo_worker.replay.errors import ReplayNothingFound
-from photo_worker.replay.gate import GateReport, check
-from photo_worker.replay.histories import search
-from photo_worker.replay.mutations import can_reveal
-from photo_worker.replay.preflight import duplicates, inspect
+from temporal_replay_gate.errors import ReplayNothingFound
+from temporal_replay_gate.gate import GateReport, check
+from temporal_replay_gate.histories import search
+from temporal_replay_gate.mutations import can_reveal
+from temporal_replay_gate.preflight import duplicates, inspect
 from tests.replay.test_gate import GOOD, codes, copy, loose, sign
 
 
@@ -176,7 +176,7 @@ def test_check_error_during_signal_is_printed_too(
         given[-1].ended_by = signal.SIGTERM
         raise ReplayNothingFound(asked="any type")
 
-    monkeypatch.setattr("photo_worker.replay.cli_check._report_of", refused)
+    monkeypatch.setattr("temporal_replay_gate.cli_check._report_of", refused)
     assert run(["replay", "check", str(GOOD)]) == 128 + signal.SIGTERM
     said = capsys.readouterr().err
     assert "replay_nothing_found" in said

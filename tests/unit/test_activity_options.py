@@ -12,8 +12,8 @@ from temporalio.worker import Replayer
 
 from photo_worker import policies
 from photo_worker.orchestration.converter import data_converter
-from photo_worker.replay.trace import TracingRunner
 from photo_worker.workflows.image import ImageProcessingWorkflow
+from temporal_replay_gate.trace import TracingRunner
 
 HISTORIES = Path(__file__).resolve().parents[1] / "replay" / "histories" / "image_processing_workflow" / "0.1.0"
 MINUTE = timedelta(minutes=1)

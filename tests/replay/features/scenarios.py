@@ -13,7 +13,7 @@ from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from photo_worker.replay.scenarios import (
+from temporal_replay_gate.scenarios import (
     Action,
     ActivityOutcome,
     Cancel,

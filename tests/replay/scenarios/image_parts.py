@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from photo_worker import errors
-from photo_worker.replay.scenarios import Action, ActivityOutcome, Expected, FaultInjection, Scenario
+from temporal_replay_gate.scenarios import Action, ActivityOutcome, Expected, FaultInjection, Scenario
 
 WORKFLOW = "image_processing_workflow"
 VERIFY, OCR, PERSIST, RECORD = "verify_and_locate_asset", "ocr_textract", "persist_artifacts", "record_failure"

@@ -24,8 +24,15 @@ from photo_worker.bootstrap import Application, BackendRegistry, build_activitie
 from photo_worker.contracts.keys import raw_key
 from photo_worker.errors import PhotoWorkerError, UnknownEngine
 from photo_worker.ports import DetectedText, DocumentRef, ObjectStore, OcrBackend
-from photo_worker.replay.errors import ScenariosUnusable
-from photo_worker.replay.scenarios import ActivityOutcome, Cancel, FaultInjection, Scenario, ScenarioSuite, WaitForEvent
+from temporal_replay_gate.errors import ScenariosUnusable
+from temporal_replay_gate.scenarios import (
+    ActivityOutcome,
+    Cancel,
+    FaultInjection,
+    Scenario,
+    ScenarioSuite,
+    WaitForEvent,
+)
 from tests.replay.scenarios.image_parts import (
     DONE,
     NO_ENGINE,

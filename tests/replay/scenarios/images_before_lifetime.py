@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from photo_worker.replay.scenarios import (
+from temporal_replay_gate.scenarios import (
     ActivityOutcome,
     Cancel,
     Expected,

@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 import photo_worker
 from photo_worker import errors
-from photo_worker.replay import errors as replay_errors
+from temporal_replay_gate import errors as replay_errors
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = sorted(found.parent for found in ROOT.glob("packages/*/pyproject.toml"))

@@ -1,0 +1,79 @@
+"""The Temporal service that a command was told to use: the hooks', or the one of Temporal's own variables."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from temporal_replay_gate.errors import ConnectionInvalid
+from temporal_replay_gate.hooks import Hooks, Options, TemporalService
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+    from temporalio.worker import Worker
+
+    from temporal_replay_gate.scenario_runner import ScenarioRunner
+    from temporal_replay_gate.scenarios import ScenarioSuite
+
+_TASK_QUEUE = "default"
+
+
+def service_of(ctx: click.Context, hooks: Hooks, options: Options) -> TemporalService:
+    """Return the hooks' service; without one, the service of TEMPORAL_ADDRESS and of Temporal's profiles."""
+    return hooks.service(ctx, options) if hooks.service else VariablesService(hooks)
+
+
+class VariablesService:
+    """The service that Temporal's TEMPORAL_* variables or its configuration file name, with a plain worker."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self._hooks = hooks
+
+    async def connect(self) -> Client:
+        """Return a client with the hooks' data converter. Raises ``ConnectionInvalid``, or what they name."""
+        if self._hooks.connect is not None:
+            return await self._hooks.connect()
+        from temporalio.client import Client
+        from temporalio.envconfig import ClientConfigProfile
+
+        from temporal_replay_gate.target import worker_options
+
+        try:
+            options: dict[str, Any] = dict(ClientConfigProfile.load().to_client_connect_config())
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ConnectionInvalid(reason=str(error)) from error
+        target = options.setdefault("target_host", "localhost:7233")
+        try:
+            return await Client.connect(data_converter=worker_options(self._hooks.converter).converter, **options)
+        except RuntimeError as error:
+            raise self._hooks.unavailable(target=target, reason=str(error)) from error
+
+    @asynccontextmanager
+    async def runner(self, suite: ScenarioSuite) -> AsyncIterator[ScenarioRunner]:
+        """Yield a runner with the hooks' workers; without a hook they have the SDK's defaults."""
+        from temporal_replay_gate.scenario_runner import ScenarioRunner
+
+        make_worker = self._hooks.worker or plain_worker
+        yield ScenarioRunner(await self.connect(), make_worker, suite, _TASK_QUEUE)
+
+
+def plain_worker(
+    client: Client, task_queue: str, workflows: Sequence[type], activities: Sequence[Any], executor: Executor
+) -> Worker:
+    """Return a worker with the SDK's defaults, which waits a moment for its activities when it stops."""
+    from temporalio.worker import Worker
+
+    return Worker(
+        client,
+        task_queue=task_queue,
+        workflows=list(workflows),
+        activities=list(activities),
+        activity_executor=executor,
+        max_concurrent_activities=8,
+        graceful_shutdown_timeout=timedelta(seconds=5),
+    )
