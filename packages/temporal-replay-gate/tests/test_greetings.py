@@ -1,0 +1,147 @@
+"""The commands on small workflows of the kind that Temporal's samples show, with their recorded histories."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from temporal_replay_gate.main import main
+
+HERE = Path(__file__).parent
+TABLE = {"workflows": "greetings:WORKFLOWS", "histories": "histories", "scenarios": "greetings:SUITE"}
+TIMEOUT = "start_to_close_timeout=timedelta(seconds=10)"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project in the working directory."""
+    shutil.copytree(HERE / "histories", tmp_path / "histories")
+    shutil.copy(HERE / "greetings.py", tmp_path)
+    lines = [f"{key} = {json.dumps(value)}\n" for key, value in TABLE.items()]
+    (tmp_path / "pyproject.toml").write_text(f"[tool.replay-gate]\n{''.join(lines)}", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def change(project: Path, old: str, new: str) -> None:
+    code = (project / "greetings.py").read_text(encoding="utf-8")
+    assert old in code
+    (project / "greetings.py").write_text(code.replace(old, new), encoding="utf-8")
+
+
+def codes(outcome: Result) -> set[str]:
+    return {finding["code"] for finding in json.loads(outcome.stdout)["data"]["findings"]}
+
+
+def test_check_unchanged_code_is_green_and_covers_all(project: Path) -> None:
+    outcome = run("check", "--format", "json")
+    assert outcome.exit_code == 0, outcome.output
+    document = json.loads(outcome.stdout)
+    assert document["command"] == "check"
+    rows = {row["workflow_type"]: row for row in document["data"]["coverage"]}
+    assert rows["greeting"]["patched"] == {"pause": 3}
+    assert rows["greeting"]["unpatched"] == {"pause": 1}
+    assert rows["waiting_room"]["chains"] == 1
+
+
+PATCHED = 'if workflow.patched("pause"):\n            await workflow.sleep(0.05)'
+AGAIN = "workflow.continue_as_new(Book(greeted, self._closed))"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        (TIMEOUT, TIMEOUT.replace("10", "11"), "drift_start_to_close_timeout"),
+        ("maximum_attempts=3", "maximum_attempts=4", "drift_retry_policy"),
+        (PATCHED, PATCHED.partition("\n")[2].strip(), "command_added"),
+        ("workflow.sleep(0.05)", "workflow.sleep(0.07)", "drift_duration"),
+        (AGAIN, AGAIN.replace("greeted", "0"), "drift_arguments"),
+    ],
+)
+def test_check_changed_code_is_red(project: Path, old: str, new: str, code: str) -> None:
+    change(project, old, new)
+    outcome = run("check", "--format", "json")
+    assert outcome.exit_code == 1
+    assert code in codes(outcome)
+
+
+def test_check_changed_activity_is_green(project: Path) -> None:
+    change(project, '{guest.name}!"', '{guest.name}."')
+    assert run("check").exit_code == 0
+
+
+def test_check_nondeterministic_code_is_red(project: Path) -> None:
+    change(project, "import asyncio\n", "import asyncio\nimport random\n")
+    change(project, "await workflow.sleep(0.05)", "await workflow.sleep(0.05 + 0 * random.random())")
+    outcome = run("check", "--format", "json", "histories/greeting")
+    assert any(code.startswith("static_") for code in codes(outcome))
+
+
+def test_check_without_settings_takes_classes_of_module(project: Path) -> None:
+    (project / "pyproject.toml").unlink()
+    (project / "greeting_alone.py").write_text("from greetings import Greeting\n\n\nclass Alone(Greeting):\n    pass\n")
+    files = ["histories/greeting/1.0/success.json"]
+    assert run("check", *files).exit_code == 2
+    assert run("check", *files, "--workflows", "greetings:Greeting").exit_code == 0
+
+
+def test_check_allow_list_beside_histories_excuses_drift(project: Path) -> None:
+    change(project, "maximum_attempts=3", "maximum_attempts=4")
+    entry = {
+        "workflow": "greeting",
+        "where": "activity:compose",
+        "what": "retry_policy.maximum_attempts",
+        "was": "3",
+        "now": "4",
+        "reason": "The printer is away more often.",
+    }
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in entry.items())
+    (project / "allowed_drift.toml").write_text(f"[[drift]]\n{lines}", encoding="utf-8")
+    assert run("check").exit_code == 0
+
+
+def test_check_findings_name_the_command(project: Path) -> None:
+    shutil.rmtree(project / "histories" / "waiting_room")
+    outcome = run("check", "--format", "json")
+    fixes = [finding["fix"] for finding in json.loads(outcome.stdout)["data"]["findings"]]
+    assert fixes
+    assert all("replay-gate record" in fix for fix in fixes)
+
+
+def test_list_and_show_read_histories(project: Path) -> None:
+    listed = json.loads(run("list", "-o", "json").stdout)["data"]["histories"]
+    assert {row["workflow_type"] for row in listed} == {"greeting", "waiting_room"}
+    shown = run("show", "histories/greeting/1.0/success.json")
+    assert shown.exit_code == 0
+    assert "WorkflowExecutionCompleted" in shown.stdout
+
+
+def test_record_list_names_scenarios_of_the_table(project: Path) -> None:
+    listed = run("record", "--list")
+    assert listed.exit_code == 0
+    assert {line.split()[0] for line in listed.stdout.splitlines()} >= {"success", "closed", "left"}
+
+
+def test_record_without_scenarios_exits_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = run("record")
+    assert outcome.exit_code == 2
+    assert "scenarios_unusable" in outcome.stderr
+
+
+def test_record_existing_history_exits_1_and_keeps_it(project: Path) -> None:
+    kept = (project / "histories/greeting/1.0/success.json").read_bytes()
+    with (project / "pyproject.toml").open("a", encoding="utf-8") as file:
+        file.write('release = "1.0"\n')
+    outcome = run("record", "success")
+    assert outcome.exit_code == 1
+    assert "history_exists" in outcome.stderr
+    assert (project / "histories/greeting/1.0/success.json").read_bytes() == kept
