@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from scripts.fixture_cards import Camera, Card
+from scripts.fixture_card import Camera, Card
 
 INK = (44, 40, 46)
 PAPER = (246, 242, 231)

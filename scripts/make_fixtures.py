@@ -21,7 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from scripts.fixture_cards import CARDS, Card
+from scripts.fixture_card import Card
+from scripts.fixture_cards import CARDS
 from scripts.fixture_fonts import FACES, LICENCE, FontShelf, FontsMissing
 from scripts.fixture_render import Photo, render
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 import secrets
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,6 +19,17 @@ from tests.conformance.expectation import (
     O,
     refusal,
 )
+from tests.conformance.job_ends import (
+    fails,
+    failure_is_told,
+    figure,
+    message,
+    message_without_tag,
+    one_page,
+    output_is_stored,
+    output_refused,
+    queries_by_page,
+)
 from tests.conformance.service import ANALYSE, GET, START, Service, texts
 from tests.support import bad_inputs
 
@@ -33,20 +42,12 @@ def _token() -> str:
     return f"t-{secrets.token_hex(12)}"
 
 
-def _figure() -> str:
-    return str(secrets.randbelow(9000) + 1000)
-
-
-def _one_page() -> bytes:
-    return documents.png(f"JOB {_figure()}", "FLOUR 1357")
-
-
 def _job_id(service: Service, *, operation: str) -> None:
-    assert re.fullmatch(r"[0-9a-f]{64}", service.start(_one_page(), operation))
+    assert re.fullmatch(r"[0-9a-f]{64}", service.start(one_page(), operation))
 
 
 def _succeeds(service: Service, *, operation: str) -> None:
-    text = f"JOB {_figure()}"
+    text = f"JOB {figure()}"
     job_id = service.start(documents.png(text), operation)
     answer = service.succeeded(job_id, operation)
     assert answer["DocumentMetadata"] == {"Pages": 1}
@@ -57,12 +58,12 @@ def _succeeds(service: Service, *, operation: str) -> None:
 
 
 def _page_member(service: Service, *, operation: str) -> None:
-    blocks = service.blocks_of(service.start(_one_page(), operation), operation)
+    blocks = service.blocks_of(service.start(one_page(), operation), operation)
     assert {block.get("Page") for block in blocks} == {1}
 
 
 def _many_pages(service: Service, *, kind: str, operation: str) -> None:
-    lines = [[f"PAGE {number}", f"FIGURE {_figure()}"] for number in (1, 2, 3)]
+    lines = [[f"PAGE {number}", f"FIGURE {figure()}"] for number in (1, 2, 3)]
     job_id = service.start(documents.many_pages(kind, lines), operation)
     answer = service.succeeded(job_id, operation)
     assert answer["DocumentMetadata"] == {"Pages": 3}
@@ -73,14 +74,14 @@ def _many_pages(service: Service, *, kind: str, operation: str) -> None:
 
 
 def _pages_integer(service: Service) -> None:
-    answer = service.send(GET[START], {"JobId": service.start(_one_page())})
+    answer = service.send(GET[START], {"JobId": service.start(one_page())})
     assert answer.status == 200
-    finished = service.finished(service.start(_one_page()))
+    finished = service.finished(service.start(one_page()))
     assert type(finished["DocumentMetadata"]["Pages"]) is int
 
 
 def _same_words(service: Service) -> None:
-    content = _one_page()
+    content = one_page()
     blocks = service.blocks_of(service.start(content))
     at_once = service.ask("DetectDocumentText", Document={"Bytes": content})["Blocks"]
     assert [{key: block[key] for key in ("BlockType", "Geometry")} for block in blocks] == [
@@ -90,14 +91,14 @@ def _same_words(service: Service) -> None:
 
 
 def _read_again(service: Service, *, operation: str) -> None:
-    job_id = service.start(_one_page(), operation)
+    job_id = service.start(one_page(), operation)
     first = service.succeeded(job_id, operation)
     for _ in range(3):
         assert service.ask(GET[operation], JobId=job_id) == first
 
 
 def _other_operation(service: Service, *, operation: str) -> None:
-    job_id = service.start(_one_page(), operation)
+    job_id = service.start(one_page(), operation)
     service.succeeded(job_id, operation)
     (other,) = (name for name in _OPERATIONS if name != operation)
     assert service.refused(GET[other], JobId=job_id) == ("InvalidJobIdException", NO_JOB)
@@ -106,14 +107,14 @@ def _other_operation(service: Service, *, operation: str) -> None:
 
 def _in_progress(service: Service) -> None:
     with service.emulator.faults({"kind": "job-slow", "seconds": 3600, "document": f"{service.prefix}/*"}):
-        job_id = service.start(_one_page())
+        job_id = service.start(one_page())
         answer = service.ask(GET[START], JobId=job_id)
     assert answer["JobStatus"] == "IN_PROGRESS"
     assert "Blocks" not in answer
 
 
 def _same_token(service: Service, *, operation: str) -> None:
-    document, token = service.stored(_one_page()), _token()
+    document, token = service.stored(one_page()), _token()
     first = service.start(document, operation, ClientRequestToken=token, JobTag="card")
     assert service.start(document, operation, ClientRequestToken=token, JobTag="card") == first
     service.succeeded(first, operation)
@@ -121,23 +122,23 @@ def _same_token(service: Service, *, operation: str) -> None:
 
 
 def _no_token(service: Service) -> None:
-    document = service.stored(_one_page())
+    document = service.stored(one_page())
     assert service.start(document) != service.start(document)
 
 
 def _other_token(service: Service) -> None:
-    document = service.stored(_one_page())
+    document = service.stored(one_page())
     assert service.start(document, ClientRequestToken=_token()) != service.start(document, ClientRequestToken=_token())
 
 
 def _mismatch(service: Service, *, operation: str, change: str) -> None:
-    document, token = service.stored(_one_page()), _token()
+    document, token = service.stored(one_page()), _token()
     given: dict[str, Any] = {"DocumentLocation": document, "ClientRequestToken": token}
     if operation == ANALYSE:
         given["FeatureTypes"] = ["TABLES"]
     job_id = service.ask(operation, **given)["JobId"]
     changes: dict[str, Callable[[], Any]] = {
-        "DocumentLocation": lambda: service.stored(_one_page()),
+        "DocumentLocation": lambda: service.stored(one_page()),
         "FeatureTypes": lambda: ["FORMS"],
         "JobTag": lambda: "another",
         "OutputConfig": lambda: {"S3Bucket": service.bucket, "S3Prefix": service.prefix},
@@ -148,7 +149,7 @@ def _mismatch(service: Service, *, operation: str, change: str) -> None:
 
 
 def _token_of_other_operation(service: Service) -> None:
-    document, token = service.stored(_one_page()), _token()
+    document, token = service.stored(one_page()), _token()
     detection = service.start(document, START, ClientRequestToken=token)
     analysis = service.start(document, ANALYSE, ClientRequestToken=token)
     assert detection != analysis
@@ -157,7 +158,7 @@ def _token_of_other_operation(service: Service) -> None:
 
 
 def _run_once(service: Service) -> None:
-    content, token = _one_page(), _token()
+    content, token = one_page(), _token()
     document = service.stored(content)
     job_id = service.start(document, ClientRequestToken=token)
     service.succeeded(job_id)
@@ -168,18 +169,18 @@ def _run_once(service: Service) -> None:
 
 def _told_once(service: Service) -> None:
     """Check for a single notification, waiting for that of a later job so that no duplicate is missed."""
-    channel, document, token = service.channel(), service.stored(_one_page()), _token()
+    channel, document, token = service.channel(), service.stored(one_page()), _token()
     given: dict[str, Any] = {"ClientRequestToken": token, "NotificationChannel": channel.member}
     job_id = service.start(document, **given)
     told = service.until_told(channel, job_id)
     assert service.start(document, **given) == job_id
-    fence = service.start(_one_page(), NotificationChannel=channel.member)
+    fence = service.start(one_page(), NotificationChannel=channel.member)
     told += service.until_told(channel, fence)
     assert [message["JobId"] for message in told].count(job_id) == 1
 
 
 def _sixteen(service: Service) -> None:
-    content, channel = _one_page(), service.channel()
+    content, channel = one_page(), service.channel()
     document = service.stored(content)
     given: dict[str, Any] = {"ClientRequestToken": _token(), "NotificationChannel": channel.member, "JobTag": "sixteen"}
     with ThreadPoolExecutor(16) as threads:
@@ -187,7 +188,7 @@ def _sixteen(service: Service) -> None:
     assert len(set(ids)) == 1
     told = service.until_told(channel, ids[0])
     service.succeeded(ids[0])
-    fence = service.start(_one_page(), NotificationChannel=channel.member)
+    fence = service.start(one_page(), NotificationChannel=channel.member)
     told += service.until_told(channel, fence)
     assert [message["JobId"] for message in told].count(ids[0]) == 1
     if service.control is not None:
@@ -218,7 +219,7 @@ def _default_size(service: Service) -> None:
 
 
 def _replayed(service: Service) -> None:
-    job_id = service.start(_one_page())
+    job_id = service.start(one_page())
     first = service.succeeded(job_id, MaxResults=2)
     token = first["NextToken"]
     second = service.ask(GET[START], JobId=job_id, MaxResults=2, NextToken=token)
@@ -228,14 +229,14 @@ def _replayed(service: Service) -> None:
 
 
 def _unknown_next_token(service: Service) -> None:
-    job_id = service.start(_one_page())
+    job_id = service.start(one_page())
     service.succeeded(job_id)
     code, _ = service.refused(GET[START], JobId=job_id, NextToken="a-token-that-nobody-gave")
     assert code == "InvalidParameterException"
 
 
 def _foreign_next_token(service: Service) -> None:
-    one, other = (service.start(_one_page()) for _ in range(2))
+    one, other = (service.start(one_page()) for _ in range(2))
     token = service.succeeded(one, MaxResults=2)["NextToken"]
     service.succeeded(other)
     code, _ = service.refused(GET[START], JobId=other, NextToken=token)
@@ -243,7 +244,7 @@ def _foreign_next_token(service: Service) -> None:
 
 
 def _expires(service: Service) -> None:
-    document, token = service.stored(_one_page()), _token()
+    document, token = service.stored(one_page()), _token()
     job_id = service.start(document, ClientRequestToken=token)
     service.succeeded(job_id)
     service.emulator.age(job_id, 7 * 24 * 3600 - 600)
@@ -255,7 +256,7 @@ def _expires(service: Service) -> None:
 
 
 def _survives(service: Service) -> None:
-    text, token = f"KEPT {_figure()}", _token()
+    text, token = f"KEPT {figure()}", _token()
     document = service.stored(documents.png(text, "LINE 2222"))
     job_id = service.start(document, ClientRequestToken=token)
     first = service.succeeded(job_id, MaxResults=2)
@@ -267,105 +268,12 @@ def _survives(service: Service) -> None:
 
 
 def _resumes(service: Service) -> None:
-    text, channel = f"LATE {_figure()}", service.channel()
+    text, channel = f"LATE {figure()}", service.channel()
     with service.emulator.faults({"kind": "job-slow", "seconds": 2, "document": f"{service.prefix}/*"}):
         job_id = service.start(documents.png(text), NotificationChannel=channel.member)
         service.emulator.restart()
     assert texts(service.blocks_of(job_id)) == [text]
     assert service.until_told(channel, job_id)[-1]["Status"] == "SUCCEEDED"
-
-
-def _fails(service: Service, *, make: Callable[[], bytes]) -> None:
-    """Accept a refusal by Start or a failed job for an unreadable file: which of them is right is not known."""
-    location = service.stored(make())
-    answer = service.send(START, {"DocumentLocation": location})
-    if answer.status != 200:
-        assert answer.json["__type"] in {"UnsupportedDocumentException", "BadDocumentException"}
-        return
-    finished = service.finished(answer.json["JobId"])
-    assert finished["JobStatus"] == "FAILED"
-    assert finished["StatusMessage"]
-    assert not {"Blocks", "NextToken"} & set(finished)
-
-
-def _failure_is_told(service: Service) -> None:
-    channel = service.channel()
-    answer = service.send(
-        START,
-        {"DocumentLocation": service.stored(bad_inputs.truncated_pdf()), "NotificationChannel": channel.member},
-    )
-    assert answer.status == 200, answer.body
-    message = service.until_told(channel, answer.json["JobId"])[-1]
-    assert message["Status"] == "FAILED"
-    assert service.ask(GET[START], JobId=answer.json["JobId"])["JobStatus"] == "FAILED"
-
-
-def _message(service: Service, *, operation: str) -> None:
-    channel, document = service.channel(), service.stored(_one_page())
-    began = time.time()
-    job_id = service.start(document, operation, NotificationChannel=channel.member, JobTag="card:1.2-3_4")
-    message = service.until_told(channel, job_id)[-1]
-    # Get reports the end already.
-    assert service.ask(GET[operation], JobId=job_id)["JobStatus"] == "SUCCEEDED"
-    assert set(message) == {"JobId", "Status", "API", "JobTag", "Timestamp", "DocumentLocation"}
-    assert (message["Status"], message["API"], message["JobTag"]) == ("SUCCEEDED", operation, "card:1.2-3_4")
-    where = document["S3Object"]
-    assert message["DocumentLocation"] == {"S3ObjectName": where["Name"], "S3Bucket": where["Bucket"]}
-    assert type(message["Timestamp"]) is int
-    # The clock of another machine may differ.
-    assert began - 60 < message["Timestamp"] / 1000 < time.time() + 60
-
-
-def _output(service: Service, *, prefix: str | None, folder: str, operation: str) -> None:
-    content = documents.many_pages("TIFF", [["ONE 1111"], ["TWO 2222"]])
-    config = {"S3Bucket": service.bucket}
-    root = f"{service.prefix}-{secrets.token_hex(4)}"
-    if prefix is not None:
-        config["S3Prefix"] = prefix.replace("ROOT", root)
-    job_id = service.start(content, operation, OutputConfig=config)
-    blocks = service.blocks_of(job_id, operation)
-    where = f"{folder.replace('ROOT', root)}/{job_id}/"
-    listed = service.s3.list_objects_v2(Bucket=service.bucket, Prefix=where).get("Contents", [])
-    assert listed, f"there is nothing below {where}"
-    sizes = {item["Key"].removeprefix(where): item["Size"] for item in listed}
-    assert sizes.pop(".s3_access_check") == 0
-    assert sorted(sizes, key=int) == [str(number) for number in range(1, len(sizes) + 1)]
-    parts = [
-        json.loads(service.s3.get_object(Bucket=service.bucket, Key=f"{where}{name}")["Body"].read())
-        for name in sorted(sizes, key=int)
-    ]
-    assert [block for part in parts for block in part["Blocks"]] == blocks
-    for part in parts:
-        assert (part["JobStatus"], part["DocumentMetadata"]) == ("SUCCEEDED", {"Pages": 2})
-
-
-def _output_refused(service: Service, *, given: Mapping[str, Any], codes: set[str]) -> None:
-    code, _ = service.refused(START, DocumentLocation=service.stored(_one_page()), **given)
-    assert code in codes
-
-
-def _message_without_tag(service: Service) -> None:
-    channel = service.channel()
-    job_id = service.start(_one_page(), NotificationChannel=channel.member)
-    message = service.until_told(channel, job_id)[-1]
-    assert list(message) == ["JobId", "Status", "API", "Timestamp", "DocumentLocation"]
-
-
-def _queries_by_page(service: Service) -> None:
-    content = documents.many_pages("TIFF", [["ONE 1111"], ["TWO 2222"], ["THREE 3333"]])
-    queries: list[dict[str, Any]] = [
-        {"Text": "What is first?"},
-        {"Text": "What is next?", "Pages": ["2-*"]},
-        {"Text": "All?", "Pages": ["*"]},
-    ]
-    job_id = service.start(content, ANALYSE, FeatureTypes=["QUERIES"], QueriesConfig={"Queries": queries})
-    asked = [
-        (block["Page"], block["Query"]["Text"])
-        for block in service.blocks_of(job_id, ANALYSE)
-        if block["BlockType"] == "QUERY"
-    ]
-    first, following, every = (query["Text"] for query in queries)
-    assert asked == [(1, first), (1, every), (2, following), (2, every), (3, following), (3, every)]
 
 
 EXPECTATIONS: tuple[Expectation, ...] = (
@@ -402,7 +310,7 @@ EXPECTATIONS: tuple[Expectation, ...] = (
                 D,
                 "{operation} with a NotificationChannel",
                 "JobId, Status, API, JobTag, Timestamp in ms and DocumentLocation, when Get says so already",
-                _message,
+                message,
             ),
         )
     ),
@@ -485,7 +393,7 @@ EXPECTATIONS: tuple[Expectation, ...] = (
             UNKNOWN,
             f"a job for {said}",
             "FAILED with a StatusMessage and no Blocks, or refused at Start",
-            functools.partial(_fails, make=make),
+            functools.partial(fails, make=make),
         )
         for name, said, make in (
             ("text", "plain text", lambda: b"flour, butter, sugar"),
@@ -497,7 +405,7 @@ EXPECTATIONS: tuple[Expectation, ...] = (
         UNKNOWN,
         "a job for a PDF that ends in the middle, with a channel",
         "Status FAILED",
-        _failure_is_told,
+        failure_is_told,
     ),
     *(
         Expectation(
@@ -505,7 +413,7 @@ EXPECTATIONS: tuple[Expectation, ...] = (
             O,
             f"`{operation}` with OutputConfig, {said}",
             f"`{folder}/<JobId>/1` and so on with the blocks, and an empty `.s3_access_check`",
-            functools.partial(_output, prefix=prefix, folder=folder, operation=operation),
+            functools.partial(output_is_stored, prefix=prefix, folder=folder, operation=operation),
         )
         for operation in _OPERATIONS
         for name, said, prefix, folder in (
@@ -515,14 +423,14 @@ EXPECTATIONS: tuple[Expectation, ...] = (
         )
     ),
     Expectation(
-        "job.message-without-tag", UNKNOWN, "a job without JobTag", "a message without JobTag", _message_without_tag
+        "job.message-without-tag", UNKNOWN, "a job without JobTag", "a message without JobTag", message_without_tag
     ),
     Expectation(
         "job.queries-by-page",
         D,
         "queries without Pages, with `2-*` and `*`",
         "asked of the first page, from the second on, of all",
-        _queries_by_page,
+        queries_by_page,
     ),
     Expectation(
         "job.output.no-bucket",
@@ -530,7 +438,7 @@ EXPECTATIONS: tuple[Expectation, ...] = (
         "OutputConfig with a bucket that is not there",
         "400 `InvalidS3ObjectException` or `InvalidParameterException`",
         functools.partial(
-            _output_refused,
+            output_refused,
             given={"OutputConfig": {"S3Bucket": "a-missing-bucket-of-conformance-2718281828"}},
             codes={"InvalidS3ObjectException", "InvalidParameterException"},
         ),
@@ -541,7 +449,7 @@ EXPECTATIONS: tuple[Expectation, ...] = (
         "a NotificationChannel with a topic that is not there",
         "400 `InvalidParameterException`",
         functools.partial(
-            _output_refused,
+            output_refused,
             given={
                 "NotificationChannel": {
                     "SNSTopicArn": "arn:aws:sns:us-east-1:000000000000:a-missing-topic-of-conformance",

@@ -6,6 +6,7 @@ from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
 _STEPS = "tests/unit/test_activities.py::"
+_CANCELLATIONS = "tests/unit/test_activity_cancellation.py::TestCancellation::"
 _COPIES = "tests/unit/test_converted_copies.py::TestConverted::"
 _REPLACED = "tests/unit/test_replaced_sources.py::"
 _LATE = "tests/unit/test_late_attempts.py::"
@@ -342,7 +343,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
                 "@activity.defn\n    def ocr_textract(",
             ),
         ),
-        (_STEPS + "TestCancellation::test_ocr_textract_cancelled_stores_response",),
+        (_CANCELLATIONS + "test_ocr_textract_cancelled_stores_response",),
     ),
     Safeguard(
         "commit-outlives-cancellation",
@@ -357,7 +358,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
                 "@activity.defn\n    def persist_artifacts(",
             ),
         ),
-        (_STEPS + "TestCancellation::test_persist_artifacts_cancelled_commits_result",),
+        (_CANCELLATIONS + "test_persist_artifacts_cancelled_commits_result",),
     ),
     Safeguard(
         "reason-outlives-cancellation",
@@ -372,6 +373,6 @@ ACTIVITIES: tuple[Safeguard, ...] = (
                 "@activity.defn\n    def record_failure(",
             ),
         ),
-        (_STEPS + "TestCancellation::test_record_failure_cancelled_writes_failure",),
+        (_CANCELLATIONS + "test_record_failure_cancelled_writes_failure",),
     ),
 )

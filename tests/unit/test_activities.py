@@ -1,28 +1,18 @@
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import io
 import json
 import struct
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import SimpleNamespace
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
-from temporalio import activity
-from temporalio.exceptions import CancelledError
-from temporalio.testing import ActivityEnvironment
 
 from photo_worker.activities.assets import AssetActivities
-from photo_worker.activities.heartbeats import wait
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.activities.results import ResultActivities
 from photo_worker.contracts.image import (
@@ -31,7 +21,6 @@ from photo_worker.contracts.image import (
     LocatedAsset,
     OcrInput,
     OcrResult,
-    PersistInput,
 )
 from photo_worker.errors import (
     ContentMismatch,
@@ -50,41 +39,11 @@ from photo_worker.errors import (
     UnsupportedDocument,
 )
 from photo_worker.ocr.textract import TextractBackend
-from photo_worker.ports import DetectedText, DocumentRef, ObjectInfo, OcrBackend
+from photo_worker.ports import ObjectInfo, OcrBackend
 from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
-from tests.crash.simulation.textract import blocks_of
 from tests.support import documents
 from tests.support.documents import InlineDecoder
-
-BUCKET = "photos"
-
-
-class Charging:
-    """A Textract client that responds at once and charges each call."""
-
-    meta = SimpleNamespace(endpoint_url="memory")
-
-    def __init__(self) -> None:
-        self.charges = 0
-
-    def detect_document_text(self, **request: Any) -> dict[str, Any]:
-        self.charges += 1
-        blocks = blocks_of(str(request).encode())
-        return {"DocumentMetadata": {"Pages": 1}, "Blocks": blocks, "DetectDocumentTextModelVersion": "1.0"}
-
-
-class CountingBackend:
-    """An OCR backend that returns an empty page and records the documents."""
-
-    engine = "counting"
-
-    def __init__(self) -> None:
-        self.documents: list[DocumentRef] = []
-
-    def detect_text(self, document: DocumentRef) -> DetectedText:
-        self.documents.append(document)
-        blocks = [{"BlockType": "PAGE", "Id": str(uuid4())}]
-        return DetectedText({"DocumentMetadata": {"Pages": 1}, "Blocks": blocks}, "1.0")
+from tests.unit.activity_calls import BUCKET, Charging, CountingBackend, image, persist_input, run
 
 
 @pytest.fixture
@@ -97,20 +56,6 @@ def store() -> MemoryObjectStore:
 @pytest.fixture
 def repository() -> MemoryJobRepository:
     return MemoryJobRepository()
-
-
-def image(kind: str = "PNG", size: tuple[int, int] = (40, 30)) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", size, "white").save(buffer, kind)
-    return buffer.getvalue()
-
-
-def run(function: Callable[[Any], Any], request: Any, *, job_id: UUID | None = None, attempt: int = 1) -> Any:
-    environment = ActivityEnvironment()
-    environment.info = dataclasses.replace(
-        ActivityEnvironment.default_info(), attempt=attempt, workflow_id=str(job_id or uuid4())
-    )
-    return environment.run(function, request)
 
 
 class TestVerify:
@@ -392,25 +337,13 @@ class TestOcr:
 
 
 class TestResults:
-    def persist(self, job_id: UUID) -> PersistInput:
-        return PersistInput(
-            job_id=str(job_id),
-            s3_raw_key="raw/k",
-            sha256="c" * 64,
-            ocr_s3_key=f"artifacts/{job_id}/textract.json",
-            ocr_engine="counting",
-            ocr_version="1.0",
-            page_count=1,
-            bucket=BUCKET,
-        )
-
     def test_persist_artifacts_twice_leaves_same_bytes_and_row(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         activities, job_id = ResultActivities(store, repository, BUCKET), uuid4()
-        key = run(activities.persist_artifacts, self.persist(job_id)).s3_manifest_key
+        key = run(activities.persist_artifacts, persist_input(job_id)).s3_manifest_key
         first = store.get(BUCKET, key, limit_bytes=10_000)
-        assert run(activities.persist_artifacts, self.persist(job_id)).s3_manifest_key == key
+        assert run(activities.persist_artifacts, persist_input(job_id)).s3_manifest_key == key
         assert store.get(BUCKET, key, limit_bytes=10_000) == first
         assert json.loads(first)["sha256"] == "c" * 64
         row = repository.get(job_id)
@@ -421,7 +354,7 @@ class TestResults:
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         activities, job_id = ResultActivities(store, repository, BUCKET), uuid4()
-        run(activities.persist_artifacts, self.persist(job_id))
+        run(activities.persist_artifacts, persist_input(job_id))
         failure = FailureInput(job_id=str(job_id), bucket=BUCKET, key="raw/k", code="x", message="late")
         assert run(activities.record_failure, failure).status == "succeeded"
 
@@ -431,111 +364,7 @@ class TestResults:
         activities, job_id = ResultActivities(store, repository, BUCKET), uuid4()
         failure = FailureInput(job_id=str(job_id), bucket=BUCKET, key="raw/k", code="job_cancelled", message="stop")
         assert run(activities.record_failure, failure).status == "failed"
-        run(activities.persist_artifacts, self.persist(job_id))
+        run(activities.persist_artifacts, persist_input(job_id))
         row = repository.get(job_id)
         assert row is not None
         assert (row.status, row.error_code) == ("failed", "job_cancelled")
-
-
-class TestCancellation:
-    """A cancellation ends an attempt between effects, not by an exception anywhere in its thread."""
-
-    def attempt(self, job_id: UUID) -> ActivityEnvironment:
-        environment = ActivityEnvironment()
-        environment.info = dataclasses.replace(ActivityEnvironment.default_info(), workflow_id=str(job_id))
-        return environment
-
-    def test_ocr_textract_cancelled_stores_response(self, store: MemoryObjectStore) -> None:
-        store.put(BUCKET, "k", image(), content_type="image/png")
-        job_id = uuid4()
-        environment = self.attempt(job_id)
-
-        class Cancelled(CountingBackend):
-            def detect_text(self, document: DocumentRef) -> DetectedText:
-                detected = super().detect_text(document)
-                environment.cancel()
-                return detected
-
-        activities = OcrActivities(store, MemoryJobRepository(), lambda engine: Cancelled(), BUCKET)
-        request = OcrInput(bucket=BUCKET, key="k", engine="counting", job_id=str(job_id))
-        with suppress(CancelledError):
-            environment.run(activities.ocr_textract, request)
-        assert [entry.key for entry in store.list(BUCKET, "artifacts/")] == [f"artifacts/{job_id}/textract.json"]
-
-    def test_persist_artifacts_cancelled_commits_result(
-        self, store: MemoryObjectStore, repository: MemoryJobRepository, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        job_id = uuid4()
-        environment = self.attempt(job_id)
-        self.cancel_in(repository, "succeed", environment, monkeypatch)
-        persist = ResultActivities(store, repository, BUCKET).persist_artifacts
-        with suppress(CancelledError):
-            environment.run(persist, TestResults().persist(job_id))
-        stored = [entry.key for entry in store.list(BUCKET, "artifacts/")]
-        row = repository.get(job_id)
-        assert (stored, row and row.status) == ([f"artifacts/{job_id}/manifest.json"], "succeeded")
-
-    def test_record_failure_cancelled_writes_failure(
-        self, store: MemoryObjectStore, repository: MemoryJobRepository, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        job_id = uuid4()
-        environment = self.attempt(job_id)
-        self.cancel_in(repository, "fail", environment, monkeypatch)
-        failure = FailureInput(job_id=str(job_id), bucket=BUCKET, key="k", code="x", message="why")
-        with suppress(CancelledError):
-            environment.run(ResultActivities(store, repository, BUCKET).record_failure, failure)
-        row = repository.get(job_id)
-        assert (row and row.status) == "failed"
-
-    def test_verify_asset_cancelled_records_no_hash(
-        self, store: MemoryObjectStore, repository: MemoryJobRepository, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        store.put(BUCKET, "k", image() + bytes(3 << 20), content_type="image/png")
-        job_id = uuid4()
-        environment = self.attempt(job_id)
-        self.cancel_in(repository, "start", environment, monkeypatch)
-        with pytest.raises(CancelledError):
-            environment.run(
-                AssetActivities(store, repository, InlineDecoder(), BUCKET).verify_and_locate_asset,
-                LocateAssetInput(bucket=BUCKET, key="k", job_id=str(job_id)),
-            )
-        # The row is claimed, and no hash of a partial read is recorded.
-        assert (row := repository.get(job_id)) is not None
-        assert (row.status, row.content_sha256) == ("running", "")
-
-    def test_wait_cancelled_ends_at_once(self) -> None:
-        environment = ActivityEnvironment()
-
-        @activity.defn(no_thread_cancel_exception=True)
-        def waits() -> None:
-            threading.Timer(0.05, environment.cancel).start()
-            wait(60)
-
-        began = time.monotonic()
-        with pytest.raises(CancelledError):
-            environment.run(waits)
-        assert time.monotonic() - began < 30
-
-    def test_wait_outside_activity_sleeps(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        slept: list[float] = []
-        monkeypatch.setattr(time, "sleep", slept.append)
-        wait(1.5)
-        assert slept == [1.5]
-
-    def cancel_in(
-        self,
-        repository: MemoryJobRepository,
-        name: str,
-        environment: ActivityEnvironment,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        """Cancel the attempt while one of the repository's methods runs."""
-        method = getattr(repository, name)
-
-        def cancelled(*given: Any, **named: Any) -> Any:
-            environment.cancel()
-            # An exception that is thrown into this thread would arrive here.
-            hashlib.sha256(b"some work").hexdigest()
-            return method(*given, **named)
-
-        monkeypatch.setattr(repository, name, cancelled)

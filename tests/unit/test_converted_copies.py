@@ -22,7 +22,7 @@ from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from tests.crash.simulation.textract import MemoryTextract
 from tests.support import documents
 from tests.support.documents import InlineDecoder
-from tests.unit.test_activities import BUCKET, image, run
+from tests.unit.activity_calls import BUCKET, image, run
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,55 +13,13 @@ from photo_worker.command_errors import JobEndedWithoutRow
 from photo_worker.contracts.keys import manifest_key, ocr_key
 from photo_worker.errors import BucketForbidden, ObjectForbidden, ObjectMissing
 from photo_worker.integrity.finding import Repair
-from photo_worker.integrity.inspector import InspectionPorts
-from photo_worker.integrity.repair import Repairer, RepairResult
-from photo_worker.integrity.scan import ScanReport, open_scanner
+from photo_worker.integrity.repair import Repairer
 from photo_worker.ports import ObjectEntry, ObjectInfo, QueueState, WorkflowState
 from photo_worker.temporal_errors import TemporalUnavailable
 from tests.support.healthy_deployment import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
+from tests.unit.integrity.repairing import repair, repaired
 
 LONG = timedelta(days=1)
-
-
-@dataclass
-class Repaired:
-    report: ScanReport
-    said: list[tuple[str, str]] = field(default_factory=list)
-    details: list[str] = field(default_factory=list)
-    erased: list[UUID] = field(default_factory=list)
-
-    @property
-    def left(self) -> list[str]:
-        return sorted(found.code for found in self.report.findings)
-
-
-async def repair(
-    deployment: Deployment, *only: UUID, ports: InspectionPorts | None = None, between: Any = None
-) -> Repaired:
-    """Scan and repair; ``between`` is called after the scan."""
-    erased: list[UUID] = []
-
-    async def erase(job_id: UUID) -> None:
-        erased.append(job_id)
-        await deployment.temporal.erase(job_id)
-        for key in (ocr_key(job_id), manifest_key(job_id)):
-            deployment.store.delete(BUCKET, key)
-        deployment.rows.delete(job_id)
-
-    async with open_scanner(ports or deployment.ports, deployment.means()) as scanner:
-        report = await scanner.scan_jobs(only) if only else await scanner.scan_all()
-        if between is not None:
-            between()
-        said: list[RepairResult] = []
-        steps = await Repairer(scanner, erase).repair(report, said.append)
-    assert [step for step in said if step.outcome != "begun"] == steps
-    return Repaired(
-        report, [(step.finding.code, step.outcome) for step in said], [step.detail for step in steps], erased
-    )
-
-
-def repaired(code: str) -> list[tuple[str, str]]:
-    return [(code, "begun"), (code, "done")]
 
 
 async def test_repair_queued_without_workflow_starts_it_once() -> None:
