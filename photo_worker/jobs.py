@@ -19,7 +19,7 @@ from photo_worker import media
 from photo_worker.activities.ocr import load_response
 from photo_worker.command_errors import JobEndedWithoutRow, JobWithoutWorkflow
 from photo_worker.config import ENGINE_FORM, ENGINE_NAME
-from photo_worker.contracts.image import ImageProcessingInput, Manifest
+from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput, Manifest
 from photo_worker.contracts.keys import raw_key
 from photo_worker.crash_points import CrashPoint, crash_point
 from photo_worker.errors import (
@@ -182,7 +182,7 @@ class JobService:
             return Submission(source.label, chosen, joined=True)
         orchestrator = self._require_orchestrator()
         with crash_point(CrashPoint.WORKFLOW_STARTED):
-            handle = await orchestrator.start_image_processing(request)
+            handle = await orchestrator.start(IMAGE_PROCESSING.of(chosen), request)
         # An erasure either finds the workflow, or has marked the job before the workflow started.
         if await asyncio.to_thread(self._repository.is_erased, chosen):
             await orchestrator.erase(chosen)
@@ -201,7 +201,7 @@ class JobService:
         workflow; a younger row may be in submission, which writes the row first. Raises ``JobErased`` if the job is
         erased meanwhile.
         """
-        state = await self._require_orchestrator().state(job_id)
+        state = await self._require_orchestrator().state(IMAGE_PROCESSING.of(job_id))
         if state is not None and state.is_open:
             return state
         row = await asyncio.to_thread(self._repository.get, job_id)
@@ -277,7 +277,7 @@ class JobService:
         record = await asyncio.to_thread(self._repository.get, job_id)
         while record is None or record.status not in FINAL_STATUSES:
             try:
-                await self._require_orchestrator().result(job_id)
+                await self._require_orchestrator().result(IMAGE_PROCESSING.of(job_id))
             except JobMissing as error:
                 if await asyncio.to_thread(self._repository.is_erased, job_id):
                     raise JobErased(job_id=job_id) from error
@@ -288,7 +288,7 @@ class JobService:
                     await self._raise_without_workflow(latest_row)
             except (JobFailed, JobCancelled) as error:
                 # Any other error says nothing about the job.
-                latest = await self._require_orchestrator().state(job_id)
+                latest = await self._require_orchestrator().state(IMAGE_PROCESSING.of(job_id))
                 if latest is not None and latest.is_open:
                     continue
                 succeeded = latest is not None and latest.status == "completed"

@@ -6,16 +6,18 @@ Every port has one contract test suite that each of its adapters passes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from uuid import UUID
 
+from photo_worker.contracts.references import Input, Result, WorkflowRef
+
 if TYPE_CHECKING:
     # At run time this would import pydantic, which the dev kit does not need at its start.
-    from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
+    from photo_worker.contracts.base import Contract
 
 
 @dataclass(frozen=True)
@@ -360,35 +362,53 @@ class QueueState:
     """Error codes of what the workers wait for; empty if at least one takes work."""
 
 
+@dataclass(frozen=True)
+class JobWorkflow:
+    """A workflow that belongs to a job, by its id."""
+
+    workflow_id: str
+    workflow_type: str
+    state: WorkflowState
+
+
 class WorkflowOrchestrator(Protocol):
-    """Starts workflows, waits for them and reports on them."""
+    """Starts workflows of any type, waits for them and reports on them.
 
-    async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
-        """Start the job's workflow, or join it if it exists."""
+    Methods raise ``JobMissing`` if there is no such workflow, where it is needed.
+    """
 
-    async def start_again(self, job_id: UUID) -> JobHandle:
-        """Restart a job whose workflow has ended without a result, with the same input."""
+    async def start(self, workflow: WorkflowRef[Input, Any], request: Input) -> JobHandle:
+        """Start a workflow, or join the one with its id, running or closed."""
 
-    async def result(self, job_id: UUID) -> ImageProcessingResult:
-        """Wait for the job's end and return its result. Raises the ``PhotoWorkerError`` that it failed with."""
+    async def start_again(self, workflow: WorkflowRef[Any, Any]) -> JobHandle:
+        """Restart a workflow that has ended without a result, with the same input; join one that runs or has one."""
 
-    async def cancel(self, job_id: UUID) -> None:
-        """Request the cancellation of a running job; its row ends as failed with code ``job_cancelled``."""
+    async def result(self, workflow: WorkflowRef[Any, Result]) -> Result:
+        """Wait for a workflow's end and return its result. Raises the ``PhotoWorkerError`` that it failed with."""
+
+    async def signal(self, workflow: WorkflowRef[Any, Any], name: str, argument: Contract) -> None:
+        """Send a signal. Raises ``JobMissing`` if the workflow does not run."""
+
+    async def cancel(self, workflow: WorkflowRef[Any, Any]) -> None:
+        """Request the cancellation of a running workflow; a closed one does not change."""
+
+    async def state(self, workflow: WorkflowRef[Any, Any]) -> WorkflowState | None:
+        """Return a workflow's state, None if there is none."""
+
+    async def workflows_of(self, job_id: UUID) -> Sequence[JobWorkflow]:
+        """Return every workflow that belongs to a job, of any type, by id. One that began a moment ago may lack."""
+
+    def open_workflows(self) -> AsyncIterator[str]:
+        """Yield the ids of the running workflows of the application's types on the task queue."""
 
     async def has_worker(self) -> bool:
         """Tell whether a worker has polled lately: without one, jobs wait."""
-
-    async def state(self, job_id: UUID) -> WorkflowState | None:
-        """Return the state of a job's workflow, None if Temporal has none."""
-
-    def open_jobs(self) -> AsyncIterator[str]:
-        """Yield the workflow ids of all running image processing workflows of the task queue."""
 
     async def queue_state(self) -> QueueState:
         """Return the state of the task queue."""
 
     async def erase(self, job_id: UUID) -> bool:
-        """Terminate a job's workflow if it runs, delete its history, and wait until it is gone.
+        """Terminate every workflow of a job that runs, delete their histories, and wait until they are gone.
 
-        Returns whether there was one.
+        Returns whether there was any.
         """

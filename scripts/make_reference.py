@@ -11,6 +11,7 @@ from typing import Any
 from photo_worker import policies
 from photo_worker.config import Settings
 from photo_worker.contracts import image
+from photo_worker.contracts.base import Contract
 from photo_worker.integrity.finding import REPAIRS
 from photo_worker.integrity.rules import PROMISES, all_rules
 from scripts.error_classes import a_job_waits, error_classes, hint_of
@@ -63,9 +64,9 @@ def _contracts() -> str:
         "What crosses a process boundary, from `photo_worker/contracts/image.py`, as JSON objects. Fields are added",
         "with a default and never renamed; unknown fields are ignored. Lengths are in characters.",
     ]
-    kinds = [kind for kind in vars(image).values() if isinstance(kind, type) and issubclass(kind, image.Contract)]
+    kinds = [kind for kind in vars(image).values() if isinstance(kind, type) and issubclass(kind, Contract)]
     for kind in kinds:
-        if kind is image.Contract:
+        if kind is Contract:
             continue
         lines += ["", f"## {kind.__name__}", "", inspect.cleandoc(kind.__doc__ or ""), ""]
         lines += ["| field | type | default |", "| --- | --- | --- |"]

@@ -69,7 +69,7 @@ async def _erase(
                 said = [step.done, f"left: {step.left}" if step.left else ""]
                 click.echo(f"{step.part:<9} {printable('; '.join(filter(None, said)))}")
 
-        if output == "text" and traces.workflow is not None and not traces.workflow.is_open:
+        if output == "text" and any(not state.is_open for state in traces.workflow_states):
             click.echo(
                 "Temporal deletes the history of a job that ended a moment ago within a minute or two.", err=True
             )
@@ -90,6 +90,7 @@ def describe_traces(traces: Traces, with_source: bool) -> list[str]:
     lines = [f"objects   s3://{bucket}/{key}" for bucket, key in traces.objects]
     if traces.workflow is not None:
         lines.insert(0, f"workflow  {traces.workflow.status}, with its history")
+    lines[:0] = [f"workflow  {one.workflow_id} {one.state.status}, with its history" for one in traces.others]
     for bucket, key in traces.copies:
         lines.append(f"copy      s3://{bucket}/{key}" + (" (stays: other jobs read it)" if traces.shared else ""))
     if traces.photo is not None:

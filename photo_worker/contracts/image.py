@@ -7,16 +7,15 @@ it is made.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     StringConstraints,
-    model_serializer,
 )
+
+from photo_worker.contracts.base import Contract
+from photo_worker.contracts.references import WorkflowType
 
 JobId = Annotated[str, StringConstraints(max_length=200)]
 Bucket = Annotated[str, StringConstraints(max_length=255)]
@@ -30,21 +29,8 @@ LifetimeSeconds = Annotated[int, Field(ge=0, le=31_536_000)]
 
 Revision = Annotated[str, StringConstraints(max_length=1024)]
 
-# Fields of later releases. They are omitted if they are None, so that payloads stay as earlier releases wrote them.
-_LATER = frozenset({"version_id", "etag", "modified_at"})
-
 # The engine of a job that names none: the worker uses the backend in its settings.
 CONFIGURED_ENGINE = "configured"
-
-
-class Contract(BaseModel):
-    """An immutable model; unknown fields of a newer release are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    @model_serializer(mode="wrap")
-    def _without_unknown(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in written(self).items() if value is not None or name not in _LATER}
 
 
 class ImageProcessingInput(Contract):
@@ -66,6 +52,11 @@ class ImageProcessingInput(Contract):
     engine: Name | None = None
     lifetime_seconds: LifetimeSeconds | None = None
 
+    @property
+    def summary(self) -> str:
+        """The photo's location."""
+        return f"s3://{self.bucket}/{self.key}"
+
 
 class ImageProcessingResult(Contract):
     """Result of ``image_processing_workflow``: the keys and hashes of a finished job."""
@@ -79,6 +70,9 @@ class ImageProcessingResult(Contract):
     ocr_version: Name
     page_count: int
     s3_manifest_key: Key
+
+
+IMAGE_PROCESSING = WorkflowType("image_processing_workflow", ImageProcessingInput, ImageProcessingResult)
 
 
 class LocateAssetInput(Contract):

@@ -16,7 +16,7 @@ from enum import StrEnum
 from itertools import chain
 from uuid import UUID
 
-from photo_worker.contracts.image import Manifest
+from photo_worker.contracts.image import IMAGE_PROCESSING, Manifest
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key
 from photo_worker.crash_points import CrashPoint, crash_point
 from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
@@ -38,7 +38,7 @@ from photo_worker.integrity.evidence import (
     uploaded_sha256,
 )
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
-from photo_worker.ports import JobRecord, JobRepository, ObjectStore, WorkflowOrchestrator, WorkflowState
+from photo_worker.ports import JobRecord, JobRepository, JobWorkflow, ObjectStore, WorkflowOrchestrator, WorkflowState
 
 _ANOTHERS = "another database's; erase it there, or delete it by hand if it is not used there"
 
@@ -73,13 +73,15 @@ class Traces:
 
     ``photo`` is the location of its photo, None if neither row nor manifest names it. ``uploaded`` tells whether
     ``submit`` stored it under the hash of its bytes; other photos belong to their owners. ``copies`` are the photo's
-    copies in a format that OCR reads. ``shared`` tells whether other jobs use the photo.
+    copies in a format that OCR reads. ``shared`` tells whether other jobs use the photo. ``others`` are its
+    workflows of further types.
     """
 
     job_id: UUID
     marked: bool
     row: JobRecord | None
     workflow: WorkflowState | None
+    others: tuple[JobWorkflow, ...]
     objects: tuple[Location, ...]
     photo: Location | None
     uploaded: bool
@@ -87,14 +89,19 @@ class Traces:
     copies: tuple[Location, ...] = ()
 
     @property
+    def workflow_states(self) -> tuple[WorkflowState, ...]:
+        """The states of all of its workflows."""
+        return (*filter(None, [self.workflow]), *(other.state for other in self.others))
+
+    @property
     def known(self) -> bool:
         """Tell whether anything shows that the job exists or existed."""
-        return bool(self.marked or self.row or self.workflow or self.objects)
+        return bool(self.marked or self.row or self.workflow or self.others or self.objects)
 
     @property
     def gone(self) -> bool:
         """Tell whether the job is marked as erased and nothing of it is left."""
-        return self.marked and not (self.row or self.workflow or self.objects)
+        return self.marked and not (self.row or self.workflow or self.others or self.objects)
 
 
 class Erasure:
@@ -111,8 +118,8 @@ class Erasure:
     async def traces(self, job_id: UUID) -> Traces:
         """Return the traces of a job, without changing anything. Raises what ``erase`` raises about buckets."""
         await asyncio.to_thread(self._require_own_buckets, job_id)
-        workflow = await self._orchestrator.state(job_id)
-        return await asyncio.to_thread(self._read_traces, job_id, workflow)
+        workflows = await self._orchestrator.workflows_of(job_id)
+        return await asyncio.to_thread(self._read_traces, job_id, workflows)
 
     async def erase(
         self, job_id: UUID, *, with_source: bool = False, on_step: Callable[[ErasureStep], None] = lambda step: None
@@ -266,7 +273,8 @@ class Erasure:
                 versions = self._store.delete(bucket, key)
         return ErasureStep(Part.PHOTO, done=_counted(where, versions))
 
-    def _read_traces(self, job_id: UUID, workflow: WorkflowState | None) -> Traces:
+    def _read_traces(self, job_id: UUID, workflows: Sequence[JobWorkflow]) -> Traces:
+        main = IMAGE_PROCESSING.of(job_id).workflow_id
         row = self._repository.get(job_id)
         photo, sha256 = self._photo(job_id, row)
         shared = False
@@ -280,7 +288,8 @@ class Erasure:
             job_id=job_id,
             marked=self._repository.is_erased(job_id),
             row=row,
-            workflow=workflow,
+            workflow=next((one.state for one in workflows if one.workflow_id == main), None),
+            others=tuple(one for one in workflows if one.workflow_id != main),
             objects=tuple(self._listed(job_id, row)),
             photo=photo,
             uploaded=photo is not None and _is_uploaded(photo, self._own_buckets(row)),

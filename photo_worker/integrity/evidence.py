@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -12,7 +12,7 @@ from uuid import UUID
 from photo_worker.contracts.keys import parse_job_id
 from photo_worker.errors import InvalidJobId, PhotoWorkerError
 from photo_worker.integrity.binding import Binding
-from photo_worker.ports import JobRecord, QueueState, WorkflowState
+from photo_worker.ports import JobRecord, JobWorkflow, QueueState, WorkflowState
 
 Location: TypeAlias = tuple[str, str]
 """A bucket and a key."""
@@ -83,6 +83,8 @@ class Evidence:
     error; an object in neither was not requested. A workflow of None is one that Temporal does not know; an id that is
     not in ``workflows`` was not requested.
 
+    ``others`` has the further workflows of a job that is erased or has no row; those of others were not requested.
+
     ``binding`` tells whether the bucket belongs to the database, None if that was not requested.
 
     ``referenced`` holds the location of every raw object that a row refers to, and of its copy for OCR, or is None
@@ -95,6 +97,7 @@ class Evidence:
     objects: Mapping[Location, StoredObject] = field(default_factory=dict)
     unreadable: Mapping[Location, PhotoWorkerError] = field(default_factory=dict)
     workflows: Mapping[UUID, WorkflowState | None] = field(default_factory=dict)
+    others: Mapping[UUID, Sequence[JobWorkflow]] = field(default_factory=dict)
     erased: Container[UUID] = frozenset()
     queues: tuple[QueueState, ...] = ()
     binding: Binding | None = None
@@ -127,6 +130,7 @@ class JobEvidence:
     workflow_known: bool
     """Whether the workflow was requested from Temporal; only then does None mean that there is none."""
     erased: bool
+    others: Sequence[JobWorkflow] = ()
 
 
 def jobs_of(evidence: Evidence) -> Iterable[JobEvidence]:
@@ -145,4 +149,5 @@ def jobs_of(evidence: Evidence) -> Iterable[JobEvidence]:
             workflow=evidence.workflows.get(job_id),
             workflow_known=job_id in evidence.workflows,
             erased=job_id in evidence.erased,
+            others=evidence.others.get(job_id, ()),
         )

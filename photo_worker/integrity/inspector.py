@@ -13,6 +13,7 @@ from threading import Lock
 from typing import TypeVar
 from uuid import UUID
 
+from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.contracts.keys import manifest_key
 from photo_worker.errors import InputError, PhotoWorkerError, ServiceRefused
 from photo_worker.integrity.evidence import JOB_FOLDERS, Evidence, Location, StoredObject
@@ -103,7 +104,7 @@ class JobInspector:
         *,
         remember: bool,
     ) -> Evidence:
-        workflow = await self.with_retries(lambda: self.ports.orchestrator.state(job_id))
+        workflow = await self.with_retries(lambda: self.ports.orchestrator.state(IMAGE_PROCESSING.of(job_id)))
 
         def rest() -> Evidence:
             row, entries = read()
@@ -119,7 +120,12 @@ class JobInspector:
             erased = frozenset({job_id}) if self.ports.repository.is_erased(job_id) else frozenset[UUID]()
             return replace(evidence, objects=objects, unreadable=unreadable, erased=erased)
 
-        return await self.in_thread(rest)
+        evidence = await self.in_thread(rest)
+        if evidence.rows and not evidence.erased:
+            return evidence
+        known = await self.with_retries(lambda: self.ports.orchestrator.workflows_of(job_id))
+        main = IMAGE_PROCESSING.of(job_id).workflow_id
+        return replace(evidence, others={job_id: [one for one in known if one.workflow_id != main]})
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
         """Run a blocking call in the executor, with retries if a service is down for a moment."""

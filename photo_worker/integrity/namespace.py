@@ -6,8 +6,10 @@ Only the jobs themselves connect the two: a workflow has its job's id.
 from __future__ import annotations
 
 import heapq
+from functools import partial
 from uuid import UUID
 
+from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.integrity.inspector import JobInspector
 
 # How many jobs, those that changed last: Temporal keeps a closed workflow for a day at least, and deletes it later.
@@ -22,7 +24,8 @@ async def find_namespace_mismatch(inspector: JobInspector) -> str | None:
     """
     begun, queued = await inspector.in_thread(lambda: _newest(inspector))
     for job_id in (*begun, *queued):
-        if await inspector.with_retries(lambda job_id=job_id: inspector.ports.orchestrator.state(job_id)) is not None:  # type: ignore[misc]
+        workflow = IMAGE_PROCESSING.of(job_id)
+        if await inspector.with_retries(partial(inspector.ports.orchestrator.state, workflow)) is not None:
             return None
     if not begun:
         return None

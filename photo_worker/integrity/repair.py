@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from uuid import UUID
 
-from photo_worker.contracts.image import ImageProcessingInput
+from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput
 from photo_worker.contracts.keys import manifest_key
 from photo_worker.errors import ObjectMissing, PhotoWorkerError
 from photo_worker.integrity.binding import BoundElsewhere, Unbound, bound_since
@@ -180,15 +180,16 @@ class Repairer:
         if job.row is None:
             return ""
         bucket, key = job.whole.raw_location(job.row)
-        handle = await self._ports.orchestrator.start_image_processing(
+        handle = await self._ports.orchestrator.start(
+            IMAGE_PROCESSING.of(job.job_id),
             ImageProcessingInput(
                 job_id=str(job.job_id), bucket=bucket, key=key, lifetime_seconds=self._lifetime_seconds
-            )
+            ),
         )
         return "somebody else has started it" if handle.joined else f"started as run {handle.run_id}"
 
     async def _start_again(self, job: JobEvidence) -> str:
-        handle = await self._ports.orchestrator.start_again(job.job_id)
+        handle = await self._ports.orchestrator.start_again(IMAGE_PROCESSING.of(job.job_id))
         return "it was started again already" if handle.joined else f"started again as run {handle.run_id}"
 
     async def _record_end(self, job: JobEvidence) -> str:

@@ -25,7 +25,7 @@ from photo_worker.integrity.rules_results import read_manifest, s3
 
 
 def erased_traces(job: JobEvidence) -> Iterator[RuleBreach]:
-    """An erased job has no objects, row or workflow."""
+    """An erased job has no objects, row or workflow of any type."""
     if not job.erased:
         return
     traces = [s3(found.location) for found in job.objects]
@@ -33,6 +33,7 @@ def erased_traces(job: JobEvidence) -> Iterator[RuleBreach]:
         traces.append("its row")
     if job.workflow is not None:
         traces.append("its workflow")
+    traces += [f"its workflow {other.workflow_id}" for other in job.others]
     if traces:
         yield RuleBreach(
             f"job {job.job_id}",

@@ -18,8 +18,8 @@ from itertools import dropwhile, islice
 from typing import TypeVar
 from uuid import UUID
 
-from photo_worker.contracts.keys import parse_job_id
-from photo_worker.errors import InvalidJobId, JobMissing, ObjectMissing, PhotoWorkerError
+from photo_worker.contracts.references import job_of
+from photo_worker.errors import JobMissing, ObjectMissing, PhotoWorkerError
 from photo_worker.integrity.binding import Binding, read_binding
 from photo_worker.integrity.copies import list_hidden, lock_object
 from photo_worker.integrity.evidence import (
@@ -45,7 +45,7 @@ from photo_worker.integrity.rules_orphans import (
     references_of,
 )
 from photo_worker.integrity.rules_results import s3
-from photo_worker.ports import ObjectEntry, QueueState
+from photo_worker.ports import JobWorkflow, ObjectEntry, QueueState, WorkflowState
 
 _A = TypeVar("_A")
 _T = TypeVar("_T")
@@ -124,9 +124,7 @@ class Scanner:
             progress(ScanProgress("jobs", _share_of_ids(batch), report.jobs))
         left = await self._each(self._rowless, sorted(running))
         for evidence in await self._inspect_batch(left, report, used, suspects):
-            report.rowless += not evidence.rows and any(
-                state and state.is_open for state in evidence.workflows.values()
-            )
+            report.rowless += not evidence.rows and any(state and state.is_open for state in _states(evidence))
         await self._confirm(suspects, report, progress)
         async for entries in self._batches(self._photo_entries, lambda entry: entry.key):
             await self._photos(entries, report, used)
@@ -146,7 +144,7 @@ class Scanner:
         suspects: list[UUID] = []
         for job_id in sorted(set(job_ids)):
             seen = await self.inspector.reinspect(job_id, report.queues)
-            if not (seen.rows or seen.objects or seen.workflows[job_id] or job_id in seen.erased):
+            if not (seen.rows or seen.objects or any(_states(seen)) or job_id in seen.erased):
                 raise JobMissing(job_id=job_id)
             report.jobs += 1
             report.objects += len(seen.objects)
@@ -204,12 +202,10 @@ class Scanner:
 
     async def _running(self) -> set[UUID]:
         found = set()
-        async for workflow_id in self._ports.orchestrator.open_jobs():
-            try:
-                found.add(parse_job_id(workflow_id))
-            except InvalidJobId:
-                # Such a workflow fails at its first step, with that reason.
-                continue
+        async for workflow_id in self._ports.orchestrator.open_workflows():
+            # A workflow whose id is no job's fails at its first activity, with that reason.
+            if (job_id := job_of(workflow_id)) is not None:
+                found.add(job_id)
         return found
 
     async def _batches(
@@ -358,6 +354,7 @@ async def collect(ports: InspectionPorts, config: InspectionConfig) -> Evidence:
     whole = Evidence(looked_at=config.now(), bucket=ports.bucket, grace=config.grace)
     objects, unreadable = dict(whole.objects), dict(whole.unreadable)
     rows, workflows, erased = dict(whole.rows), dict(whole.workflows), set[UUID]()
+    others: dict[UUID, Sequence[JobWorkflow]] = {}
     queues = (await ports.orchestrator.queue_state(),)
     async with open_scanner(ports, config) as scanner:
         names = {group.job_id for group in scanner._groups() if group.job_id} | await scanner._running()
@@ -367,6 +364,7 @@ async def collect(ports: InspectionPorts, config: InspectionConfig) -> Evidence:
             objects |= seen.objects
             unreadable |= seen.unreadable
             workflows |= seen.workflows
+            others |= seen.others
             erased |= {job_id} if job_id in seen.erased else set()
         for folder in (*JOB_FOLDERS, CONVERTED_FOLDER, RAW_FOLDER):
             for entry in ports.store.list(ports.bucket, folder):
@@ -379,9 +377,15 @@ async def collect(ports: InspectionPorts, config: InspectionConfig) -> Evidence:
         objects=objects,
         unreadable=unreadable,
         workflows=workflows,
+        others=others,
         erased=frozenset(erased),
         queues=queues,
     )
+
+
+def _states(evidence: Evidence) -> Iterator[WorkflowState | None]:
+    yield from evidence.workflows.values()
+    yield from (other.state for others in evidence.others.values() for other in others)
 
 
 def _batch_of(items: Iterator[_T]) -> list[_T]:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC
+from typing import Any
 from uuid import UUID
 
 from temporalio.api.enums.v1 import PendingActivityState
-from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.client import (
+    Client,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+)
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import (
     ActivityError,
@@ -20,14 +27,15 @@ from temporalio.exceptions import (
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 from temporalio.service import RPCError
 
-from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
+from photo_worker.contracts.base import Contract
+from photo_worker.contracts.image import IMAGE_PROCESSING
+from photo_worker.contracts.references import Input, Result, WorkflowRef, WorkflowType
 from photo_worker.errors import TERMINATED, JobCancelled, JobFailed, JobMissing, PhotoWorkerError
 from photo_worker.orchestration import rpc_errors
-from photo_worker.orchestration.erasure import ERASE_SECONDS, erase_runs
+from photo_worker.orchestration.erasure import ERASE_SECONDS, erase_workflows, workflow_ids
 from photo_worker.orchestration.pollers import WorkersState, backlog, workers_of
-from photo_worker.ports import JobHandle, QueueState, WaitingAttempt, WorkflowState
+from photo_worker.ports import JobHandle, JobWorkflow, QueueState, WaitingAttempt, WorkflowState
 from photo_worker.temporal_errors import TemporalUnavailable
-from photo_worker.workflows.image import ImageProcessingWorkflow
 
 _STATUSES = {
     WorkflowExecutionStatus.RUNNING: "running",
@@ -42,96 +50,108 @@ _STATUSES = {
 
 _WITHOUT_REASON = frozenset({WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.CONTINUED_AS_NEW})
 
-# The same as in the workflow's class: recorded histories hold this name.
-WORKFLOW_TYPE = "image_processing_workflow"
+# Characters of a workflow's summary, which Temporal limits.
+_SUMMARY_LENGTH = 200
 
 _PLAIN = re.compile(r"[\w./:@ -]+")
 
 
 class TemporalOrchestrator:
-    """Starts image processing with the job id as the workflow id, at most once for each id.
+    """Starts workflows whose ids contain the job id, at most once for each id.
 
     Methods raise ``TemporalUnavailable`` or ``TemporalThrottled`` if the same call may succeed later, and
     ``TemporalNamespaceMissing``, ``TemporalUnauthenticated``, ``TemporalForbidden`` or ``TemporalRequestInvalid`` if it
     will not.
 
-    ``erase_seconds`` is how long ``erase`` waits for Temporal to delete a history.
+    ``types`` are the application's workflow types. ``erase_seconds`` is how long ``erase`` waits for Temporal to delete
+    a history.
     """
 
-    def __init__(self, client: Client, task_queue: str, *, erase_seconds: float = ERASE_SECONDS) -> None:
+    def __init__(
+        self,
+        client: Client,
+        task_queue: str,
+        *,
+        types: Sequence[WorkflowType[Any, Any]] = (IMAGE_PROCESSING,),
+        erase_seconds: float = ERASE_SECONDS,
+    ) -> None:
         self._client = client
+        self._types = tuple(types)
         self._task_queue = task_queue
         self._erase_seconds = erase_seconds
 
-    async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
-        """Start the job, or join the one that has this id, running or closed.
+    async def start(self, workflow: WorkflowRef[Input, Any], request: Input) -> JobHandle:
+        """Start a workflow, or join the one that has its id, running or closed.
 
-        Raises ``TemporalUnavailable``; calling it again with the same id is then safe.
+        Raises ``TemporalUnavailable``; calling it again with the same reference is then safe.
+        """
+        return await self._start(workflow, request, WorkflowIDReusePolicy.REJECT_DUPLICATE)
+
+    async def start_again(self, workflow: WorkflowRef[Any, Any]) -> JobHandle:
+        """Start a workflow that has ended without a result once more, with the same input.
+
+        Joins it if it runs, has a result, or has been restarted meanwhile. Raises ``JobMissing`` if Temporal has no
+        history of it, and ``TemporalUnavailable``.
         """
         try:
-            handle = await self._client.start_workflow(
-                ImageProcessingWorkflow.run,
-                request,
-                id=request.job_id,
-                task_queue=self._task_queue,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                static_summary=f"s3://{request.bucket}/{request.key}"[:200],
-            )
-        except WorkflowAlreadyStartedError as error:
-            return JobHandle(UUID(request.job_id), error.run_id or "", joined=True)
-        except RPCError as error:
-            raise self._translated(error) from error
-        return JobHandle(UUID(request.job_id), handle.result_run_id or "", joined=False)
-
-    async def start_again(self, job_id: UUID) -> JobHandle:
-        """Start a job whose workflow has ended without a result once more, with the same input.
-
-        Joins the job if it runs or has been restarted meanwhile. Raises ``JobMissing`` if Temporal has no history of
-        it, and ``TemporalUnavailable``.
-        """
-        try:
-            first = await anext(self._client.get_workflow_handle(str(job_id)).fetch_history_events(page_size=1))
+            first = await anext(self._handle(workflow).fetch_history_events(page_size=1))
             payloads = first.workflow_execution_started_event_attributes.input.payloads
-            (request,) = await self._client.data_converter.decode(payloads, [ImageProcessingInput])
+            (request,) = await self._client.data_converter.decode(payloads, [workflow.type.input])
+        except RPCError as error:
+            raise self._of(workflow, error) from error
+        return await self._start(workflow, request, WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY)
+
+    async def _start(
+        self, workflow: WorkflowRef[Any, Any], request: Contract, reuse: WorkflowIDReusePolicy
+    ) -> JobHandle:
+        try:
             handle = await self._client.start_workflow(
-                ImageProcessingWorkflow.run,
+                workflow.type.name,
                 request,
-                id=str(job_id),
+                id=workflow.workflow_id,
                 task_queue=self._task_queue,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                id_reuse_policy=reuse,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                static_summary=f"s3://{request.bucket}/{request.key}"[:200],
+                static_summary=request.summary[:_SUMMARY_LENGTH] or None,
             )
         except WorkflowAlreadyStartedError as error:
-            return JobHandle(job_id, error.run_id or "", joined=True)
+            return JobHandle(workflow.job_id, error.run_id or "", joined=True)
         except RPCError as error:
-            if rpc_errors.is_not_there(error):
-                raise JobMissing(job_id=job_id) from error
             raise self._translated(error) from error
-        return JobHandle(job_id, handle.result_run_id or "", joined=False)
+        return JobHandle(workflow.job_id, handle.result_run_id or "", joined=False)
 
-    async def result(self, job_id: UUID) -> ImageProcessingResult:
-        """Wait for the job's end. Raises ``JobFailed``, ``JobCancelled``, ``JobMissing`` or ``TemporalUnavailable``."""
-        handle = self._client.get_workflow_handle(str(job_id), result_type=ImageProcessingResult)
+    async def result(self, workflow: WorkflowRef[Any, Result]) -> Result:
+        """Wait for a workflow's end. Raises ``JobFailed``, ``JobCancelled``, ``JobMissing`` or what the class names."""
+        handle = self._client.get_workflow_handle(workflow.workflow_id, result_type=workflow.type.result)
         try:
-            result: ImageProcessingResult = await handle.result()
+            result: Result = await handle.result()
             return result
         except WorkflowFailureError as error:
-            raise _failure(job_id, error) from error
+            raise _failure(workflow.job_id, error) from error
         except RPCError as error:
-            if rpc_errors.is_not_there(error):
-                raise JobMissing(job_id=job_id) from error
-            raise self._translated(error) from error
+            raise self._of(workflow, error) from error
 
-    async def cancel(self, job_id: UUID) -> None:
-        """Request that a running job is cancelled; a closed one does not change. Raises ``JobMissing``."""
+    async def signal(self, workflow: WorkflowRef[Any, Any], name: str, argument: Contract) -> None:
+        """Send a signal. Raises ``JobMissing`` if the workflow does not run."""
         try:
-            await self._client.get_workflow_handle(str(job_id)).cancel()
+            await self._handle(workflow).signal(name, argument)
         except RPCError as error:
-            if rpc_errors.is_not_there(error):
-                raise JobMissing(job_id=job_id) from error
-            raise self._translated(error) from error
+            raise self._of(workflow, error) from error
+
+    async def cancel(self, workflow: WorkflowRef[Any, Any]) -> None:
+        """Request that a running workflow is cancelled; a closed one does not change. Raises ``JobMissing``."""
+        try:
+            await self._handle(workflow).cancel()
+        except RPCError as error:
+            raise self._of(workflow, error) from error
+
+    def _handle(self, workflow: WorkflowRef[Any, Any]) -> WorkflowHandle[Any, Any]:
+        return self._client.get_workflow_handle(workflow.workflow_id)
+
+    def _of(self, workflow: WorkflowRef[Any, Any], error: RPCError) -> PhotoWorkerError:
+        if rpc_errors.is_not_there(error):
+            return JobMissing(job_id=workflow.job_id)
+        return self._translated(error)
 
     async def has_worker(self) -> bool:
         """Tell whether a worker has polled the task queue, or reported that it waits, within ``RECENT_POLL``."""
@@ -143,16 +163,20 @@ class TemporalOrchestrator:
         except RPCError as error:
             raise self._translated(error) from error
 
-    async def state(self, job_id: UUID) -> WorkflowState | None:
-        """Return the state of a job's workflow, with the reason if it failed; None if Temporal knows no workflow."""
+    async def state(self, workflow: WorkflowRef[Any, Any]) -> WorkflowState | None:
+        """Return a workflow's state, with the reason if it failed; None if Temporal knows no workflow."""
+        found = await self._described(workflow.workflow_id, workflow.job_id)
+        return None if found is None else found.state
+
+    async def _described(self, workflow_id: str, job_id: UUID) -> JobWorkflow | None:
         try:
-            found = await self._client.get_workflow_handle(str(job_id)).describe()
+            found = await self._client.get_workflow_handle(workflow_id).describe()
             reason = await self._reason(job_id, found)
         except RPCError as error:
             if rpc_errors.is_not_there(error):
                 return None
             raise self._translated(error) from error
-        return WorkflowState(
+        state = WorkflowState(
             # A status that is unknown here, such as a newer server's paused, means that the workflow has not ended.
             status=_STATUSES.get(found.status, "running") if found.status is not None else "running",
             started_at=found.start_time,
@@ -161,24 +185,41 @@ class TemporalOrchestrator:
             reason=str(reason.context.get("reason") or reason.message) if reason else None,
             waiting=_waiting(found),
         )
+        return JobWorkflow(workflow_id, found.workflow_type, state)
 
     async def _reason(self, job_id: UUID, found: WorkflowExecutionDescription) -> PhotoWorkerError | None:
         """Return why a closed run has no result, from its last event."""
         if found.close_time is None or found.status in _WITHOUT_REASON:
             return None
         try:
-            await self._client.get_workflow_handle(str(job_id), run_id=found.run_id).result(follow_runs=False)
+            await self._client.get_workflow_handle(found.id, run_id=found.run_id).result(follow_runs=False)
         except WorkflowFailureError as error:
             return _failure(job_id, error)
         return None
 
-    async def open_jobs(self) -> AsyncIterator[str]:
-        """Yield the workflow ids of the image processing that runs now on this task queue.
+    async def workflows_of(self, job_id: UUID) -> Sequence[JobWorkflow]:
+        """Return every workflow of a job by id: those of the application's types from the service itself.
+
+        Others come from Temporal's visibility store, which may be a moment behind.
+        """
+        try:
+            ids = await workflow_ids(self._client, job_id, self._own_ids(job_id))
+        except RPCError as error:
+            raise self._translated(error) from error
+        found = [await self._described(workflow_id, job_id) for workflow_id in sorted(ids)]
+        return [one for one in found if one is not None]
+
+    def _own_ids(self, job_id: UUID) -> set[str]:
+        return {kind.of(job_id).workflow_id for kind in self._types}
+
+    async def open_workflows(self) -> AsyncIterator[str]:
+        """Yield the ids of the application's workflows that run now on this task queue.
 
         They come from Temporal's visibility store, which may be a moment behind. Other deployments may share the
         namespace.
         """
-        query = f"WorkflowType = '{WORKFLOW_TYPE}' AND ExecutionStatus = 'Running'"
+        names = ", ".join(f"'{kind.name}'" for kind in self._types)
+        query = f"WorkflowType IN ({names}) AND ExecutionStatus = 'Running'"
         if _PLAIN.fullmatch(self._task_queue):
             # Servers differ in how they parse quotes and backslashes in a filter.
             query += f" AND TaskQueue = '{self._task_queue}'"
@@ -208,13 +249,13 @@ class TemporalOrchestrator:
         )
 
     async def erase(self, job_id: UUID) -> bool:
-        """Delete every run of a job's workflow, terminating the one that runs, and wait until none is left.
+        """Delete every run of every workflow of a job, terminating those that run, and wait until none is left.
 
         Temporal needs a minute or two for a history that closed a moment ago. Raises ``TemporalUnavailable`` if the
         history still exists after ``erase_seconds``; Temporal goes on deleting, and calling this again waits again.
         """
         try:
-            return await erase_runs(self._client, str(job_id), seconds=self._erase_seconds)
+            return await erase_workflows(self._client, job_id, self._own_ids(job_id), seconds=self._erase_seconds)
         except TimeoutError as error:
             raise TemporalUnavailable(target=self._target, reason=str(error)) from error
         except RPCError as error:

@@ -89,7 +89,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
             Mutation(
                 "photo_worker/cli/show.py",
                 "        state = await application.jobs().workflow_of(job_id)\n",
-                "        state = await application.orchestrator.state(job_id)\n",
+                "        state = await application.orchestrator.state(IMAGE_PROCESSING.of(job_id))\n",
             ),
         ),
         (_WRONG_WORKERS + "test_check_repair_job_ended_without_row_is_restarted",),
@@ -212,7 +212,7 @@ PROCESS: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/orchestration/temporal.py",
-                "                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,\n"
+                "                id_reuse_policy=reuse,\n"
                 "                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,\n",
                 "                id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,\n",
             ),

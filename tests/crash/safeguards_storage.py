@@ -296,11 +296,26 @@ ERASURE: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/orchestration/erasure.py",
-                "found = {run.run_id async for run in client.list_workflows(f\"WorkflowId = '{workflow_id}'\")}",
+                "found = {run.run_id async for run in client.list_workflows(query) if run.id == workflow_id}",
                 "found = set[str]()",
             ),
         ),
         (_TEMPORAL + "test_orchestrator_erase_deletes_all_runs",),
+    ),
+    Safeguard(
+        "every-workflow-is-deleted",
+        "every workflow whose id begins with an erased job's is deleted",
+        "a child workflow, or one of another release, keeps the name of the photo in its history",
+        (9,),
+        "only the workflows of this release's types are looked for",
+        (
+            Mutation(
+                "photo_worker/orchestration/erasure.py",
+                "{*own, *{found.id async for found in client.list_workflows(query)}}",
+                "{*own}",
+            ),
+        ),
+        ("tests/integration/orchestration/test_contract.py::test_erase_deletes_further_workflow_of_job[child/3]",),
     ),
 )
 

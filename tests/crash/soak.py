@@ -161,7 +161,7 @@ class Soak:
         if any(rows.get(job_id) not in FINAL_STATUSES for job_id in left):
             return False
         # A row is final a moment before its workflow closes.
-        return not [job_id async for job_id in self.world.orchestrator.open_jobs()]
+        return not [job_id async for job_id in self.world.orchestrator.open_workflows()]
 
     async def _watch(self) -> None:
         """Record final statuses when they appear, to detect one that changes later."""

@@ -30,6 +30,7 @@ from photo_worker import policies
 from photo_worker.activities.boundary import ErrorBoundary
 from photo_worker.config import load_settings, read_environment
 from photo_worker.contracts.image import (
+    IMAGE_PROCESSING,
     FailureInput,
     FailureResult,
     ImageProcessingInput,
@@ -317,8 +318,8 @@ async def played(client: Client, scenario: Scenario) -> Observed:
             ),
         )
         try:
-            first = await orchestrator.start_image_processing(request_of(job_id, scenario))
-            second = await orchestrator.start_image_processing(request_of(job_id, scenario))
+            first = await orchestrator.start(IMAGE_PROCESSING.of(job_id), request_of(job_id, scenario))
+            second = await orchestrator.start(IMAGE_PROCESSING.of(job_id), request_of(job_id, scenario))
             # A lost task is retried after its timeout, which may happen on a busy machine.
             async with asyncio.timeout(_PATIENCE_SECONDS), running(worker):
                 try:
@@ -329,8 +330,8 @@ async def played(client: Client, scenario: Scenario) -> Observed:
                     acting.over.set()
         finally:
             acting.over.set()
-    third = await orchestrator.start_image_processing(request_of(job_id, scenario))
-    state = await orchestrator.state(job_id)
+    third = await orchestrator.start(IMAGE_PROCESSING.of(job_id), request_of(job_id, scenario))
+    state = await orchestrator.state(IMAGE_PROCESSING.of(job_id))
     assert state is not None
     history = await handle.fetch_history()
     return Observed(
@@ -481,7 +482,7 @@ def simulated(scenario: Scenario) -> Observed:
     finally:
         world.close()
     world.gate.quiet = True
-    state = asyncio.run(SimulatedOrchestrator(world).state(job_id))
+    state = asyncio.run(SimulatedOrchestrator(world).state(IMAGE_PROCESSING.of(job_id)))
     assert state is not None
     return Observed(
         execution.status,
@@ -521,7 +522,8 @@ def simulated_ends(execution: Execution) -> Iterator[tuple[str, bool]]:
 
 def start(world: World, job_id: UUID, scenario: Scenario) -> bool:
     world.gate.quiet = True
-    joined = asyncio.run(SimulatedOrchestrator(world).start_image_processing(request_of(job_id, scenario))).joined
+    starting = SimulatedOrchestrator(world).start(IMAGE_PROCESSING.of(job_id), request_of(job_id, scenario))
+    joined = asyncio.run(starting).joined
     world.gate.quiet = False
     return joined
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.errors import JobConflict
 from photo_worker.jobs import JobReport
 from photo_worker.sources import Source
@@ -171,4 +172,4 @@ async def test_job_with_forbidden_object_is_retried(stack_variables: dict[str, s
         row = harness.application.repository.get(submission.job_id)
         assert row is not None
         assert row.status == "running"
-        await harness.service._require_orchestrator().cancel(submission.job_id)
+        await harness.application.orchestrator.cancel(IMAGE_PROCESSING.of(submission.job_id))

@@ -21,7 +21,7 @@ from temporalio.testing import ActivityEnvironment
 from photo_worker import cli
 from photo_worker.activities.assets import AssetActivities
 from photo_worker.config import load_settings, read_environment
-from photo_worker.contracts.image import ImageProcessingInput, LocateAssetInput
+from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput, LocateAssetInput
 from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
 from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.integrity.erasure import Erasure
@@ -73,7 +73,7 @@ class Site:
         assert [report.record.status for report in reports] == ["succeeded", "succeeded", "failed"]
 
     async def all_closed(self) -> bool:
-        states = [await self.orchestrator.state(job_id) for job_id in self.jobs]
+        states = [await self.orchestrator.state(IMAGE_PROCESSING.of(job_id)) for job_id in self.jobs]
         return not any(state is None or state.is_open for state in states)
 
     @asynccontextmanager
@@ -120,7 +120,7 @@ class Site:
             body = self.store.get(self.bucket, entry.key, limit_bytes=1 << 26)
             seen[entry.key] = (entry.modified_at, info.content_type, dict(info.metadata), body)
         for job_id in self.jobs:
-            if await self.orchestrator.state(job_id) is not None:
+            if await self.orchestrator.state(IMAGE_PROCESSING.of(job_id)) is not None:
                 history = await self.harness.client.get_workflow_handle(str(job_id)).fetch_history()
                 seen[str(job_id)] = history.events[-1].event_id
         return seen
@@ -313,10 +313,10 @@ async def test_check_workflow_without_row_is_found(site: Site) -> None:
     job_id = uuid4()
 
     async def visible() -> bool:
-        return str(job_id) in [name async for name in site.orchestrator.open_jobs()]
+        return str(job_id) in [name async for name in site.orchestrator.open_workflows()]
 
-    await site.orchestrator.start_image_processing(
-        ImageProcessingInput(job_id=str(job_id), bucket=site.bucket, key="no/such.png")
+    await site.orchestrator.start(
+        IMAGE_PROCESSING.of(job_id), ImageProcessingInput(job_id=str(job_id), bucket=site.bucket, key="no/such.png")
     )
     await eventually(visible)
     async with found(site, "workflow_without_row"):
@@ -329,7 +329,7 @@ async def test_check_repair_traces_of_erased_job_are_erased(site: Site) -> None:
         site.repository.mark_erased(job_id)
     steps, left = await site.repair()
     assert (steps, codes(left), codes(await site.check())) == ([("erased_traces", "done")], [], [])
-    assert (site.repository.get(job_id), await site.orchestrator.state(job_id)) == (None, None)
+    assert (site.repository.get(job_id), await site.orchestrator.state(IMAGE_PROCESSING.of(job_id))) == (None, None)
     # A worker that was suspended during the erasure continues.
     async with found(site, "erased_traces"):
         site.put(ocr_key(job_id), b"{}")
@@ -399,7 +399,7 @@ async def test_check_during_running_jobs_has_no_findings(harness: Harness) -> No
         photo = PHOTOS[number % len(PHOTOS)]
         submitted = await harness.service.submit(Source(label=photo.name, path=photo), engine="recorded")
         if number % 5 == 3:
-            await site.orchestrator.cancel(submitted.job_id)
+            await site.orchestrator.cancel(IMAGE_PROCESSING.of(submitted.job_id))
         await harness.service.wait(submitted.job_id)
         if number % 5 == 4:
             erasure = Erasure(site.store, site.repository, site.orchestrator, site.bucket)

@@ -18,6 +18,7 @@ from psycopg import sql
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.service import RPCError, RPCStatusCode
 
+from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.integrity.binding import bind
 from photo_worker.sources import Source
@@ -103,9 +104,9 @@ async def test_two_deployments_in_one_process_keep_apart(
         assert theirs.record.s3_bucket == other.settings.s3_bucket
         await other.application.erasure().erase(job_id)
         assert other.application.repository.get(job_id) is None
-        assert await other.application.orchestrator.state(job_id) is None
+        assert await other.application.orchestrator.state(IMAGE_PROCESSING.of(job_id)) is None
     assert harness.application.repository.get(job_id) == mine.record
-    assert await harness.application.orchestrator.state(job_id) is not None
+    assert await harness.application.orchestrator.state(IMAGE_PROCESSING.of(job_id)) is not None
     digest = hashlib.sha256(PHOTO.read_bytes()).hexdigest()
     keys = [
         [entry["Key"] for entry in s3_client.list_objects_v2(Bucket=bucket).get("Contents", [])]

@@ -20,7 +20,7 @@ import pytest
 from mypy_boto3_s3 import S3Client
 from psycopg import sql
 
-from photo_worker.contracts.image import ImageProcessingInput
+from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput
 from photo_worker.contracts.keys import manifest_key, ocr_key
 from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.errors import JobErased
@@ -207,16 +207,17 @@ async def test_erase_before_workflow_start_ends_workflow(harness: Harness, s3_cl
     harness.application.repository.mark_erased(job_id)
     orchestrator = orchestrator_of(harness)
     async with harness.worker():
-        await orchestrator.start_image_processing(
-            ImageProcessingInput(job_id=str(job_id), bucket=harness.settings.s3_bucket, key="raw/pie.png")
+        await orchestrator.start(
+            IMAGE_PROCESSING.of(job_id),
+            ImageProcessingInput(job_id=str(job_id), bucket=harness.settings.s3_bucket, key="raw/pie.png"),
         )
 
         async def ended() -> bool:
-            state = await orchestrator.state(job_id)
+            state = await orchestrator.state(IMAGE_PROCESSING.of(job_id))
             return state is not None and not state.is_open
 
         await eventually(ended)
-    state = await orchestrator.state(job_id)
+    state = await orchestrator.state(IMAGE_PROCESSING.of(job_id))
     assert state is not None
     assert (state.status, state.reason_code) == ("failed", "job_erased")
     assert harness.application.repository.get(job_id) is None

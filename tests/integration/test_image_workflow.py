@@ -22,7 +22,7 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from photo_worker import policies
-from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
+from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput, ImageProcessingResult
 from photo_worker.errors import JobCancelled, JobFailed, OcrUnavailable, SourceReplaced
 from photo_worker.ocr.recorded import RecordedBackend
 from photo_worker.ports import DetectedText, DocumentRef, JobRecord
@@ -177,9 +177,9 @@ class TestFailure:
     async def test_orchestrator_result_raises_reason(self, running: Harness) -> None:
         source = Source("s3", bucket=running.settings.s3_bucket, key="absent.png")
         submission = await running.service.submit(source)
-        orchestrator = running.service._require_orchestrator()
+        orchestrator = running.application.orchestrator
         with pytest.raises(JobFailed) as caught:
-            await orchestrator.result(submission.job_id)
+            await orchestrator.result(IMAGE_PROCESSING.of(submission.job_id))
         assert caught.value.context["reason_code"] == "object_missing"
 
     async def test_workflow_backend_defect_fails_after_attempts(
@@ -254,10 +254,10 @@ async def ends_of(harness: Harness, job_id: UUID, activity: str) -> int:
 class TestCancellation:
     async def test_cancel_before_worker_started_fails_job(self, harness: Harness) -> None:
         submission = await harness.service.submit(a_photo(), engine="recorded")
-        await harness.service._require_orchestrator().cancel(submission.job_id)
+        await harness.application.orchestrator.cancel(IMAGE_PROCESSING.of(submission.job_id))
         async with harness.worker():
             with pytest.raises(JobCancelled):
-                await harness.service._require_orchestrator().result(submission.job_id)
+                await harness.application.orchestrator.result(IMAGE_PROCESSING.of(submission.job_id))
         recipe = await row(harness, submission.job_id)
         assert (recipe.status, recipe.error_code) == ("failed", "job_cancelled")
 
@@ -275,9 +275,9 @@ class TestCancellation:
             submission = await harness.service.submit(a_photo(), engine="recorded")
             await asyncio.wait_for(entered.wait(), 30)
             assert await status_of(harness, submission.job_id) == "running"
-            await harness.service._require_orchestrator().cancel(submission.job_id)
+            await harness.application.orchestrator.cancel(IMAGE_PROCESSING.of(submission.job_id))
             with pytest.raises(JobCancelled):
-                await harness.service._require_orchestrator().result(submission.job_id)
+                await harness.application.orchestrator.result(IMAGE_PROCESSING.of(submission.job_id))
             leave.set()
         recipe = await row(harness, submission.job_id)
         assert (recipe.status, recipe.error_code) == ("failed", "job_cancelled")
@@ -299,9 +299,9 @@ class TestCancellation:
         async with harness.worker():
             submission = await harness.service.submit(a_photo(), engine="recorded")
             await asyncio.wait_for(entered.wait(), 30)
-            await harness.service._require_orchestrator().cancel(submission.job_id)
+            await harness.application.orchestrator.cancel(IMAGE_PROCESSING.of(submission.job_id))
             leave.set()
-            result = await harness.service._require_orchestrator().result(submission.job_id)
+            result = await harness.application.orchestrator.result(IMAGE_PROCESSING.of(submission.job_id))
         assert result.status == "succeeded"
         assert (await row(harness, submission.job_id)).status == "succeeded"
 

@@ -123,7 +123,7 @@ async def test_worker_misconfigured_takes_no_job(
         await process.says(f'"{code}"')
 
         async def told() -> bool:
-            return (await harness.service._require_orchestrator().queue_state()).waits_for == (code,)
+            return (await harness.application.orchestrator.queue_state()).waits_for == (code,)
 
         await eventually(told)
         assert not await health.check(variables, None, socket.gethostname()), "starting it again would mend nothing"
@@ -294,7 +294,7 @@ async def test_worker_with_read_only_database_pauses(harness: Harness, tmp_path:
 
             async def all_wait() -> bool:
                 # A task that was already polled for comes once; after it fails, all tasks are in the backlog.
-                queue = await harness.service._require_orchestrator().queue_state()
+                queue = await harness.application.orchestrator.queue_state()
                 return queue.waits_for == ("database_read_only",) and queue.backlog >= len(jobs)
 
             await eventually(all_wait, seconds=60)
@@ -369,7 +369,7 @@ async def test_worker_losing_write_permission_pauses(harness: Harness, tmp_path:
         await process.says("takes no work")
 
         async def all_wait() -> bool:
-            queue = await harness.service._require_orchestrator().queue_state()
+            queue = await harness.application.orchestrator.queue_state()
             return queue.waits_for == (code,) and queue.backlog >= len(jobs)
 
         await eventually(all_wait, seconds=90)

@@ -11,7 +11,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from photo_worker.config import load_settings, read_environment
-from photo_worker.contracts.image import ImageProcessingInput
+from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.temporal import TemporalOrchestrator
@@ -38,7 +38,9 @@ def orchestrator(client: Client, task_queue: str) -> TemporalOrchestrator:
 
 async def start(orchestrator: TemporalOrchestrator, key: str = "raw/missing.png") -> UUID:
     job_id = uuid4()
-    await orchestrator.start_image_processing(ImageProcessingInput(job_id=str(job_id), bucket="photos", key=key))
+    await orchestrator.start(
+        IMAGE_PROCESSING.of(job_id), ImageProcessingInput(job_id=str(job_id), bucket="photos", key=key)
+    )
     return job_id
 
 
@@ -47,11 +49,11 @@ async def runs_of(client: Client, job_id: UUID) -> list[str]:
 
 
 async def test_state_of_unknown_job_is_none(orchestrator: TemporalOrchestrator) -> None:
-    assert await orchestrator.state(uuid4()) is None
+    assert await orchestrator.state(IMAGE_PROCESSING.of(uuid4())) is None
 
 
 async def test_state_of_running_job_is_open(orchestrator: TemporalOrchestrator) -> None:
-    state = await orchestrator.state(await start(orchestrator))
+    state = await orchestrator.state(IMAGE_PROCESSING.of(await start(orchestrator)))
     assert state is not None
     assert (state.status, state.is_open, state.closed_at) == ("running", True, None)
     assert abs(datetime.now(UTC) - state.started_at) < timedelta(minutes=5)
@@ -61,7 +63,7 @@ async def test_state_of_running_job_is_open(orchestrator: TemporalOrchestrator) 
 async def test_state_of_terminated_job_has_reason(orchestrator: TemporalOrchestrator, client: Client) -> None:
     job_id = await start(orchestrator)
     await client.get_workflow_handle(str(job_id)).terminate(reason="the wrong photo")
-    state = await orchestrator.state(job_id)
+    state = await orchestrator.state(IMAGE_PROCESSING.of(job_id))
     assert state is not None
     assert (state.status, state.is_open, state.reason_code) == ("terminated", False, "terminated")
     assert "the wrong photo" in (state.reason or "")
@@ -73,10 +75,10 @@ async def test_state_of_failed_job_has_reason(harness: Harness) -> None:
     async with harness.worker():
         job_id = uuid4()
         request = ImageProcessingInput(job_id=str(job_id), bucket=harness.settings.s3_bucket, key="raw/missing.png")
-        await orchestrator.start_image_processing(request)
+        await orchestrator.start(IMAGE_PROCESSING.of(UUID(request.job_id)), request)
         with pytest.raises(PhotoWorkerError):
-            await orchestrator.result(job_id)
-    state = await orchestrator.state(job_id)
+            await orchestrator.result(IMAGE_PROCESSING.of(job_id))
+    state = await orchestrator.state(IMAGE_PROCESSING.of(job_id))
     assert state is not None
     assert (state.status, state.reason_code) == ("failed", "object_missing")
     assert "raw/missing.png" in (state.reason or "")
@@ -86,26 +88,26 @@ async def test_state_of_cancelled_job_is_cancelled(harness: Harness) -> None:
     orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
     job_id = uuid4()
     request = ImageProcessingInput(job_id=str(job_id), bucket=harness.settings.s3_bucket, key="raw/missing.png")
-    await orchestrator.start_image_processing(request)
-    await orchestrator.cancel(job_id)
+    await orchestrator.start(IMAGE_PROCESSING.of(UUID(request.job_id)), request)
+    await orchestrator.cancel(IMAGE_PROCESSING.of(job_id))
     async with harness.worker():
         with pytest.raises(PhotoWorkerError):
-            await orchestrator.result(job_id)
-    state = await orchestrator.state(job_id)
+            await orchestrator.result(IMAGE_PROCESSING.of(job_id))
+    state = await orchestrator.state(IMAGE_PROCESSING.of(job_id))
     assert state is not None
     assert (state.status, state.reason_code) == ("cancelled", "job_cancelled")
 
 
 async def test_open_jobs_are_limited_to_task_queue(orchestrator: TemporalOrchestrator, client: Client) -> None:
     other = TemporalOrchestrator(client, f"other-{secrets.token_hex(6)}")
-    assert [job async for job in orchestrator.open_jobs()] == []
+    assert [job async for job in orchestrator.open_workflows()] == []
     started = {str(await start(orchestrator)) for _ in range(3)}
     closed = await start(orchestrator)
     await client.get_workflow_handle(str(closed)).terminate()
     await start(other)
 
     async def listed() -> bool:
-        return {job async for job in orchestrator.open_jobs()} == started
+        return {job async for job in orchestrator.open_workflows()} == started
 
     await eventually(listed)
 
@@ -116,7 +118,7 @@ async def test_open_jobs_accept_any_task_queue_name(client: Client, name: str) -
     job_id = await start(orchestrator)
 
     async def listed() -> bool:
-        return [job async for job in orchestrator.open_jobs()] == [str(job_id)]
+        return [job async for job in orchestrator.open_workflows()] == [str(job_id)]
 
     await eventually(listed)
 
@@ -151,12 +153,12 @@ async def test_queue_state_reports_backlog_and_worker(harness: Harness) -> None:
 async def test_orchestrator_erase_running_job_deletes_it(orchestrator: TemporalOrchestrator, client: Client) -> None:
     job_id, kept = await start(orchestrator), await start(orchestrator)
     assert await orchestrator.erase(job_id) is True
-    assert await orchestrator.state(job_id) is None
+    assert await orchestrator.state(IMAGE_PROCESSING.of(job_id)) is None
     assert await runs_of(client, job_id) == []
     with pytest.raises(RPCError) as caught:
         await client.get_workflow_handle(str(job_id)).fetch_history()
     assert caught.value.status == RPCStatusCode.NOT_FOUND
-    state = await orchestrator.state(kept)
+    state = await orchestrator.state(IMAGE_PROCESSING.of(kept))
     assert state is not None
     assert state.is_open
     assert await orchestrator.erase(job_id) is False
@@ -201,4 +203,4 @@ async def test_orchestrator_erase_timeout_can_be_repeated(
         await hasty.erase(job_id)
     assert caught.value.retryable
     await orchestrator.erase(job_id)
-    assert await orchestrator.state(job_id) is None
+    assert await orchestrator.state(IMAGE_PROCESSING.of(job_id)) is None

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from photo_worker.contracts.image import ConvertedCopy, ImageProcessingInput, ImageProcessingResult, Manifest
+from photo_worker.contracts.image import ConvertedCopy, Manifest
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key, raw_key
 from photo_worker.integrity.binding import bind
 from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
-from photo_worker.ports import JobHandle, OcrRecord, QueueState, WorkflowState
+from photo_worker.orchestration.memory import MemoryOrchestrator
+from photo_worker.ports import OcrRecord, WorkflowState
 from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 
 BUCKET = "worker-bucket"
@@ -21,51 +21,6 @@ START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 JOB = UUID("00000000-0000-4000-8000-000000000001")
 OTHER = UUID("ffffffff-0000-4000-8000-000000000002")
-
-
-class KnownWorkflows:
-    """Temporal's state as a test sets it: a ``ports.WorkflowOrchestrator`` that only describes and starts."""
-
-    def __init__(self, now: Callable[[], datetime]) -> None:
-        self._now = now
-        self.states: dict[UUID, WorkflowState] = {}
-        self.queue = QueueState("recipe-process", backlog=0, oldest_seconds=0.0, has_worker=True)
-        self.started: list[ImageProcessingInput] = []
-
-    async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
-        job_id = UUID(request.job_id)
-        joined = job_id in self.states
-        self.started.append(request)
-        self.states.setdefault(job_id, WorkflowState("running", self._now()))
-        return JobHandle(job_id, "run", joined=joined)
-
-    async def start_again(self, job_id: UUID) -> JobHandle:
-        joined = self.states[job_id].is_open
-        if not joined:
-            self.states[job_id] = WorkflowState("running", self._now())
-        return JobHandle(job_id, "run again", joined=joined)
-
-    async def result(self, job_id: UUID) -> ImageProcessingResult:
-        raise NotImplementedError("nobody who looks waits for a result")
-
-    async def cancel(self, job_id: UUID) -> None:
-        raise NotImplementedError("nobody who looks cancels")
-
-    async def has_worker(self) -> bool:
-        return self.queue.has_worker
-
-    async def state(self, job_id: UUID) -> WorkflowState | None:
-        return self.states.get(job_id)
-
-    async def open_jobs(self) -> AsyncIterator[str]:
-        for job_id in [job_id for job_id, state in self.states.items() if state.is_open]:
-            yield str(job_id)
-
-    async def queue_state(self) -> QueueState:
-        return self.queue
-
-    async def erase(self, job_id: UUID) -> bool:
-        return self.states.pop(job_id, None) is not None
 
 
 @dataclass
@@ -78,14 +33,14 @@ class Deployment:
     time: datetime = START
     store: MemoryObjectStore = field(init=False)
     rows: MemoryJobRepository = field(init=False)
-    temporal: KnownWorkflows = field(init=False)
+    temporal: MemoryOrchestrator = field(init=False)
     waited: list[float] = field(default_factory=list)
     versions: bool = False
 
     def __post_init__(self) -> None:
         self.store = MemoryObjectStore(now=lambda: self.time, versions=self.versions)
         self.rows = MemoryJobRepository(now=lambda: self.time, patience_seconds=0)
-        self.temporal = KnownWorkflows(now=lambda: self.time)
+        self.temporal = MemoryOrchestrator(now=lambda: self.time)
         for bucket in (BUCKET, FOREIGN):
             self.store.ensure_bucket(bucket)
         self.time -= timedelta(days=1)
@@ -156,7 +111,7 @@ class Deployment:
         )
         ocr = OcrRecord(BUCKET, ocr_key(job_id), manifest_key(job_id), "textract", "1.0", 1)
         self.rows.succeed(job_id, bucket=bucket, key=key, sha256=sha256, ocr=ocr)
-        self.temporal.states[job_id] = WorkflowState("completed", self.time, self.time)
+        self.temporal.states[str(job_id)] = WorkflowState("completed", self.time, self.time)
 
     def copy(self, bucket: str, key: str, sha256: str, body: bytes) -> ConvertedCopy:
         """Store the copy of a photo as the worker does."""
@@ -170,4 +125,4 @@ class Deployment:
         key, sha256 = self.photo(body)
         self.rows.start(job_id, bucket=BUCKET, key=key, sha256=sha256)
         self.rows.fail(job_id, bucket=BUCKET, key=key, code=code, message="It is damaged.")
-        self.temporal.states[job_id] = WorkflowState("failed", self.time, self.time, code, "It is damaged.")
+        self.temporal.states[str(job_id)] = WorkflowState("failed", self.time, self.time, code, "It is damaged.")

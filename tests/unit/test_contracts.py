@@ -9,7 +9,8 @@ from temporalio.exceptions import ApplicationError
 
 from photo_worker.contracts import image
 from photo_worker.contracts.arguments import only_argument
-from photo_worker.contracts.image import Contract, FailureInput, ImageProcessingInput, LocatedAsset
+from photo_worker.contracts.base import Contract
+from photo_worker.contracts.image import FailureInput, ImageProcessingInput, LocatedAsset
 from photo_worker.errors import InvalidContract
 from photo_worker.orchestration.converter import ContractPayloadConverter
 

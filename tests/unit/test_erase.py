@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,23 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from photo_worker.activities.results import ResultActivities
-from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult, Manifest, PersistInput
+from photo_worker.cli.erase import describe_traces
+from photo_worker.contracts.image import (
+    IMAGE_PROCESSING,
+    ImageProcessingInput,
+    ImageProcessingResult,
+    Manifest,
+    PersistInput,
+)
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key, raw_key
+from photo_worker.contracts.references import WorkflowType
 from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.errors import JobErased, JobMissing, ObjectForbidden
 from photo_worker.integrity.binding import MARKER_KEY, bind
 from photo_worker.integrity.erasure import Erasure, ErasureStep, Part
 from photo_worker.jobs import JobService
-from photo_worker.ports import JobHandle, ObjectEntry, OcrRecord, QueueState, WorkflowState
+from photo_worker.orchestration.memory import MemoryOrchestrator
+from photo_worker.ports import ObjectEntry, OcrRecord
 from photo_worker.sources import Source
 from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from photo_worker.temporal_errors import TemporalUnavailable
@@ -42,45 +51,19 @@ POINTS = [
 ]
 
 
-class Workflows:
-    """An orchestrator that only knows which workflows exist."""
+class Workflows(MemoryOrchestrator):
+    """Workflows in memory; notes each erasure, which fails while Temporal is ``away``."""
 
     def __init__(self, calls: list[str]) -> None:
-        self.known: dict[UUID, ImageProcessingInput] = {}
+        super().__init__()
         self.away = False
         self._calls = calls
-
-    async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
-        self.known[UUID(request.job_id)] = request
-        return JobHandle(UUID(request.job_id), "run", joined=False)
-
-    async def start_again(self, job_id: UUID) -> JobHandle:
-        raise JobMissing(job_id=job_id)
-
-    async def result(self, job_id: UUID) -> ImageProcessingResult:
-        raise JobMissing(job_id=job_id)
-
-    async def cancel(self, job_id: UUID) -> None:
-        raise NotImplementedError
-
-    async def has_worker(self) -> bool:
-        return True
-
-    async def state(self, job_id: UUID) -> WorkflowState | None:
-        return WorkflowState("running", datetime.now(UTC)) if job_id in self.known else None
-
-    async def open_jobs(self) -> AsyncIterator[str]:
-        for job_id in self.known:
-            yield str(job_id)
-
-    async def queue_state(self) -> QueueState:
-        raise NotImplementedError
 
     async def erase(self, job_id: UUID) -> bool:
         self._calls.append("erase workflow")
         if self.away:
             raise TemporalUnavailable(target="here", reason="away")
-        return self.known.pop(job_id, None) is not None
+        return await super().erase(job_id)
 
 
 class World:
@@ -116,7 +99,9 @@ class World:
         self.store.put(bucket, key, BODY, content_type="image/png")
         self.repository.start(job_id, bucket=bucket, key=key, sha256=before)
         self.repository.start(job_id, bucket=bucket, key=key, sha256=SHA, instead_of=before)
-        await self.workflows.start_image_processing(ImageProcessingInput(job_id=str(job_id), bucket=bucket, key=key))
+        await self.workflows.start(
+            IMAGE_PROCESSING.of(job_id), ImageProcessingInput(job_id=str(job_id), bucket=bucket, key=key)
+        )
         self.store.put(BUCKET, ocr_key(job_id), b"{}", content_type="application/json")
         self.store.put(BUCKET, f"tags/{job_id}/tags.json", b"{}", content_type="application/json")
         manifest = Manifest(
@@ -155,7 +140,7 @@ class World:
 
     def is_gone(self, job_id: UUID) -> bool:
         named = [key for key in self.listing() if str(job_id) in key]
-        return not named and self.repository.get(job_id) is None and job_id not in self.workflows.known
+        return not named and self.repository.get(job_id) is None and str(job_id) not in self.workflows.states
 
 
 @pytest.fixture
@@ -196,7 +181,7 @@ async def test_erase_leaves_other_jobs(world: World) -> None:
     await world.erasure.erase(job_id)
     assert world.repository.get(other) == row
     assert world.listing() == [*keys[:2], "raw/" + "b" * 64, *keys[2:]]
-    assert other in world.workflows.known
+    assert str(other) in world.workflows.states
 
 
 @pytest.mark.parametrize("phase", list(Phase))
@@ -537,3 +522,21 @@ async def test_report_of_marked_job_is_refused(world: World) -> None:
     world.repository.mark_erased(job_id)
     with pytest.raises(JobErased):
         world.service.report(job_id)
+
+
+async def test_erase_deletes_workflows_of_every_type(world: World) -> None:
+    job_id, other = await world.finished(), await world.finished()
+    kind = WorkflowType("later_workflow", ImageProcessingInput, ImageProcessingResult, suffix="later")
+    for each in (job_id, other):
+        request = ImageProcessingInput(job_id=str(each), bucket=BUCKET, key=RAW)
+        await world.workflows.start(kind.of(each), request)
+    traces = await world.erasure.traces(job_id)
+    assert [one.workflow_id for one in traces.others] == [f"{job_id}/later"]
+    assert f"workflow  {job_id}/later running, with its history" in describe_traces(traces, with_source=False)
+    await world.erasure.erase(job_id)
+    assert (await world.erasure.traces(job_id)).gone
+    assert await world.workflows.workflows_of(job_id) == []
+    assert len(await world.workflows.workflows_of(other)) == 2
+    # Started by what did not know of the erasure.
+    await world.workflows.start(kind.of(job_id), ImageProcessingInput(job_id=str(job_id), bucket=BUCKET, key=RAW))
+    assert not (await world.erasure.traces(job_id)).gone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from photo_worker.command_errors import JobEndedWithoutRow, JobWithoutWorkflow
-from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
+from photo_worker.contracts.references import Input, Result, WorkflowRef
 from photo_worker.errors import (
     InvalidBucket,
     InvalidContract,
@@ -24,7 +24,8 @@ from photo_worker.errors import (
     PhotoWorkerError,
 )
 from photo_worker.jobs import JobService
-from photo_worker.ports import JobHandle, JobRecord, QueueState, WorkflowState
+from photo_worker.orchestration.memory import MemoryOrchestrator
+from photo_worker.ports import JobHandle, JobRecord, WorkflowState
 from photo_worker.sources import Source
 from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from photo_worker.submission_errors import InvalidEngine
@@ -35,53 +36,25 @@ BODY = b"\x89PNG\r\n\x1a\n a photo"
 KEY = f"raw/{hashlib.sha256(BODY).hexdigest()}.png"
 
 
-class Starts:
-    """An orchestrator that only records ids; ``before`` and ``after`` are hooks around a start."""
+class Starts(MemoryOrchestrator):
+    """Workflows in memory; ``before`` and ``after`` are hooks around a start, ``failure`` is what ``result`` raises."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.before: Callable[[UUID], object] = lambda job_id: None
         self.after: Callable[[UUID], object] = lambda job_id: None
-        self.known: list[UUID] = []
-        self.closed: dict[UUID, WorkflowState] = {}
         self.failure: PhotoWorkerError | None = None
 
-    async def start_again(self, job_id: UUID) -> JobHandle:
-        raise JobMissing(job_id=job_id)
+    async def start(self, workflow: WorkflowRef[Input, Any], request: Input) -> JobHandle:
+        self.before(workflow.job_id)
+        handle = await super().start(workflow, request)
+        self.after(workflow.job_id)
+        return handle
 
-    async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
-        job_id = UUID(request.job_id)
-        self.before(job_id)
-        joined = job_id in self.known
-        if not joined:
-            self.known.append(job_id)
-        self.after(job_id)
-        return JobHandle(job_id, "run", joined)
-
-    async def erase(self, job_id: UUID) -> bool:
-        if job_id not in self.known:
-            return False
-        self.known.remove(job_id)
-        return True
-
-    async def result(self, job_id: UUID) -> ImageProcessingResult:
-        raise self.failure or JobMissing(job_id=job_id)
-
-    async def cancel(self, job_id: UUID) -> None:
-        raise JobMissing(job_id=job_id)
-
-    async def has_worker(self) -> bool:
-        return True
-
-    async def state(self, job_id: UUID) -> WorkflowState | None:
-        running = WorkflowState("running", datetime.now(UTC)) if job_id in self.known else None
-        return self.closed.get(job_id, running)
-
-    async def open_jobs(self) -> AsyncIterator[str]:
-        for job_id in self.known:
-            yield str(job_id)
-
-    async def queue_state(self) -> QueueState:
-        return QueueState("queue", 0, 0.0, True)
+    async def result(self, workflow: WorkflowRef[Any, Result]) -> Result:
+        if self.failure is not None:
+            raise self.failure
+        return await super().result(workflow)
 
 
 class Meddled(MemoryJobRepository):
@@ -188,14 +161,14 @@ async def test_submit_invalid_options_write_nothing(
     with pytest.raises(error, match=named) as caught:
         await service.submit(source, **more)
     assert len(caught.value.message) < 400
-    assert (stored(store), list(store.list(bucket, "")), list(repository.all()), starts.known) == ([], [], [], [])
+    assert (stored(store), list(store.list(bucket, "")), list(repository.all()), starts.states) == ([], [], [], {})
 
 
 async def test_submit_empty_bucket_is_refused(service: JobService, repository: Meddled, starts: Starts) -> None:
     """In a row an empty bucket means the worker's bucket, and erasing the job would delete an object there."""
     with pytest.raises(InvalidBucket, match="empty"):
         await service.submit(Source("s3:///theirs.png", bucket="", key="theirs.png"))
-    assert (list(repository.all()), starts.known) == ([], [])
+    assert (list(repository.all()), starts.states) == ([], {})
 
 
 async def test_wait_when_temporal_refuses_leaves_row(
@@ -204,7 +177,7 @@ async def test_wait_when_temporal_refuses_leaves_row(
     """A key that expires while a command waits says nothing about the job."""
     submitted = await service.submit(photo)
 
-    async def refused(job_id: UUID) -> ImageProcessingResult:
+    async def refused(workflow: WorkflowRef[Any, Any]) -> Any:
         raise TemporalForbidden(target="here", namespace="photos", reason="the key has expired")
 
     monkeypatch.setattr(starts, "result", refused)
@@ -236,7 +209,7 @@ async def test_submit_again_completes_lost_start(
     starts.after = lambda _: None
     again = await service.submit(photo, job_id=job_id)
     assert again.joined
-    assert starts.known == [job_id]
+    assert list(starts.states) == [str(job_id)]
 
 
 async def test_submit_finished_job_unknown_to_temporal_joins(
@@ -244,9 +217,9 @@ async def test_submit_finished_job_unknown_to_temporal_joins(
 ) -> None:
     job_id = (await service.submit(photo)).job_id
     repository.fail(job_id, bucket=BUCKET, key=KEY, code="object_missing", message="There is no object.")
-    starts.known.clear()
+    starts.states.clear()
     assert (await service.submit(photo, job_id=job_id)).joined
-    assert starts.known == []
+    assert starts.states == {}
 
 
 def refused() -> WorkflowState:
@@ -258,7 +231,7 @@ async def test_submit_closed_workflow_without_row_is_refused(
     service: JobService, repository: Meddled, starts: Starts, photo: Source
 ) -> None:
     job_id = (await service.submit(photo)).job_id
-    starts.closed[job_id] = refused()
+    starts.states[str(job_id)] = refused()
     with pytest.raises(JobEndedWithoutRow) as caught:
         await service.submit(photo, job_id=job_id)
     assert "service_refused" in caught.value.message
@@ -271,7 +244,7 @@ async def test_submit_workflow_closed_with_row_joins(
     service: JobService, repository: Meddled, starts: Starts, photo: Source
 ) -> None:
     job_id = (await service.submit(photo)).job_id
-    starts.closed[job_id] = refused()
+    starts.states[str(job_id)] = refused()
 
     def fail(known: UUID) -> None:
         repository.fail(known, bucket=BUCKET, key=KEY, code="object_missing", message="There is no object.")
@@ -284,7 +257,7 @@ async def test_wait_closed_workflow_without_row_leaves_row_open(
     service: JobService, repository: Meddled, starts: Starts, photo: Source
 ) -> None:
     job_id = (await service.submit(photo)).job_id
-    starts.closed[job_id] = refused()
+    starts.states[str(job_id)] = refused()
     starts.failure = JobFailed(job_id=job_id, reason_code="service_refused", reason="refused")
     with pytest.raises(JobEndedWithoutRow):
         await service.wait(job_id)
@@ -306,7 +279,7 @@ async def test_workflow_of_open_job_without_workflow_raises(
     job_id = (await service.submit(photo)).job_id
     if status == "running":
         repository.start(job_id, bucket=BUCKET, key=KEY, sha256=hashlib.sha256(BODY).hexdigest())
-    starts.known.clear()
+    starts.states.clear()
     with pytest.raises(JobWithoutWorkflow) as caught:
         await later(store, repository, starts, 3600).workflow_of(job_id)
     assert f"its row says {status}" in caught.value.message
@@ -323,7 +296,7 @@ async def test_workflow_of_job_being_submitted_is_none(
 ) -> None:
     """Another process queries the job between its row and its start."""
     job_id = (await service.submit(photo)).job_id
-    starts.known.clear()
+    starts.states.clear()
     assert await service.workflow_of(job_id) is None
     assert await later(store, repository, starts, 50).workflow_of(job_id) is None
 
@@ -332,7 +305,7 @@ async def test_workflow_of_ended_job_without_workflow_is_none(
     store: MemoryObjectStore, repository: Meddled, starts: Starts, service: JobService, photo: Source
 ) -> None:
     job_id = (await service.submit(photo)).job_id
-    starts.known.clear()
+    starts.states.clear()
     repository.fail(job_id, bucket=BUCKET, key=KEY, code="object_missing", message="There is no object.")
     assert await later(store, repository, starts, 3600).workflow_of(job_id) is None
 
@@ -342,7 +315,7 @@ async def test_workflow_of_job_being_erased_raises_job_erased(
 ) -> None:
     job_id = (await service.submit(photo)).job_id
     repository.mark_erased(job_id)
-    starts.known.clear()
+    starts.states.clear()
     with pytest.raises(JobErased):
         await later(store, repository, starts, 3600).workflow_of(job_id)
 
@@ -352,7 +325,7 @@ async def test_wait_deleted_workflow_raises_job_without_workflow(
 ) -> None:
     """The row exists, so JobMissing would be wrong."""
     job_id = (await service.submit(photo)).job_id
-    starts.known.clear()
+    starts.states.clear()
     with pytest.raises(JobWithoutWorkflow):
         await service.wait(job_id)
     repository.fail(job_id, bucket=BUCKET, key=KEY, code="object_missing", message="There is no object.")
@@ -396,7 +369,7 @@ async def test_submit_erased_before_start_leaves_nothing(
         await service.submit(photo, job_id=job_id)
     except JobErased:
         refused = True
-    assert (starts.known, stored(store)) == ([], [])
+    assert (starts.states, stored(store)) == ({}, [])
     assert refused
 
 
@@ -407,7 +380,7 @@ async def test_submit_erased_before_row_leaves_no_object(
     with pytest.raises(JobErased):
         await service.submit(photo)
     assert stored(store) == []
-    assert starts.known == []
+    assert starts.states == {}
 
 
 async def test_submit_conflict_deletes_upload(

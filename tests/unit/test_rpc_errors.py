@@ -9,7 +9,7 @@ import pytest
 from temporalio.service import RPCStatusCode
 
 from photo_worker.config import load_settings, read_environment
-from photo_worker.contracts.image import ImageProcessingInput
+from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.rpc_errors import translate_bridge
@@ -59,10 +59,10 @@ RETRIED = {RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.UNAVAILABLE, RPCStatu
 async def test_start_refused_raises_matching_error(status: RPCStatusCode) -> None:
     code, retryable = KINDS[status]
     with refusing(status.value, REASON, but=("GetSystemInfo", "DescribeNamespace")) as target:
-        orchestrator = TemporalOrchestrator(await client_of(target), "queue")
+        orchestrator, job_id = TemporalOrchestrator(await client_of(target), "queue"), uuid4()
         with pytest.raises(PhotoWorkerError) as caught:
-            await orchestrator.start_image_processing(
-                ImageProcessingInput(job_id=str(uuid4()), bucket="photos", key="a.png")
+            await orchestrator.start(
+                IMAGE_PROCESSING.of(job_id), ImageProcessingInput(job_id=str(job_id), bucket="photos", key="a.png")
             )
     assert (caught.value.code, caught.value.retryable) == (code, retryable)
     assert REASON in caught.value.message

@@ -46,14 +46,14 @@ def submit(*arguments: str) -> Result:
 def test_submit_invalid_bucket_is_usage_error(temporal: Starts, source: str) -> None:
     ended = CliRunner().invoke(cli, ["submit", source])
     assert (ended.exit_code, "[bucket_invalid]" in ended.stderr) == (2, True), ended.output
-    assert temporal.known == []
+    assert temporal.states == {}
 
 
 def test_submit_wait_failure_prints_job_id(temporal: Starts) -> None:
     """Without its id the user can neither show nor join the job, and another submission would be charged."""
     temporal.failure = AWAY
     said = submit("--wait")
-    (job_id,) = temporal.known
+    (job_id,) = temporal.states
     assert said.exit_code == 1
     assert f"submitted        -      -           -  {job_id}" in said.stdout
     assert f"[temporal_unavailable] {AWAY.message}" in said.stdout
@@ -66,7 +66,7 @@ def test_submit_wait_failure_json_has_job_id(temporal: Starts) -> None:
     envelope = json.loads(said.stdout)
     (job,) = envelope["data"]["jobs"]
     assert (said.exit_code, envelope["status"]) == (1, "failed")
-    assert [UUID(job["job_id"])] == temporal.known
+    assert [job["job_id"]] == list(temporal.states)
     assert job["error"] == {"code": "temporal_unavailable", "message": AWAY.message}
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
+from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.integrity.erasure import Erasure
 from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts, JobInspector
@@ -108,7 +109,7 @@ class Console:
 
     def cancel(self, job_id: UUID) -> Command:
         """Start to cancel a job."""
-        return self.give(f"cancel {job_id}", lambda tools: tools.orchestrator.cancel(job_id))
+        return self.give(f"cancel {job_id}", lambda tools: tools.orchestrator.cancel(IMAGE_PROCESSING.of(job_id)))
 
     def repair(self) -> Command:
         """Start a check with repairs."""

@@ -25,13 +25,14 @@ from photo_worker.activities.boundary import to_application_error, unexpected, w
 from photo_worker.activities.heartbeats import HeartbeatNotes
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.activities.results import ResultActivities
-from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
+from photo_worker.contracts.base import Contract
+from photo_worker.contracts.references import Input, Result, WorkflowRef, job_of
 from photo_worker.errors import JobCancelled, JobMissing, PhotoWorkerError
 from photo_worker.integrity.binding import bind
 from photo_worker.jobs import JobService
 from photo_worker.ocr.textract import TextractBackend
 from photo_worker.orchestration.converter import ContractPayloadConverter
-from photo_worker.ports import JobHandle, QueueState, WorkflowState
+from photo_worker.ports import JobHandle, JobWorkflow, QueueState, WorkflowState
 from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from tests.crash.simulation.gate import (
@@ -413,42 +414,56 @@ class SimulatedOrchestrator:
     def _call(self, name: str, effect: Callable[[], Any]) -> Any:
         return self._world.gate.call(f"orchestrator.{name}", effect, answers=TEMPORAL)
 
-    async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
+    async def start(self, workflow: WorkflowRef[Input, Any], request: Input) -> JobHandle:
         payloads = ContractPayloadConverter().to_payloads([request])
-        kind = "image_processing_workflow"
-        found, new = self._call("start", lambda: self._world.service.start(request.job_id, kind, payloads))
-        return JobHandle(UUID(request.job_id), found.run_id, joined=not new)
+        found, new = self._call(
+            "start", lambda: self._world.service.start(workflow.workflow_id, workflow.type.name, payloads)
+        )
+        return JobHandle(workflow.job_id, found.run_id, joined=not new)
 
-    async def start_again(self, job_id: UUID) -> JobHandle:
+    async def start_again(self, workflow: WorkflowRef[Any, Any]) -> JobHandle:
         def effect() -> tuple[Execution, bool]:
             try:
-                return self._world.service.start_again(str(job_id))
+                return self._world.service.start_again(workflow.workflow_id)
             except KeyError as error:
-                raise JobMissing(job_id=job_id) from error
+                raise JobMissing(job_id=workflow.job_id) from error
 
         found, new = self._call("start_again", effect)
-        return JobHandle(job_id, found.run_id, joined=not new)
+        return JobHandle(workflow.job_id, found.run_id, joined=not new)
 
-    async def cancel(self, job_id: UUID) -> None:
+    async def signal(self, workflow: WorkflowRef[Any, Any], name: str, argument: Contract) -> None:
+        """Not supported: no use case sends a signal."""
+        raise NotImplementedError
+
+    async def cancel(self, workflow: WorkflowRef[Any, Any]) -> None:
         def effect() -> None:
             try:
-                self._world.service.cancel(str(job_id))
+                self._world.service.cancel(workflow.workflow_id)
             except KeyError as error:
-                raise JobMissing(job_id=job_id) from error
+                raise JobMissing(job_id=workflow.job_id) from error
             except Stale:
                 return
 
         self._call("cancel", effect)
 
-    async def state(self, job_id: UUID) -> WorkflowState | None:
+    async def state(self, workflow: WorkflowRef[Any, Any]) -> WorkflowState | None:
         found: WorkflowState | None = self._call(
-            "state", lambda: state_of(self._world.service.executions.get(str(job_id)))
+            "state", lambda: state_of(self._world.service.executions.get(workflow.workflow_id))
         )
         return found
 
-    async def open_jobs(self) -> AsyncIterator[str]:
+    async def workflows_of(self, job_id: UUID) -> Sequence[JobWorkflow]:
+        def effect() -> list[JobWorkflow]:
+            known = self._world.service.executions
+            found = [(name, known[name], state_of(known[name])) for name in sorted(known) if job_of(name) == job_id]
+            return [JobWorkflow(name, one.kind, state) for name, one, state in found if state is not None]
+
+        found: list[JobWorkflow] = self._call("workflows_of", effect)
+        return found
+
+    async def open_workflows(self) -> AsyncIterator[str]:
         found = self._call(
-            "open_jobs",
+            "open_workflows",
             lambda: [one.workflow_id for one in self._world.service.executions.values() if one.status == "running"],
         )
         for each in found:
@@ -457,7 +472,7 @@ class SimulatedOrchestrator:
     async def queue_state(self) -> QueueState:
         return QueueState(QUEUE, 0, 0.0, True)
 
-    async def result(self, job_id: UUID) -> ImageProcessingResult:
+    async def result(self, workflow: WorkflowRef[Any, Result]) -> Result:
         """Not supported: in the simulation, the outcome of a job is read from its row."""
         raise NotImplementedError
 
@@ -466,9 +481,12 @@ class SimulatedOrchestrator:
 
     async def erase(self, job_id: UUID) -> bool:
         def effect() -> bool:
-            with suppress(Stale, KeyError):
-                self._world.service.terminate(str(job_id))
-            return self._world.service.delete(str(job_id))
+            service = self._world.service
+            names = [name for name in sorted(service.executions) if job_of(name) == job_id]
+            for name in names:
+                with suppress(Stale, KeyError):
+                    service.terminate(name)
+            return sum(service.delete(name) for name in names) > 0
 
         return bool(self._call("erase", effect))
 

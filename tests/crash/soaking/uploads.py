@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
+from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.errors import JobErased, JobMissing, PhotoWorkerError
 from photo_worker.integrity.erasure import Erasure
 from tests.crash.real import documents
@@ -92,7 +93,7 @@ class Users:
         await accepted.wait()
         await asyncio.sleep(after)
         try:
-            await self._insist(lambda: self.world.orchestrator.cancel(upload.job_id))
+            await self._insist(lambda: self.world.orchestrator.cancel(IMAGE_PROCESSING.of(upload.job_id)))
         except JobMissing:
             # It has been erased meanwhile.
             return

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from temporalio.client import WorkflowExecutionStatus
 
-from photo_worker.contracts.image import ImageProcessingInput
+from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput
 from photo_worker.orchestration.temporal import TemporalOrchestrator
 from tests.support.harness import Harness
 
@@ -18,10 +18,10 @@ def a_request() -> ImageProcessingInput:
 
 async def test_start_image_processing_closed_job_is_not_run_again(harness: Harness) -> None:
     request, orchestrator = a_request(), TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
-    first = await orchestrator.start_image_processing(request)
+    first = await orchestrator.start(IMAGE_PROCESSING.of(UUID(request.job_id)), request)
     handle = harness.client.get_workflow_handle(request.job_id)
     await handle.terminate("over")
-    again = await orchestrator.start_image_processing(request)
+    again = await orchestrator.start(IMAGE_PROCESSING.of(UUID(request.job_id)), request)
     found = await handle.describe()
     assert (found.run_id, found.status) == (first.run_id, WorkflowExecutionStatus.TERMINATED)
     assert (first.joined, again.joined) == (False, True)
@@ -29,7 +29,9 @@ async def test_start_image_processing_closed_job_is_not_run_again(harness: Harne
 
 async def test_start_image_processing_concurrently_starts_one_run(harness: Harness) -> None:
     request, orchestrator = a_request(), TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
-    handles = await asyncio.gather(*(orchestrator.start_image_processing(request) for _ in range(8)))
+    handles = await asyncio.gather(
+        *(orchestrator.start(IMAGE_PROCESSING.of(UUID(request.job_id)), request) for _ in range(8))
+    )
     runs = {handle.run_id for handle in handles}
     ways = [await harness.client.get_workflow_handle(request.job_id, run_id=run_id).describe() for run_id in runs]
     assert [found.status for found in ways] == [WorkflowExecutionStatus.RUNNING]

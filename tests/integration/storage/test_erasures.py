@@ -18,11 +18,12 @@ from photo_worker.errors import DatabaseUnavailable, JobErased
 from photo_worker.integrity.binding import MARKER_KEY, bind
 from photo_worker.integrity.erasure import Erasure
 from photo_worker.jobs import JobService
+from photo_worker.orchestration.memory import MemoryOrchestrator
 from photo_worker.sources import Source
 from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
-from tests.support.healthy_deployment import BUCKET, START, KnownWorkflows
+from tests.support.healthy_deployment import BUCKET, START
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -144,7 +145,7 @@ class Place:
     def __init__(self, repository: PostgresJobRepository, photo: Path) -> None:
         self.repository = repository
         self.store = Meanwhile()
-        workflows = KnownWorkflows(now=lambda: START)
+        workflows = MemoryOrchestrator(now=lambda: START)
         bind(self.store, repository, BUCKET)
         self.erasure = Erasure(self.store, repository, workflows, BUCKET)
         self._service = JobService(self.store, repository, workflows, BUCKET)
@@ -232,7 +233,7 @@ def test_erase_deletes_objects_on_all_pages(s3_client: S3Client, bucket: str) ->
         store.put(bucket, f"tags/{job_id}/{number}.json", b"{}", content_type="application/json")
     repository = MemoryJobRepository()
     bind(store, repository, bucket)
-    erasure = Erasure(store, repository, KnownWorkflows(now=lambda: START), bucket)
+    erasure = Erasure(store, repository, MemoryOrchestrator(now=lambda: START), bucket)
     asyncio.run(erasure.erase(job_id))
     assert [entry["Key"] for entry in s3_client.list_objects_v2(Bucket=bucket)["Contents"]] == [MARKER_KEY]
 
@@ -275,7 +276,7 @@ async def test_erase_finds_own_copies_among_many(
                 connection.execute("UPDATE recipes SET hashes_kept = false")
         bind(store, repository, versioned_bucket)
         listed = Listed(s3_client)
-        await Erasure(store, repository, KnownWorkflows(lambda: START), versioned_bucket).erase(job_id)
+        await Erasure(store, repository, MemoryOrchestrator(now=lambda: START), versioned_bucket).erase(job_id)
     gone_through = listed.keys
     left = s3_client.list_object_versions(Bucket=versioned_bucket, Prefix="converted/")
     assert sorted(entry["Key"] for entry in left["Versions"]) == sorted(others)

@@ -403,7 +403,7 @@ async def test_erase_bucket_of_other_database_deletes_nothing() -> None:
             await act(JOB)
     assert {entry.key for entry in deployment.store.list(BUCKET, "")} == before
     assert (deployment.rows.is_erased(JOB), deployment.rows.get(JOB) is None) == (False, False)
-    assert deployment.temporal.states[JOB] == WorkflowState("completed", deployment.time, deployment.time)
+    assert deployment.temporal.states[str(JOB)] == WorkflowState("completed", deployment.time, deployment.time)
 
 
 MARKERS: dict[str, tuple[bytes | None, type[PhotoWorkerError], str]] = {
@@ -453,7 +453,7 @@ async def test_erase_bucket_without_own_marker_deletes_nothing(
             await act(JOB)
         assert todo in caught.value.hint
     assert (deployment.rows.is_erased(JOB), deployment.rows.get(JOB) is None) == (False, False)
-    assert deployment.temporal.states[JOB] == WorkflowState("completed", deployment.time, deployment.time)
+    assert deployment.temporal.states[str(JOB)] == WorkflowState("completed", deployment.time, deployment.time)
     if marker == "never bound":
         assert bind(store, deployment.rows, own)
     # Once the bucket of an older deployment, or of one that lost its marker, is bound, the erasure works.

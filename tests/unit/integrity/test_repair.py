@@ -101,7 +101,7 @@ async def test_repair_one_open_workflow_proves_the_namespace() -> None:
     deployment.temporal.states.clear()
     deployment.queued(JOB, b"waits")
     deployment.queued(OTHER, b"waits too")
-    deployment.temporal.states[OTHER] = WorkflowState("running", START)
+    deployment.temporal.states[str(OTHER)] = WorkflowState("running", START)
     deployment.time += timedelta(minutes=2)
     done = await repair(deployment)
     assert done.said == repaired("queued_without_workflow")
@@ -111,7 +111,7 @@ async def test_repair_one_open_workflow_proves_the_namespace() -> None:
 async def test_repair_ended_workflow_records_failure_in_row(status: str, code: str) -> None:
     deployment = Deployment()
     deployment.queued(JOB)
-    deployment.temporal.states[JOB] = WorkflowState(status, START, START)
+    deployment.temporal.states[str(JOB)] = WorkflowState(status, START, START)
     done = await repair(deployment)
     assert (done.said, done.left) == (repaired("workflow_ended_without_row"), [])
     row = deployment.rows.get(JOB)
@@ -125,13 +125,13 @@ async def test_repair_ended_workflow_records_failure_in_row(status: str, code: s
 async def test_repair_job_failed_by_dependency_restarts_workflow(code: str) -> None:
     deployment = Deployment()
     deployment.queued(JOB)
-    deployment.temporal.states[JOB] = WorkflowState("failed", START, START, code, "it was refused")
+    deployment.temporal.states[str(JOB)] = WorkflowState("failed", START, START, code, "it was refused")
     done = await repair(deployment)
     assert (done.said, done.left) == (repaired("workflow_gave_up"), [])
     row = deployment.rows.get(JOB)
     assert row is not None
     assert (row.status, row.error_code) == ("queued", None)
-    assert deployment.temporal.states[JOB].is_open
+    assert deployment.temporal.states[str(JOB)].is_open
 
 
 @pytest.mark.parametrize(
@@ -152,12 +152,12 @@ async def test_repair_does_what_the_error_hint_promises(state: WorkflowState, sa
     """A terminated job is not restarted, because an operator terminated it on purpose."""
     deployment = Deployment()
     deployment.queued(JOB)
-    deployment.temporal.states[JOB] = state
+    deployment.temporal.states[str(JOB)] = state
     await repair(deployment)
     row = deployment.rows.get(JOB)
     assert row is not None
     assert row.status == row_says
-    assert deployment.temporal.states[JOB].is_open is (row_says == "queued")
+    assert deployment.temporal.states[str(JOB)].is_open is (row_says == "queued")
     recorded, _, restarted = JobEndedWithoutRow.hint.partition("; ")
     assert said in (recorded if row_says == "failed" else restarted)
     assert "writes into the row that it failed" in recorded
@@ -166,11 +166,11 @@ async def test_repair_does_what_the_error_hint_promises(state: WorkflowState, sa
 async def test_repair_failed_job_without_worker_is_refused() -> None:
     deployment = Deployment()
     deployment.queued(JOB)
-    deployment.temporal.states[JOB] = WorkflowState("failed", START, START, "service_refused", "it was refused")
+    deployment.temporal.states[str(JOB)] = WorkflowState("failed", START, START, "service_refused", "it was refused")
     deployment.temporal.queue = QueueState("recipe-process", backlog=0, oldest_seconds=0.0, has_worker=False)
     done = await repair(deployment)
     assert done.said == [("workflow_gave_up", "refused")]
-    assert not deployment.temporal.states[JOB].is_open
+    assert not deployment.temporal.states[str(JOB)].is_open
 
 
 async def test_repair_lost_result_is_recorded_again() -> None:
@@ -220,12 +220,12 @@ async def test_repair_orphan_copy_deleted_unless_in_use_again() -> None:
 
     def submit() -> None:
         deployment.rows.queue(JOB, bucket=bucket, key=key)
-        deployment.temporal.states[JOB] = WorkflowState("running", deployment.time)
+        deployment.temporal.states[str(JOB)] = WorkflowState("running", deployment.time)
 
     await repair(deployment, between=submit)
     assert deployment.store.head(BUCKET, name)
     deployment.rows.delete(JOB)
-    del deployment.temporal.states[JOB]
+    del deployment.temporal.states[str(JOB)]
     assert (await repair(deployment)).left == []
     assert list(deployment.store.list(BUCKET, "converted/")) == []
 
@@ -350,7 +350,7 @@ async def test_repair_workflow_without_row_deletes_nothing() -> None:
     deployment.succeeded(OTHER)
     deployment.photo(b"of the workflow")
     deployment.time += LONG
-    deployment.temporal.states[JOB] = WorkflowState("running", deployment.time)
+    deployment.temporal.states[str(JOB)] = WorkflowState("running", deployment.time)
     before = list(deployment.store.list(BUCKET, ""))
     done = await repair(deployment)
     assert list(deployment.store.list(BUCKET, "")) == before, "the workflow's photo is gone"
@@ -379,7 +379,7 @@ async def test_repair_job_started_since_scan_is_left_alone() -> None:
     deployment.time += LONG
 
     def start() -> None:
-        deployment.temporal.states[JOB] = WorkflowState("running", deployment.time)
+        deployment.temporal.states[str(JOB)] = WorkflowState("running", deployment.time)
 
     done = await repair(deployment, between=start)
     assert done.said == [("queued_without_workflow", "begun"), ("queued_without_workflow", "unneeded")]
@@ -407,13 +407,13 @@ async def test_repair_failed_step_reports_why_and_continues() -> None:
     deployment = Deployment()
     deployment.queued(JOB)
     deployment.queued(OTHER, b"other")
-    deployment.temporal.states[OTHER] = WorkflowState("terminated", START, START)
+    deployment.temporal.states[str(OTHER)] = WorkflowState("terminated", START, START)
     deployment.time += LONG
 
-    async def away(request: object) -> Any:
+    async def away(*given: object) -> Any:
         raise TemporalUnavailable(target="localhost:1", reason="refused")
 
-    deployment.temporal.start_image_processing = away  # type: ignore[method-assign]
+    deployment.temporal.start = away  # type: ignore[method-assign, assignment]
     done = await repair(deployment)
     assert done.said[1] == ("queued_without_workflow", "failed")
     assert done.said[3] == ("workflow_ended_without_row", "done")

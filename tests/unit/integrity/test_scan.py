@@ -187,7 +187,7 @@ async def test_scan_hand_named_photo_of_a_job_is_known() -> None:
 
 async def test_scan_running_workflow_without_row_is_found() -> None:
     deployment = Deployment()
-    deployment.temporal.states[JOB] = WorkflowState("running", deployment.time - timedelta(days=1))
+    deployment.temporal.states[str(JOB)] = WorkflowState("running", deployment.time - timedelta(days=1))
     report = await scan(deployment)
     assert (codes(report), report.jobs) == (["workflow_without_row"], 1)
 
@@ -269,7 +269,7 @@ async def test_scan_brief_outage_is_retried() -> None:
 async def test_confirm_job_ending_between_reads_finds_nothing() -> None:
     deployment = Deployment()
     deployment.queued(JOB)
-    deployment.temporal.states[JOB] = WorkflowState("running", deployment.time)
+    deployment.temporal.states[str(JOB)] = WorkflowState("running", deployment.time)
 
     class Ending(type(deployment.rows)):  # type: ignore[misc]
         def __init__(self, inner: object) -> None:
@@ -283,7 +283,7 @@ async def test_confirm_job_ending_between_reads_finds_nothing() -> None:
     ports = InspectionPorts(deployment.store, Ending(deployment.rows), deployment.temporal, BUCKET)
     async with open_scanner(ports, deployment.means()) as one:
         assert await one.confirm(JOB) == []
-    assert deployment.temporal.states[JOB].status == "completed"
+    assert deployment.temporal.states[str(JOB)].status == "completed"
 
 
 async def test_confirm_erase_between_reads_is_not_a_loss() -> None:
@@ -348,7 +348,7 @@ async def test_scan_job_ending_meanwhile_is_no_finding() -> None:
     """The listing shows the row as running, and the workflow has completed when the scan asks Temporal."""
     deployment = Deployment()
     key = deployment.queued(JOB)
-    deployment.temporal.states[JOB] = WorkflowState("running", deployment.time)
+    deployment.temporal.states[str(JOB)] = WorkflowState("running", deployment.time)
     listed = deployment.rows.get(JOB)
     assert listed is not None
     sha256 = hashlib.sha256(b"photo").hexdigest()
@@ -408,6 +408,31 @@ async def test_scan_interrupted_erase_is_found() -> None:
     assert 150 <= sum(deployment.waited) < 180
 
 
+@pytest.mark.parametrize("running", [True, False])
+async def test_scan_erased_job_with_further_workflow_is_found(running: bool) -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    deployment.succeeded(OTHER, b"other")
+    deployment.rows.mark_erased(JOB)
+    deployment.rows.delete(JOB)
+    for entry in [*deployment.store.list(BUCKET, f"artifacts/{JOB}/")]:
+        deployment.store.delete(BUCKET, entry.key)
+    deployment.store.delete(BUCKET, raw_key(hashlib.sha256(b"photo").hexdigest(), ".png"))
+    del deployment.temporal.states[str(JOB)]
+    further = f"{JOB}/later"
+    closed = None if running else deployment.time
+    deployment.temporal.states[further] = WorkflowState("running" if running else "failed", deployment.time, closed)
+    report = await (scan(deployment) if running else scan_one(deployment, JOB))
+    (finding,) = report.findings
+    assert (finding.code, finding.job_id) == ("erased_traces", JOB)
+    assert f"its workflow {further}" in finding.problem
+
+
+async def scan_one(deployment: Deployment, job_id: UUID) -> ScanReport:
+    async with open_scanner(deployment.ports, deployment.means()) as scanner:
+        return await scanner.scan_jobs([job_id])
+
+
 async def test_scan_queue_emptied_meanwhile_is_no_finding() -> None:
     deployment = Deployment()
     waiting = QueueState("recipe-process", backlog=3, oldest_seconds=5.0, has_worker=False)
@@ -447,7 +472,7 @@ async def test_scan_changes_nothing() -> None:
     assert dump(deployment) == before
 
 
-def dump(deployment: Deployment) -> tuple[list[JobRecord], list[tuple[str, bytes]], dict[UUID, WorkflowState]]:
+def dump(deployment: Deployment) -> tuple[list[JobRecord], list[tuple[str, bytes]], dict[str, WorkflowState]]:
     """Return all rows, objects and workflows."""
     keys = [entry.key for entry in deployment.store.list(BUCKET, "")]
     objects = [(key, deployment.store.get(BUCKET, key, limit_bytes=1 << 20)) for key in keys]
@@ -471,7 +496,7 @@ async def test_scan_row_without_bucket_names_finds_nothing() -> None:
     deployment = Deployment()
     key, sha256 = deployment.photo(b"photo")
     deployment.rows.queue(JOB, bucket="", key=key, sha256=sha256)
-    deployment.temporal.states[JOB] = WorkflowState("running", deployment.time)
+    deployment.temporal.states[str(JOB)] = WorkflowState("running", deployment.time)
     assert codes(await scan(deployment)) == []
     deployment.succeeded(JOB)
     ocr = OcrRecord("", ocr_key(JOB), manifest_key(JOB), "textract", "1.0", 1)
