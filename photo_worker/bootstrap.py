@@ -75,9 +75,12 @@ class Application(AbstractContextManager["Application"]):
             PhotoWorkerError: the other errors into which ``rpc_errors`` translates a refusal.
         """
         if self.connected is None:
+            from photo_worker import pipelines
             from photo_worker.orchestration.temporal import TemporalOrchestrator
 
-            self.connected = TemporalOrchestrator(await self.client(), self.settings.temporal_task_queue)
+            self.connected = TemporalOrchestrator(
+                await self.client(), self.settings.temporal_task_queue, types=pipelines.workflow_types()
+            )
         return self.connected
 
     @property
@@ -202,26 +205,22 @@ def build_activities(
     application: Application, backends: Callable[[str], OcrBackend] | None = None
 ) -> list[Callable[..., Any]]:
     """Return every activity of the worker, bound to this process's ports."""
-    from photo_worker.activities.assets import AssetActivities
     from photo_worker.activities.heartbeats import stop_if_cancelled
-    from photo_worker.activities.ocr import OcrActivities
-    from photo_worker.activities.results import ResultActivities
     from photo_worker.documents.process import ProcessDecoder
+    from photo_worker.pipelines import PIPELINES, ActivityPorts
 
-    store, repository, bucket = application.store, application.repository, application.settings.s3_bucket
-    assets = AssetActivities(store, repository, ProcessDecoder(look=stop_if_cancelled), bucket)
-    ocr = OcrActivities(store, repository, backends or application.backends, bucket)
-    results = ResultActivities(store, repository, bucket)
-    return [
-        assets.verify_and_locate_asset,
-        ocr.ocr_textract,
-        results.persist_artifacts,
-        results.record_failure,
-    ]
+    ports = ActivityPorts(
+        application.store,
+        application.repository,
+        backends or application.backends,
+        ProcessDecoder(look=stop_if_cancelled),
+        application.settings.s3_bucket,
+    )
+    return [activity for pipeline in PIPELINES for activity in pipeline.activities(ports)]
 
 
 def workflow_types() -> list[type]:
     """Return every workflow class of the worker."""
-    from photo_worker.workflows.image import ImageProcessingWorkflow
+    from photo_worker.pipelines import PIPELINES
 
-    return [ImageProcessingWorkflow]
+    return [pipeline.workflow for pipeline in PIPELINES]

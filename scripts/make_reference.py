@@ -8,10 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from photo_worker import policies
+from photo_worker import pipelines
 from photo_worker.config import Settings
-from photo_worker.contracts import image
-from photo_worker.contracts.base import Contract
 from photo_worker.integrity.finding import REPAIRS
 from photo_worker.integrity.rules import PROMISES, all_rules
 from scripts.error_classes import a_job_waits, error_classes, hint_of
@@ -58,16 +56,15 @@ def _check() -> str:
 
 
 def _contracts() -> str:
+    models = pipelines.contract_models()
+    files = " and ".join(f"`{name.replace('.', '/')}.py`" for name in models)
     lines = [
         "# Contracts",
         "",
-        "What crosses a process boundary, from `photo_worker/contracts/image.py`, as JSON objects. Fields are added",
+        f"What crosses a process boundary, from {files}, as JSON objects. Fields are added",
         "with a default and never renamed; unknown fields are ignored. Lengths are in characters.",
     ]
-    kinds = [kind for kind in vars(image).values() if isinstance(kind, type) and issubclass(kind, Contract)]
-    for kind in kinds:
-        if kind is Contract:
-            continue
+    for kind in (kind for kinds in models.values() for kind in kinds):
         lines += ["", f"## {kind.__name__}", "", inspect.cleandoc(kind.__doc__ or ""), ""]
         lines += ["| field | type | default |", "| --- | --- | --- |"]
         schema = kind.model_json_schema()
@@ -163,13 +160,7 @@ def _policies() -> str:
         "| step | one attempt | heartbeat | first wait | longest wait | attempts |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    steps = {
-        "verify_and_locate_asset": policies.VERIFY,
-        "ocr_textract": policies.OCR,
-        "persist_artifacts": policies.PERSIST,
-        "record_failure": policies.RECORD_FAILURE,
-    }
-    for name, policy in steps.items():
+    for name, policy in pipelines.steps().items():
         beat = f"{policy.heartbeat_timeout.total_seconds():g} s" if policy.heartbeat_timeout else "none"
         lines.append(
             f"| `{name}` | {policy.start_to_close_timeout.total_seconds():g} s | {beat}"

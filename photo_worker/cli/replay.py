@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from temporal_replay_gate.scenarios import ScenarioSuite
 
 _PHOTO = Path("fixtures/photos/clean-print.png")
-_SCENARIOS = "tests.replay.scenarios.images"
 
 _photo_option = click.option(
     "--photo",
@@ -47,9 +46,11 @@ def _vocabulary() -> Vocabulary:
 
 
 def _scenarios(options: Mapping[str, Any]) -> ScenarioSuite:
+    from photo_worker.pipelines import IMAGE
+
     photo: Path = options["photo"]
     try:
-        make = imported(f"{_SCENARIOS}:scenario_suite")
+        make = imported(f"{IMAGE.scenarios}:scenario_suite")
     except NotImportable as error:
         raise ScenariosUnusable(
             target="of the product", reason="they are in its checkout, and this is not its directory"

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterator
 
-from photo_worker import errors
+from photo_worker import errors, pipelines
 from temporal_replay_gate.vocabulary import SHA256, TEMPORALS_WORDS, UUID, Vocabulary
 
 # Contract fields whose values are vocabulary, not content.
@@ -16,28 +16,23 @@ _FORM = re.compile(
     rf"""
       {UUID}
     | {SHA256}
-    | artifacts/{UUID}/[a-z]+\.json               # what a job writes
+    | ({"|".join(pipelines.artifact_folders())}){UUID}/[a-z]+\.json               # what a job writes
     | raw/{SHA256}(\.[a-z0-9]{{1,8}})?              # an upload, named by its bytes
     | (application|image|text)/[a-z0-9.+-]{{1,40}}  # a content type
     """,
     re.VERBOSE,
 )
 
-_STEPS = (
-    "image_processing_workflow",
-    "verify_and_locate_asset",
-    "ocr_textract",
-    "persist_artifacts",
-    "record_failure",
-    "workflow",
-)
+# In messages, the place of an error that no activity has raised.
+_WORKFLOW = "workflow"
 
 
 def vocabulary() -> Vocabulary:
     """Return the words of all error classes that are imported, and of the contracts."""
     kinds = list(_tree(errors.PhotoWorkerError))
+    names = (_WORKFLOW, *(kind.name for kind in pipelines.workflow_types()), *pipelines.steps())
     return Vocabulary(
-        words=TEMPORALS_WORDS.union(_STEPS, (kind.code for kind in kinds), (kind.hint for kind in kinds)),
+        words=TEMPORALS_WORDS.union(names, (kind.code for kind in kinds), (kind.hint for kind in kinds)),
         fields=_FIELDS,
         # The message of InvalidContract names fields and their faults; the converter leaves out the values.
         forms=(_FORM, _template(errors.InvalidContract)),

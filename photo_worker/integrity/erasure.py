@@ -17,7 +17,7 @@ from itertools import chain
 from uuid import UUID
 
 from photo_worker.contracts.image import IMAGE_PROCESSING, Manifest
-from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key
+from photo_worker.contracts.keys import converted_key, manifest_key
 from photo_worker.crash_points import CrashPoint, crash_point
 from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
 from photo_worker.integrity.binding import (
@@ -37,6 +37,7 @@ from photo_worker.integrity.evidence import (
     converted_sha256,
     uploaded_sha256,
 )
+from photo_worker.pipelines import artifact_keys
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
 from photo_worker.ports import JobRecord, JobRepository, JobWorkflow, ObjectStore, WorkflowOrchestrator, WorkflowState
 
@@ -334,7 +335,7 @@ class Erasure:
         """Return the job's objects, first those of fixed names: a listing omits versions behind a delete marker."""
         listed = self._listed(job_id, row)
         buckets = {self._bucket, *(bucket for bucket, _ in listed)}
-        named = [(bucket, key) for bucket in sorted(buckets) for key in (ocr_key(job_id), manifest_key(job_id))]
+        named = [(bucket, key) for bucket in sorted(buckets) for key in artifact_keys(job_id)]
         return list(dict.fromkeys([*named, *listed]))
 
     def _photo(self, job_id: UUID, row: JobRecord | None) -> tuple[Location | None, str]:

@@ -12,13 +12,14 @@ from uuid import UUID
 from photo_worker.contracts.keys import parse_job_id
 from photo_worker.errors import InvalidJobId, PhotoWorkerError
 from photo_worker.integrity.binding import Binding
+from photo_worker.pipelines import artifact_folders
 from photo_worker.ports import JobRecord, JobWorkflow, QueueState, WorkflowState
 
 Location: TypeAlias = tuple[str, str]
 """A bucket and a key."""
 
-# Prefixes of keys whose second segment is the id of the job that the object belongs to.
-JOB_FOLDERS = ("artifacts/", "tags/")
+# Prefixes of keys whose second segment is the id of the job that the object belongs to; the last is reserved.
+JOB_FOLDERS = (*artifact_folders(), "tags/")
 RAW_FOLDER = "raw/"
 CONVERTED_FOLDER = "converted/"
 

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from photo_worker import policies
+from photo_worker import pipelines
 
-POLICIES = {
-    "verify_and_locate_asset": policies.VERIFY,
-    "ocr_textract": policies.OCR,
-    "persist_artifacts": policies.PERSIST,
-    "record_failure": policies.RECORD_FAILURE,
-}
+POLICIES = pipelines.steps()
 
 
 @dataclass(frozen=True)

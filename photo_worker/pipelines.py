@@ -1,0 +1,135 @@
+"""The registry of pipelines: what the application knows of each workflow type, in one place.
+
+The worker, the orchestrator, the reference pages, the scrubbing of histories, the crash matrix, ``erase`` and ``check``
+read it, so that a new workflow is its own modules and one entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+from uuid import UUID
+
+from photo_worker import policies
+from photo_worker.activities.assets import AssetActivities
+from photo_worker.activities.ocr import OcrActivities
+from photo_worker.activities.results import ResultActivities
+from photo_worker.contracts import image, keys
+from photo_worker.contracts.base import Contract
+from photo_worker.contracts.references import WorkflowType
+from photo_worker.ports import DocumentDecoder, JobRepository, ObjectStore, OcrBackend
+from photo_worker.workflows.image import ImageProcessingWorkflow
+
+
+@dataclass(frozen=True)
+class ActivityPorts:
+    """What activities are made from. ``bucket`` is the worker's own; ``backends`` returns an OCR backend by name."""
+
+    store: ObjectStore
+    repository: JobRepository
+    backends: Callable[[str], OcrBackend]
+    decoder: DocumentDecoder
+    bucket: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """An activity, as a method of the class that holds its ports, and the policy that its workflow runs it by."""
+
+    method: Callable[..., Any]
+    policy: policies.ActivityPolicy
+
+    @property
+    def name(self) -> str:
+        """The activity type."""
+        return self.method.__name__
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One workflow type.
+
+    ``kind`` has its name, its input and result models and the rule of its ids; ``contracts`` is the module of its
+    models. ``make`` returns the objects whose methods the steps are. ``artifact_keys`` return the keys that its results
+    have, by job; each begins with a folder and the job's id. ``scenarios`` is the module of its recorded scenarios, in
+    the checkout.
+    """
+
+    kind: WorkflowType[Any, Any]
+    workflow: type[Any]
+    contracts: ModuleType
+    steps: tuple[Step, ...]
+    make: Callable[[ActivityPorts], Sequence[object]]
+    artifact_keys: tuple[Callable[[UUID], str], ...]
+    scenarios: str
+
+    def activities(self, ports: ActivityPorts) -> Iterator[Callable[..., Any]]:
+        """Yield the activities of the steps, bound to ``ports``."""
+        made = {type(one): one for one in self.make(ports)}
+        for step in self.steps:
+            owner = next(one for kind, one in made.items() if vars(kind).get(step.name) is step.method)
+            yield getattr(owner, step.name)
+
+
+def _image_activities(ports: ActivityPorts) -> Sequence[object]:
+    return [
+        AssetActivities(ports.store, ports.repository, ports.decoder, ports.bucket),
+        OcrActivities(ports.store, ports.repository, ports.backends, ports.bucket),
+        ResultActivities(ports.store, ports.repository, ports.bucket),
+    ]
+
+
+IMAGE = Pipeline(
+    kind=image.IMAGE_PROCESSING,
+    workflow=ImageProcessingWorkflow,
+    contracts=image,
+    steps=(
+        Step(AssetActivities.verify_and_locate_asset, policies.VERIFY),
+        Step(OcrActivities.ocr_textract, policies.OCR),
+        Step(ResultActivities.persist_artifacts, policies.PERSIST),
+        Step(ResultActivities.record_failure, policies.RECORD_FAILURE),
+    ),
+    make=_image_activities,
+    artifact_keys=(keys.ocr_key, keys.manifest_key),
+    scenarios="tests.replay.scenarios.images",
+)
+
+PIPELINES: tuple[Pipeline, ...] = (IMAGE,)
+
+
+def workflow_types() -> tuple[WorkflowType[Any, Any], ...]:
+    """Return the type of every pipeline."""
+    return tuple(pipeline.kind for pipeline in PIPELINES)
+
+
+def steps() -> dict[str, policies.ActivityPolicy]:
+    """Return the policy of every activity by its type."""
+    return {step.name: step.policy for pipeline in PIPELINES for step in pipeline.steps}
+
+
+def artifact_keys(job_id: UUID) -> list[str]:
+    """Return the keys that a job's results have, of every pipeline."""
+    return [key(job_id) for pipeline in PIPELINES for key in pipeline.artifact_keys]
+
+
+def artifact_folders() -> tuple[str, ...]:
+    """Return the folders of all results, each with a slash at its end."""
+    found = (f"{key.partition('/')[0]}/" for key in artifact_keys(UUID(int=0)))
+    return tuple(dict.fromkeys(found))
+
+
+def contract_models() -> dict[str, list[type[Contract]]]:
+    """Return the models of every pipeline by the name of their module, in the order of their definition."""
+    return {
+        module.__name__: [
+            kind
+            for kind in vars(module).values()
+            if isinstance(kind, type)
+            and issubclass(kind, Contract)
+            and kind is not Contract
+            and kind.__module__ == module.__name__
+        ]
+        for module in dict.fromkeys(pipeline.contracts for pipeline in PIPELINES)
+    }
