@@ -6,20 +6,12 @@ Recorded histories contain its type name and those of its activities. Behaviour 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
-from temporalio.exceptions import (
-    ActivityError,
-    ApplicationError,
-    RetryState,
-    TimeoutError,
-    TimeoutType,
-    is_cancelled_exception,
-)
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from photo_worker import policies
@@ -40,7 +32,15 @@ with workflow.unsafe.imports_passed_through():
         PersistInput,
     )
     from photo_worker.contracts.keys import manifest_key, parse_job_id
-    from photo_worker.errors import InputError, JobCancelled, JobExpired, SourceReplaced, StepFailed, StepTimeout
+    from photo_worker.errors import InputError, SourceReplaced, StepFailed
+    from photo_worker.workflows._support import (
+        await_ignoring_cancellation,
+        counting,
+        execute,
+        failure_reason,
+        is_unexpected,
+        lasting,
+    )
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -83,8 +83,8 @@ class ImageProcessingWorkflow:
         try:
             return await self._process(request)
         except (ActivityError, asyncio.CancelledError) as error:
-            reason = _reason(error)
-            status = await _await_ignoring_cancellation(self._record_failure(request, reason))
+            reason = failure_reason(error)
+            status = await await_ignoring_cancellation(self._record_failure(request, reason))
             if status == "succeeded" and self._located and self._ocr:
                 # The last activity has committed its transaction, and its response was lost.
                 return _result(request, self._located, self._ocr)
@@ -199,21 +199,21 @@ class ImageProcessingWorkflow:
         lifetime.
         """
         if self._deadline is None:
-            return await _execute(method, argument, counted, _counting(counted), cancellation=cancellation)
+            return await execute(method, argument, counted, counting(counted), cancellation=cancellation)
         tried = 0
         while True:
             left = max(self._deadline - workflow.now(), policies.LAST_CHANCE)
             try:
-                return await _execute(method, argument, policy, _lasting(policy), left, cancellation=cancellation)
+                return await execute(method, argument, policy, lasting(policy), left, cancellation=cancellation)
             except ActivityError as error:
                 tried += 1
-                if not _is_unexpected(error) or tried >= policy.maximum_attempts:
+                if not is_unexpected(error) or tried >= policy.maximum_attempts:
                     raise
             await workflow.sleep(policy.wait_before(tried + 1))
 
     async def _record_failure(self, request: ImageProcessingInput, reason: ApplicationError) -> str:
         policy = policies.COUNTED.record_failure if self._deadline is None else policies.RECORD_FAILURE
-        outcome = await _execute(
+        outcome = await execute(
             ResultActivities.record_failure,
             FailureInput(
                 job_id=request.job_id,
@@ -223,39 +223,9 @@ class ImageProcessingWorkflow:
                 message=reason.message[:_REASON_LENGTH],
             ),
             policy,
-            _counting(policy),
+            counting(policy),
         )
         return outcome.status
-
-
-async def _execute(
-    method: Callable[[Any, _In], _Out],
-    argument: _In,
-    policy: policies.ActivityPolicy,
-    retries: RetryPolicy,
-    left: timedelta | None = None,
-    *,
-    cancellation: workflow.ActivityCancellationType = workflow.ActivityCancellationType.TRY_CANCEL,
-) -> _Out:
-    return await workflow.execute_activity_method(
-        method,
-        argument,
-        schedule_to_close_timeout=left,
-        start_to_close_timeout=policy.start_to_close_timeout,
-        heartbeat_timeout=policy.heartbeat_timeout,
-        retry_policy=retries,
-        cancellation_type=cancellation,
-    )
-
-
-async def _await_ignoring_cancellation(work: Coroutine[Any, Any, str]) -> str:
-    """Wait for ``work`` even if the workflow is cancelled meanwhile: a row must not stay "running"."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        # Temporal accepts one cancellation request per run, so nothing interrupts this second wait.
-        return await task
 
 
 def _result(request: ImageProcessingInput, located: LocatedAsset, ocr: OcrResult) -> ImageProcessingResult:
@@ -272,69 +242,11 @@ def _result(request: ImageProcessingInput, located: LocatedAsset, ocr: OcrResult
     )
 
 
-def _reason(error: BaseException) -> ApplicationError:
-    """Return why the job ends, with a stable code as its type."""
-    if is_cancelled_exception(error):
-        return to_application_error(JobCancelled())
-    cause = error.__cause__
-    step = error.activity_type if isinstance(error, ActivityError) else "workflow"
-    if isinstance(error, ActivityError) and _is_over(error):
-        return to_application_error(JobExpired(step=step, last=_last(cause)))
-    if isinstance(cause, ApplicationError) and cause.type and cause.details:
-        return ApplicationError(cause.message, *cause.details, type=cause.type, non_retryable=True)
-    if isinstance(cause, TimeoutError):
-        return to_application_error(StepTimeout(step=step, reason=cause.message))
-    detail = str(cause or error)
-    if isinstance(cause, ApplicationError):
-        detail = cause.message if cause.type == policies.UNEXPECTED else f"{cause.type}: {cause.message}"
-    return to_application_error(StepFailed(step=step, reason=detail))
-
-
-def _is_over(error: ActivityError) -> bool:
-    """Tell whether the end of the job's lifetime ended the activity."""
-    cause = error.cause
-    late = isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_CLOSE
-    return late or error.retry_state is RetryState.TIMEOUT
-
-
-def _last(cause: BaseException | None) -> str:
-    """Return how the last attempt ended, for the message of ``JobExpired``."""
-    if isinstance(cause, TimeoutError):
-        # The time ran out during an attempt; the failure of the previous one is why the job waited.
-        cause = cause.cause
-    if isinstance(cause, ApplicationError):
-        return f"until the end, last with [{cause.type}] {cause.message}"
-    return "until the end, and did not end in its time"
-
-
 def _lifetime(request: ImageProcessingInput) -> timedelta:
     if request.lifetime_seconds is None:
         return policies.JOB_LIFETIME
     return timedelta(seconds=request.lifetime_seconds)
 
 
-def _is_unexpected(error: ActivityError) -> bool:
-    return isinstance(error.cause, ApplicationError) and error.cause.type == policies.UNEXPECTED
-
-
 def _is_replaced(error: ActivityError) -> bool:
     return isinstance(error.cause, ApplicationError) and error.cause.type == SourceReplaced.code
-
-
-def _lasting(policy: policies.ActivityPolicy) -> RetryPolicy:
-    return RetryPolicy(
-        initial_interval=policy.initial_interval,
-        backoff_coefficient=policy.backoff_coefficient,
-        maximum_interval=policy.maximum_interval,
-        maximum_attempts=0,
-        non_retryable_error_types=[policies.UNEXPECTED],
-    )
-
-
-def _counting(policy: policies.ActivityPolicy) -> RetryPolicy:
-    return RetryPolicy(
-        initial_interval=policy.initial_interval,
-        backoff_coefficient=policy.backoff_coefficient,
-        maximum_interval=policy.maximum_interval,
-        maximum_attempts=policy.maximum_attempts,
-    )

@@ -22,7 +22,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/workflows/image.py",
-                "status = await _await_ignoring_cancellation(self._record_failure(request, reason))",
+                "status = await await_ignoring_cancellation(self._record_failure(request, reason))",
                 'status = "failed"',
             ),
         ),
@@ -34,7 +34,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         "a job that is cancelled while the database does not take its reason stays running in its row for ever",
         (2, 10),
         "record_failure is not shielded",
-        (Mutation("photo_worker/workflows/image.py", "return await asyncio.shield(task)", "return await task"),),
+        (Mutation("photo_worker/workflows/_support.py", "return await asyncio.shield(task)", "return await task"),),
         (_ENDS + "test_job_cancelled_while_failure_is_recorded_has_reason",),
     ),
     Safeguard(
@@ -120,7 +120,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         "the workflow asks for no heartbeats",
         (
             Mutation(
-                "photo_worker/workflows/image.py",
+                "photo_worker/workflows/_support.py",
                 "        heartbeat_timeout=policy.heartbeat_timeout,\n",
                 "",
             ),
@@ -144,7 +144,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         "every attempt is counted",
         (
             Mutation(
-                "photo_worker/workflows/image.py", "        maximum_attempts=0,\n", "        maximum_attempts=5,\n"
+                "photo_worker/workflows/_support.py", "        maximum_attempts=0,\n", "        maximum_attempts=5,\n"
             ),
         ),
         ("tests/crash/test_enumeration.py::test_enumeration_single_fault_ends_as_without_fault[photo]",),

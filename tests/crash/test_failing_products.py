@@ -44,7 +44,9 @@ _CANCELS = Mutation(
     "            raise asyncio.CancelledError\n            return await self._process(request)\n",
 )
 # Attempts are counted, so that an outage ends a job.
-_IMPATIENT = Mutation(_WORKFLOW, "        maximum_attempts=0,\n", "        maximum_attempts=5,\n")
+_IMPATIENT = Mutation(
+    "photo_worker/workflows/_support.py", "        maximum_attempts=0,\n", "        maximum_attempts=5,\n"
+)
 
 _PRODUCTS = {
     "unexpected": _UNEXPECTED,

@@ -147,9 +147,7 @@ class TestTheMechanism:
         assert not outcome.green
 
     def test_mutant_whose_workflow_cannot_run_is_not_red(self, mutants: Mutants) -> None:
-        broken = Mutation(
-            "photo_worker/workflows/image.py", "await _await_ignoring_cancellation(", "await _to_the_and("
-        )
+        broken = Mutation("photo_worker/workflows/image.py", "await await_ignoring_cancellation(", "await _to_the_and(")
         outcome = mutants.run([broken], [self.IN_THE_SANDBOX])
         assert outcome.failures
         assert "the mutant itself is broken: NameError: " in outcome.errors[0]

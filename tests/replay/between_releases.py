@@ -17,7 +17,8 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from photo_worker.contracts.arguments import only_argument
     from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
-    from photo_worker.workflows.image import ImageProcessingWorkflow, _await_ignoring_cancellation, _reason
+    from photo_worker.workflows._support import await_ignoring_cancellation, failure_reason
+    from photo_worker.workflows.image import ImageProcessingWorkflow
     from tests.replay.scenarios.images import scenario_suite
     from tests.replay.scenarios.images_before_lifetime import ACROSS_RELEASES_SCENARIOS
     from tests.support.harness import FIXTURES
@@ -33,8 +34,8 @@ class BetweenReleases(ImageProcessingWorkflow):
         try:
             return await self._process(request)
         except ActivityError as error:
-            reason = _reason(error)
-            await _await_ignoring_cancellation(self._record_failure(request, reason))
+            reason = failure_reason(error)
+            await await_ignoring_cancellation(self._record_failure(request, reason))
             raise reason from error
 
     def _is_late(self, readings: int) -> bool:

@@ -14,6 +14,8 @@ import photo_worker.workflows.image
 
 KITCHEN = Path(__file__).with_name("kitchen.py")
 IMAGE = Path(photo_worker.workflows.image.__file__)
+# What the workflows share; its text is edited where the workflow's own does not have it.
+SUPPORT = IMAGE.with_name("_support.py")
 
 # The recorded run that reveals the change.
 Shown = Literal["kitchen", "success", "failure", "cancellation"]
@@ -33,7 +35,9 @@ class CodeMutation:
     @property
     def source(self) -> Path:
         """The file whose text is edited."""
-        return KITCHEN if self.shown_by == "kitchen" else IMAGE
+        if self.shown_by == "kitchen":
+            return KITCHEN
+        return IMAGE if self.old in IMAGE.read_text(encoding="utf-8") else SUPPORT
 
     def text(self) -> str:
         """Return the edited text."""
@@ -163,7 +167,7 @@ PLANTS = [
         "failure where there was a result",
         "success",
         _LAST,
-        "        raise to_application_error(JobCancelled())\n" + _LAST,
+        "        raise to_application_error(StepFailed(step='', reason=''))\n" + _LAST,
         "replay",
         "failure",
     ),
@@ -189,7 +193,7 @@ PLANTS = [
     CodeMutation(
         "reason not recorded",
         "failure",
-        "await _await_ignoring_cancellation(self._record_failure(request, reason))",
+        "await await_ignoring_cancellation(self._record_failure(request, reason))",
         "'failed'",
         "replay",
         "record_failure",
