@@ -71,14 +71,16 @@ def demo(session: nox.Session) -> None:
 @nox.session(venv_backend=BACKEND)
 def tests(session: nox.Session) -> None:
     """Run the unit, integration and end-to-end tests."""
-    pytest(session, "tests/unit", "tests/integration", "tests/stack", "tests/e2e", "tests/compose/test_file.py")
+    pytest(
+        session, "packages", "tests/unit", "tests/integration", "tests/stack", "tests/e2e", "tests/compose/test_file.py"
+    )
 
 
 @nox.session(python=PYTHONS)
 def unit(session: nox.Session) -> None:
     """Run the unit tests on every supported Python that is installed."""
     own = session.python == f"{sys.version_info.major}.{sys.version_info.minor}"
-    pytest(session, "tests/unit", marked=None if own else "not single_python")
+    pytest(session, "packages", "tests/unit", marked=None if own else "not single_python")
 
 
 @nox.session(venv_backend=BACKEND)
@@ -253,8 +255,7 @@ def build(session: nox.Session, name: str) -> None:
     with session.chdir(wheels):
         (wheel,) = (each for each in made if each.name.startswith(_project(name).replace("-", "_") + "-"))
         session.run("python", "-I", str(checked), wheel.name)
-        if name == ".":
-            session.run("photo-worker", "--help", silent=True)
+        session.run(_project(name), "--help", silent=True)
     session.log(f"{wheel.name}: {wheel.stat().st_size // 1024} KiB, works without the checkout")
 
 

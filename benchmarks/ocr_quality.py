@@ -189,9 +189,9 @@ def measure(read: Reader, *, angles: Sequence[int] = ANGLES) -> Quality:
 
 def product_reader() -> Reader:
     """Return the function with which the product makes a response from a document's bytes."""
-    from textract_local.reader.reader import read_document
+    from textract_local import read
 
-    return read_document
+    return read
 
 
 def run(*, angles: Sequence[int] = ANGLES) -> dict[str, Any]:

@@ -136,9 +136,9 @@ def record(folder: Path, load: Callable[[], Reader], *, force: bool) -> list[str
 
 def load_reader() -> Reader:
     """Return the product's OCR; imported here, as drawing does not need it."""
-    from textract_local.reader.reader import read_document
+    from textract_local import read
 
-    return read_document
+    return read
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,16 +16,21 @@ FOLDER = Path(os.environ.get("PHOTO_WORKER_GUARD", "/usr/local/lib/photo-worker"
 
 def load_rules() -> ModuleType:
     """Load the rules, the same file that the native stack uses; raises ``ImportError``."""
-    spec = spec_from_file_location("photo_worker_rules", FOLDER / "rules.py")
+    spec = spec_from_file_location("photo_worker_rules", FOLDER / "origins.py")
     if spec is None or spec.loader is None:
-        raise ImportError(f"there is no {FOLDER / 'rules.py'}")
+        raise ImportError(f"there is no {FOLDER / 'origins.py'}")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 MODULE = load_rules()
-RULES = MODULE.OriginRules(MODULE.allowed_hosts(os.environ))
+VARIABLE = "PHOTO_WORKER_ALLOWED_HOSTS"
+RULES = MODULE.OriginRules(
+    MODULE.split_hosts(os.environ.get(VARIABLE, "")),
+    program="photo-worker",
+    remedy=f"start the service with the name in {VARIABLE} (comma-separated)",
+)
 
 
 def refuse_pages(chain: Any, context: Any, response: Any) -> None:

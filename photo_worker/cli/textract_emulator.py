@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from photo_worker.stack_errors import ExtraMissing
 
 # A host name, an IPv4 or an IPv6 address; other characters do not occur in a Host header.
 _HOST = re.compile(r"[\w.:\[\]-]{1,253}", re.ASCII)
+
+
+_HOME_VARIABLE = "PHOTO_WORKER_HOME"
+_STATE_VARIABLE = "XDG_STATE_HOME"
 
 
 def _names(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -67,13 +72,36 @@ def textract_emulator(
 
     Requests from web pages, and requests whose Host is not a name of this machine, are refused.
     """
-    from textract_local.server.spawning import spawn_early
+    from textract_local.server import spawn_early
 
     first = spawn_early()
     try:
         # Imported while the child process loads its OCR engine.
-        from textract_local.server.command import EmulatorOptions, configure_logging, run
+        from photo_worker.devkit.guard.rules import ServiceRules, allowed_hosts
+        from photo_worker.ocr.library_errors import product_errors
+        from textract_local.server import EmulatorOptions, configure_logging, run
     except ImportError as error:
         raise ExtraMissing(command="textract-emulator", reason=str(error)) from error
     configure_logging()
-    run(EmulatorOptions(host, port, data, processes or 0, most_open_jobs=most_open_jobs, hosts=hosts), first)
+    options = EmulatorOptions(
+        host,
+        port,
+        # Port 0 takes a free one, and a directory that goes with the process.
+        data or (default_data(port) if port else None),
+        processes or 0,
+        most_open_jobs=most_open_jobs,
+        hosts=(*hosts, *allowed_hosts(os.environ)),
+        rules=ServiceRules,
+    )
+    with product_errors():
+        run(options, first)
+
+
+def default_data(port: int) -> Path:
+    """Return the data directory for this port, below PHOTO_WORKER_HOME or the user's state directory."""
+    home = os.environ.get(_HOME_VARIABLE, "")
+    if home:
+        # A stack cannot have this name.
+        return Path(home).expanduser().absolute() / f"Textract-{port}"
+    state = os.environ.get(_STATE_VARIABLE, "")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "photo-worker" / f"textract-{port}"

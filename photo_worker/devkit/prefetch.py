@@ -23,7 +23,6 @@ from photo_worker.devkit.service_registry import require_programs
 from photo_worker.devkit.services import minio
 from photo_worker.devkit.stack_options import StackOptions
 from photo_worker.devkit.state import StackRecord
-from photo_worker.errors import PhotoWorkerError
 from photo_worker.stack_errors import DataUnwritable, PrefetchFailed, S3ServerMissing, ServiceMissing
 
 MINIO_MODULE = "github.com/minio/minio"
@@ -90,12 +89,13 @@ def _get(s3: str, tell: Tell) -> str:
 
 def _try_models() -> str:
     """Load the models that the Textract emulator reads with; raises ``ServiceMissing``."""
-    from textract_local.reader.reader import DocumentReader
+    from textract_local import DocumentReader
+    from textract_local.errors import TextractLocalError
 
     try:
         reader = DocumentReader(threads=1)
         reader.warm()
-    except (ImportError, PhotoWorkerError) as error:
+    except (ImportError, TextractLocalError) as error:
         raise ServiceMissing(service="textract", reason=f"its models cannot be loaded: {error}") from error
     return f"{reader.engine} {reader.version}"
 

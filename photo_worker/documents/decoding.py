@@ -21,10 +21,9 @@ from photo_worker.errors import (
     UnreadableDocument,
     UnsupportedDocument,
 )
+from photo_worker.ocr.library_errors import product_errors
 from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX, SYNC_OCR_LIMIT_BYTES, WEBP_PIXEL_LIMIT
-from textract_local.reader.document import SYNC, check_size, open_document
-from textract_local.reader.pdf import pdfium_errors
-from textract_local.reader.unsupported_images import describe_tiff
+from textract_local import SYNC, check_size, describe_tiff, open_document, pdfium_errors
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -78,7 +77,7 @@ def load(kind: str) -> None:
 def check(content: bytes, kind: str, name: str) -> None:
     """Refuse a PDF or TIFF that OCR refuses, without rendering it. See ``ports.DocumentDecoder``."""
     load(kind)
-    with _installed():
+    with _installed(), product_errors():
         if kind == media.PDF:
             _check_pdf(content, name)
         else:
@@ -92,7 +91,7 @@ def convert(content: bytes, kind: str, name: str) -> bytes:
     the text of its later images would be lost silently.
     """
     load(kind)
-    with _installed(), _damage(name):
+    with _installed(), product_errors(), _damage(name):
         return _jpeg(_heic(content, name) if kind == media.HEIC else _webp(content, name))
 
 

@@ -30,6 +30,7 @@ from photo_worker.errors import (
     UnreadableDocument,
     UnsupportedDocument,
 )
+from photo_worker.ocr.library_errors import product_errors
 from textract_local.child_environment import child_environment
 from textract_local.child_processes import (
     EXTERNAL_SIGNALS,
@@ -102,11 +103,13 @@ class ProcessDecoder:
 
     def check(self, content: bytes, kind: str, name: str) -> None:
         """Refuse a PDF or TIFF that OCR refuses."""
-        self._run("check", content, kind, name)
+        with product_errors():
+            self._run("check", content, kind, name)
 
     def convert(self, content: bytes, kind: str, name: str) -> bytes:
         """Return the first image of a HEIC or WebP as an upright JPEG within the limits of OCR."""
-        return self._run("convert", content, kind, name)
+        with product_errors():
+            return self._run("convert", content, kind, name)
 
     def _run(self, operation: str, content: bytes, kind: str, name: str) -> bytes:
         while not self._slots.acquire(timeout=LOOK_SECONDS):

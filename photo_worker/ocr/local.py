@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from photo_worker.errors import SourceReplaced
+from photo_worker.ocr.library_errors import product_errors
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 from photo_worker.ports import DetectedText, DocumentRef, ObjectStore
-from textract_local.reader.reading_processes import ReadingProcesses
+from textract_local import ReadingProcesses
 
 ENGINE = "local"
 
@@ -26,7 +27,7 @@ class Reader(Protocol):
         """Load the models, so that the first document does not wait for them."""
 
     def read(self, content: bytes, name: str, /) -> dict[str, Any]:
-        """Return a document's DetectDocumentText response. Raises ``InputError``."""
+        """Return a document's DetectDocumentText response. Raises ``TextractLocalError``."""
 
 
 class LocalBackend:
@@ -51,7 +52,8 @@ class LocalBackend:
 
     def require_usable(self) -> None:
         """Load the models, once. Raises ``EngineUnavailable`` if the engine is not installed."""
-        self._reader.warm()
+        with product_errors():
+            self._reader.warm()
 
     def detect_text(self, document: DocumentRef) -> DetectedText:
         """Return the document's blocks.
@@ -67,4 +69,5 @@ class LocalBackend:
         )
         if document.sha256 and hashlib.sha256(content).hexdigest() != document.sha256:
             raise SourceReplaced(bucket=document.bucket, key=document.key)
-        return DetectedText(self._reader.read(content, document.key), self._reader.version)
+        with product_errors():
+            return DetectedText(self._reader.read(content, document.key), self._reader.version)

@@ -20,7 +20,7 @@ import pytest
 
 from photo_worker.devkit.compose import program
 from photo_worker.devkit.compose.project import direct_hosts, variables
-from photo_worker.devkit.guard.rules import OriginRules, allowed_hosts
+from photo_worker.devkit.guard.rules import ServiceRules, allowed_hosts
 from photo_worker.devkit.service_registry import all_services, default_services
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import ComposeMissing
@@ -187,7 +187,7 @@ def test_allowed_hosts_apply_to_every_guarded_service(monkeypatch: pytest.Monkey
     compose = program.Compose(found, FILE, "photo-worker-dev", variables(record), engine="unix:///nowhere.sock")
     said = compose.output("config", "--format", "json", doing="read its file", seconds=60)
     for name in ("aws", "textract", "temporal-ui"):
-        rules = OriginRules(allowed_hosts(json.loads(said)["services"][name]["environment"]))
+        rules = ServiceRules(allowed_hosts(json.loads(said)["services"][name]["environment"]))
         for host in ("aws", "textract", "host.docker.internal", "dev.box", "second.box", "third.box"):
             assert rules.refusal([(b"host", f"{host}:8233".encode())]) is None, (name, host)
         # A public name that resolves to loopback.

@@ -15,6 +15,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "compose" / "docker-compose.yml").read_text(encoding="utf-8")
+# Where the Compose file takes the rules from, as it names the file.
+ORIGINS = "../packages/textract-local/src/textract_local/origins.py"
 # The Fetch Standard's bad ports that the Compose file uses.
 REFUSED_BY_BROWSERS = {6665, 6666, 6667, 6668, 6669, 6697}
 # Each published port with its protection from web pages.
@@ -57,7 +59,7 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setitem(sys.modules, "localstack", ModuleType("localstack"))
     monkeypatch.setitem(sys.modules, "localstack.runtime", runtime)
     # The path at which the Compose file mounts the rules.
-    monkeypatch.setenv("PHOTO_WORKER_GUARD", str(ROOT / "photo_worker" / "devkit" / "guard"))
+    monkeypatch.setenv("PHOTO_WORKER_GUARD", str((ROOT / "compose" / ORIGINS).resolve().parent))
     monkeypatch.setenv("PHOTO_WORKER_ALLOWED_HOSTS", "aws,textract")
     spec = importlib.util.spec_from_file_location("guard", ROOT / "compose" / "localstack" / "guard.py")
     assert spec is not None
@@ -155,7 +157,7 @@ def test_published_port_guards_are_configured_as_listed(services: dict[str, dict
             case "the start script":
                 mounted = {volume.split(":")[1]: volume.split(":")[0] for volume in entry["volumes"]}
                 assert mounted["/etc/localstack/init/start.d/photo-worker.py"] == "./localstack/guard.py"
-                assert mounted["/usr/local/lib/photo-worker/rules.py"] == "../photo_worker/devkit/guard/rules.py"
+                assert mounted["/usr/local/lib/photo-worker/origins.py"] == ORIGINS
                 assert environment["GATEWAY_LISTEN"] == f"0.0.0.0:{port}"
                 assert "PHOTO_WORKER_ALLOWED_HOSTS" in environment
             case "its own application":

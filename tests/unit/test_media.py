@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from photo_worker import media
+from photo_worker.media import CONVERTED_TYPES
+from textract_local import media
 
 
 def encoded(kind: str, size: tuple[int, int] = (30, 20)) -> bytes:
@@ -121,4 +122,4 @@ def test_described_names_unsupported_formats(content: bytes, named: str) -> None
     kind = media.sniff(content)
     assert kind is not None
     assert media.describe_type(kind).startswith(named)
-    assert kind not in media.DOCUMENT_TYPES | media.CONVERTED_TYPES
+    assert kind not in media.DOCUMENT_TYPES | CONVERTED_TYPES

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from xml.sax.saxutils import escape
 
-from photo_worker.devkit.guard.rules import OriginRules
+from textract_local.origins import OriginRules
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from photo_worker.devkit.guard.asgi import guarded
-from photo_worker.devkit.guard.rules import OriginRules, allowed_hosts
+from photo_worker.devkit.guard.rules import ServiceRules, allowed_hosts
 
 # What ministack's S3 stores in addition to an object's record, by bucket, key and version; None without a version.
 _BESIDE = ("_object_tags", "_object_acl", "_object_annotations", "_object_retention", "_object_legal_hold")
@@ -31,7 +31,7 @@ def main() -> None:
 
     Storing(s3).put_in_place()
     # The name under which ministack itself looks it up.
-    app.app = guarded(app.app, OriginRules(allowed_hosts(os.environ)))
+    app.app = guarded(app.app, ServiceRules(allowed_hosts(os.environ)))
     app.main()
 
 

@@ -22,7 +22,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
-from photo_worker.devkit.guard.rules import OriginRules, allowed_hosts
+from photo_worker.devkit.guard.rules import ServiceRules, allowed_hosts
+from textract_local.origins import OriginRules
 
 logger = logging.getLogger(__name__)
 
@@ -355,7 +356,7 @@ def main() -> None:
     parser.add_argument("--to", required=True, metavar="HOST:PORT", help="the service")
     given = parser.parse_args()
     listening = socket.create_server(_address(given.listen))
-    rules = OriginRules(allowed_hosts(os.environ), same_origin=True)
+    rules = ServiceRules(allowed_hosts(os.environ), same_origin=True)
     with suppress(KeyboardInterrupt):
         asyncio.run(serve(listening, _address(given.to), rules, limits_here()))
 

@@ -127,11 +127,11 @@ def _forward(life: int, listening: socket.socket, target: tuple[str, int]) -> No
     import asyncio
 
     from photo_worker.devkit.guard.proxy import limits_here, serve
-    from photo_worker.devkit.guard.rules import OriginRules, allowed_hosts
+    from photo_worker.devkit.guard.rules import ServiceRules, allowed_hosts
 
     async def forward() -> None:
         asyncio.get_running_loop().add_reader(life, os._exit, 0)
-        await serve(listening, target, OriginRules(allowed_hosts(os.environ), same_origin=True), limits_here())
+        await serve(listening, target, ServiceRules(allowed_hosts(os.environ), same_origin=True), limits_here())
 
     asyncio.run(forward())
 

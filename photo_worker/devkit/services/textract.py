@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from photo_worker.devkit import probes
 from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.guard.rules import allowed_hosts
 from photo_worker.devkit.ports import LOOPBACK
 from photo_worker.devkit.service import Endpoint, Service, base_environment, make_directory, plan_of, post
 
@@ -63,6 +64,7 @@ class _Textract(Service):
         argv += ["--host", LOOPBACK, "--port", str(record.ports["textract"])]
         # Like the objects they refer to, jobs survive `down` and are deleted by `reset`.
         argv += ["--data", str(make_directory(paths.data / "textract"))]
+        argv += [word for host in allowed_hosts(env) for word in ("--allow-host", host)]
         return plan_of(self.name, argv, env, paths, cwd=make_directory(paths.run / "textract"))
 
     def probe_ready(self, record: StackRecord) -> None:

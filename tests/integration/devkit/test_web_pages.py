@@ -32,6 +32,8 @@ SIGNED = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/textract/aws4_request
 # Those "bad ports" of the Fetch Standard that stacks may use.
 REFUSED_BY_BROWSERS = {1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6679, 6697, 10_080}
 REFUSED_BY_BROWSERS |= {6665, 6666, 6667, 6668, 6669, 77, 87, 95, 526, 530, 531, 532, 540, 556, 601}
+# What refuses a request, by service; the others are behind the guard of this product.
+PROGRAMS = {"textract": "textract-local"}
 PLAIN = {"Content-Type": "text/plain"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -214,7 +216,10 @@ def test_web_page_requests_reach_no_service(stack: Stack, env: dict[str, str]) -
                 answer = send(port, asked, added)
                 if answer.status != 403 or "access-control-allow-origin" in answer.headers:
                     let_in.append((asked.use, asked.method, asked.path, page, answer.status))
-                if asked.use != "temporal-http" and "photo-worker refuses this request" not in answer.body:
+                if (
+                    asked.use != "temporal-http"
+                    and f"{PROGRAMS.get(asked.use, 'photo-worker')} refuses this request" not in answer.body
+                ):
                     unsaid.append((asked.use, asked.method, asked.path, page, answer.body[:200]))
         with pytest.raises(TimeoutError):
             listener.accept()

@@ -26,12 +26,12 @@ class DecodeOnlyReader:
 
         PIL.Image.init()
 
-    def pages(self, path: Path, name: str, limits: DocumentLimits, /) -> int:
-        with closing(open_document(path, name, limits)) as document:
+    def pages(self, source: Path | bytes, name: str, limits: DocumentLimits, /) -> int:
+        with closing(open_document(source, name, limits)) as document:
             return document.pages
 
     def page(self, request: PageRequest, /) -> PageResult:
-        with closing(open_document(request.path, request.name, request.limits)) as document:
+        with closing(open_document(request.source, request.name, request.limits)) as document:
             image = document.image(request.number)
         # As for the engine: the whole image in its own mode.
         assert image.mode == "RGB"

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from photo_worker import errors
+from textract_local import errors
 from textract_local.reader.document import DocumentLimits
 from textract_local.reader.reader import PageRequest, PageResult
 
@@ -47,12 +47,12 @@ class ScriptedReader:
         if os.environ.get(DIES):
             os.kill(os.getpid(), signal.SIGSEGV)
 
-    def pages(self, path: Path, name: str, limits: DocumentLimits, /) -> int:
-        pages: int = _told(path, name, limits).get("pages", 1)
+    def pages(self, source: Path | bytes, name: str, limits: DocumentLimits, /) -> int:
+        pages: int = _told(source, name, limits).get("pages", 1)
         return pages
 
     def page(self, request: PageRequest, /) -> PageResult:
-        told = _told(request.path, request.name, request.limits)
+        told = _told(request.source, request.name, request.limits)
         if "log" in told:
             with Path(told["log"]).open("a", encoding="utf-8") as log:
                 log.write(f"{told['text']} {request.number}\n")
@@ -80,8 +80,8 @@ class ScriptedReader:
         return PageResult(blocks, b"kept" if recognised else None, recognised)
 
 
-def _told(path: Path, name: str, limits: DocumentLimits) -> dict[str, Any]:
-    content = path.read_bytes()
+def _told(source: Path | bytes, name: str, limits: DocumentLimits) -> dict[str, Any]:
+    content = source if isinstance(source, bytes) else source.read_bytes()
     if not content.startswith(MAGIC):
         raise errors.UnsupportedDocument(name=name, actual="no image")
     told: dict[str, Any] = json.loads(content[len(MAGIC) :])

@@ -191,10 +191,10 @@ def test_command_port_0_leaves_no_data_directory(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     with alone(tmp_path, "--port", "0", TMPDIR=str(tmp_path / "tmp")) as (process, line):
         until(lambda: send(port_of(line), "GET", "/_emulator/jobs").status == 200)
-        assert list((tmp_path / "tmp").glob("photo-worker*"))
+        assert list((tmp_path / "tmp").glob("textract-local*"))
         process.terminate()
         process.wait()
-    assert list((tmp_path / "tmp").glob("photo-worker*")) == []
+    assert list((tmp_path / "tmp").glob("textract-local*")) == []
     assert not (tmp_path / ".local").exists()
 
 

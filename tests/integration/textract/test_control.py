@@ -96,7 +96,9 @@ def test_service_request_with_unknown_host_is_logged(emulator: Running) -> None:
 
 @pytest.mark.parametrize("way", ["option", "variable"])
 def test_allow_host_accepts_only_listed_host_names(tmp_path: Path, way: str) -> None:
-    argv = ["-m", "textract_local.server", "--port", "0", "--data", str(tmp_path / "data")]
+    # The variable is that of this product's command.
+    program = ["textract_local.server"] if way == "option" else ["photo_worker.cli", "textract-emulator"]
+    argv = ["-m", *program, "--port", "0", "--data", str(tmp_path / "data")]
     named = ["--allow-host", "textract", "--allow-host", "host.docker.internal"] if way == "option" else []
     variables = {"PHOTO_WORKER_ALLOWED_HOSTS": "textract,host.docker.internal"} if way == "variable" else {}
     with running(tmp_path, variables, *argv, *named) as started:

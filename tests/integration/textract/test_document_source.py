@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
+from textract_local.limits import SYNC_OCR_LIMIT_BYTES
 from textract_local.server import documents
 from textract_local.server.documents import ASYNC, SYNC, Document, DocumentSource
 from textract_local.server.failures import ServiceError

@@ -14,10 +14,10 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 from tests.integration.textract.conftest import JSON_11, SIGNED, call, client_of, send
 from tests.integration.textract.emulator import Running, document, running, until
 from tests.integration.textract.test_protocol import DETECT, sent
+from textract_local.limits import SYNC_OCR_LIMIT_BYTES
 from textract_local.server.admission import MOST_DOCUMENTS
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import Any
 import psutil
 import pytest
 
-from photo_worker.errors import EngineUnavailable
 from tests.integration.textract import scripted_reader
 from tests.integration.textract.emulator import ROOT
 from tests.integration.textract.scripted_reader import DEADLINE_SECONDS, FACTORY, document
+from textract_local.errors import EngineUnavailable
 from textract_local.reader.analysis.request import Analysis
 from textract_local.server import recognition
 from textract_local.server.counters import Counters

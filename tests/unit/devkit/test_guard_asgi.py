@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from photo_worker.devkit.guard.asgi import Message, Receive, Scope, Send, guarded
-from photo_worker.devkit.guard.rules import OriginRules
+from textract_local.origins import OriginRules
 
 HOST = ("Host", "127.0.0.1:15005")
 

@@ -19,8 +19,8 @@ from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, 
 import pytest
 
 from photo_worker.devkit.guard.proxy import Malformed, ProxyLimits, parse_head, serve
-from photo_worker.devkit.guard.rules import OriginRules
 from tests.support.harness import eventually
+from textract_local.origins import OriginRules
 
 SECONDS = 20
 

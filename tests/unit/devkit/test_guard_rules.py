@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from photo_worker.devkit.guard.rules import OriginRules, allowed_hosts
+from photo_worker.devkit.guard.rules import ServiceRules, allowed_hosts
 
 HOST = "127.0.0.1:15005"
 
 
-def refusal(rules: OriginRules, *headers: tuple[str, str]) -> str | None:
+def refusal(rules: ServiceRules, *headers: tuple[str, str]) -> str | None:
     return rules.refusal([(name.lower().encode(), value.encode("latin-1")) for name, value in headers])
 
 
@@ -28,7 +28,7 @@ def refusal(rules: OriginRules, *headers: tuple[str, str]) -> str | None:
     ],
 )
 def test_origin_rules_loopback_host_is_allowed(host: str) -> None:
-    assert refusal(OriginRules(), ("Host", host), ("Authorization", "AWS4-HMAC-SHA256 ...")) is None
+    assert refusal(ServiceRules(), ("Host", host), ("Authorization", "AWS4-HMAC-SHA256 ...")) is None
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_origin_rules_loopback_host_is_allowed(host: str) -> None:
     ],
 )
 def test_origin_rules_other_host_names_allowed_hosts_variable(host: str) -> None:
-    told = refusal(OriginRules(), ("Host", host))
+    told = refusal(ServiceRules(), ("Host", host))
     if host == "127.0.0.1 ":
         # Whitespace around a value is not part of it (RFC 9110, 5.5).
         assert told is None
@@ -67,9 +67,9 @@ def test_origin_rules_other_host_names_allowed_hosts_variable(host: str) -> None
 
 
 def test_origin_rules_missing_or_duplicate_host_is_refused() -> None:
-    assert "Host is missing" in (refusal(OriginRules()) or "")
-    assert "two Host headers" in (refusal(OriginRules(), ("Host", HOST), ("Host", "evil.example")) or "")
-    assert "two Host headers" in (refusal(OriginRules(), ("Host", "evil.example"), ("Host", HOST)) or "")
+    assert "Host is missing" in (refusal(ServiceRules()) or "")
+    assert "two Host headers" in (refusal(ServiceRules(), ("Host", HOST), ("Host", "evil.example")) or "")
+    assert "two Host headers" in (refusal(ServiceRules(), ("Host", "evil.example"), ("Host", HOST)) or "")
 
 
 @pytest.mark.parametrize(
@@ -90,25 +90,25 @@ def test_origin_rules_missing_or_duplicate_host_is_refused() -> None:
 )
 @pytest.mark.parametrize("same_origin", [False, True])
 def test_origin_rules_cross_origin_page_is_refused(name: str, value: str, same_origin: bool) -> None:
-    told = refusal(OriginRules(same_origin=same_origin), ("Host", HOST), (name, value))
+    told = refusal(ServiceRules(same_origin=same_origin), ("Host", HOST), (name, value))
     assert told is not None
     assert "web page sent it" in told
 
 
 def test_origin_rules_own_page_needs_same_origin_option() -> None:
     own = [("Host", HOST), ("Origin", f"http://{HOST}"), ("Sec-Fetch-Site", "same-origin")]
-    assert refusal(OriginRules(same_origin=True), *own) is None
-    assert refusal(OriginRules(), *own) is not None
+    assert refusal(ServiceRules(same_origin=True), *own) is None
+    assert refusal(ServiceRules(), *own) is not None
     # If a foreign name resolves to this machine, the browser takes the page for one of the same origin.
     rebound = [("Host", "evil.example:15005"), ("Origin", "http://evil.example:15005")]
-    assert refusal(OriginRules(same_origin=True), *rebound) is not None
+    assert refusal(ServiceRules(same_origin=True), *rebound) is not None
 
 
 def test_origin_rules_page_stored_as_object_is_refused() -> None:
     """Its plain GETs are of the same origin and carry no Origin: ``?Action=`` would reach SNS or SQS."""
-    assert refusal(OriginRules(), ("Host", HOST), ("Sec-Fetch-Site", "none")) is None
+    assert refusal(ServiceRules(), ("Host", HOST), ("Sec-Fetch-Site", "none")) is None
     told = refusal(
-        OriginRules(), ("Host", HOST), ("Sec-Fetch-Site", "same-origin"), ("Referer", f"http://{HOST}/b/page.html")
+        ServiceRules(), ("Host", HOST), ("Sec-Fetch-Site", "same-origin"), ("Referer", f"http://{HOST}/b/page.html")
     )
     assert told is not None
     assert "web page sent it" in told
@@ -121,13 +121,13 @@ BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.
 def test_origin_rules_navigation_with_action_is_refused(query: bytes) -> None:
     """To a browser, a link in a mail and a redirect from a typed address are the user's own navigation."""
     opened = [(b"host", HOST.encode()), (b"sec-fetch-site", b"none"), (b"sec-fetch-mode", b"navigate")]
-    told = OriginRules().refusal(opened, query)
+    told = ServiceRules().refusal(opened, query)
     assert told is not None
     assert "a browser was led to it" in told
-    assert OriginRules().refusal(opened[:1], query) is None
-    assert OriginRules().refusal(opened, b"versionId=Action&list-type=2&X-Amz-Action=x") is None
+    assert ServiceRules().refusal(opened[:1], query) is None
+    assert ServiceRules().refusal(opened, b"versionId=Action&list-type=2&X-Amz-Action=x") is None
     # The UI's GET requests change nothing, so they are allowed.
-    assert OriginRules(same_origin=True).refusal(opened, query) is None
+    assert ServiceRules(same_origin=True).refusal(opened, query) is None
 
 
 @pytest.mark.parametrize("host", [HOST, "localhost.:15005", "[::1]:15005"])
@@ -138,22 +138,22 @@ def test_origin_rules_navigation_with_action_is_refused(query: bytes) -> None:
 def test_origin_rules_action_without_fetch_site_is_refused(host: str, name: str, value: str) -> None:
     """Safari before 16.4 sends no Sec-Fetch-Site, and no browser sends it to a host that it does not trust."""
     sent = [(b"host", host.encode()), (name.lower().encode(), value.encode())]
-    told = OriginRules().refusal(sent, b"Action=CreateQueue&QueueName=evil")
+    told = ServiceRules().refusal(sent, b"Action=CreateQueue&QueueName=evil")
     assert told is not None
     assert "a browser was led to it" in told
-    assert OriginRules().refusal(sent, b"versionId=Action") is None
+    assert ServiceRules().refusal(sent, b"versionId=Action") is None
 
 
 @pytest.mark.parametrize("agent", ["Boto3/1.40 md/Botocore#1.40", "aws-cli/2.31 md/awscrt#0.27", "curl/8.14.1"])
 def test_origin_rules_action_of_program_is_allowed(agent: str) -> None:
     sent = [(b"host", HOST.encode()), (b"user-agent", agent.encode()), (b"accept", b"*/*")]
-    assert OriginRules().refusal(sent, b"Action=ListQueues") is None
+    assert ServiceRules().refusal(sent, b"Action=ListQueues") is None
 
 
 def test_origin_rules_duplicate_origin_is_refused() -> None:
     own, foreign = ("Origin", f"http://{HOST}"), ("Origin", "https://evil.example")
     for both in ((own, foreign), (foreign, own)):
-        assert "two Origin headers" in (refusal(OriginRules(same_origin=True), ("Host", HOST), *both) or "")
+        assert "two Origin headers" in (refusal(ServiceRules(same_origin=True), ("Host", HOST), *both) or "")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_origin_rules_duplicate_origin_is_refused() -> None:
 @pytest.mark.parametrize("host", ["localhost.localstack.cloud:4566", "dev.box", "10.0.0.7:8765"])
 def test_origin_rules_browser_by_allowed_host_is_refused(host: str, name: str, value: str) -> None:
     """Such a GET for an image has neither Origin nor Sec-Fetch-Site, and could still create a queue."""
-    rules = OriginRules(["localhost.localstack.cloud", "dev.box", "10.0.0.7"])
+    rules = ServiceRules(["localhost.localstack.cloud", "dev.box", "10.0.0.7"])
     told = refusal(rules, ("Host", host), (name, value))
     assert told is not None
     assert name.lower() in told
@@ -191,23 +191,23 @@ def test_origin_rules_browser_by_allowed_host_is_refused(host: str, name: str, v
     ],
 )
 def test_origin_rules_program_by_allowed_host_is_allowed(agent: str, accept: str) -> None:
-    rules = OriginRules(["aws"])
+    rules = ServiceRules(["aws"])
     assert refusal(rules, ("Host", "aws:4566"), ("User-Agent", agent), ("Accept", accept)) is None
 
 
 def test_origin_rules_own_page_by_allowed_host_is_allowed() -> None:
-    rules = OriginRules(["dev.box"], same_origin=True)
+    rules = ServiceRules(["dev.box"], same_origin=True)
     assert refusal(rules, ("Host", "dev.box:8233"), ("User-Agent", BROWSER), ("Accept", "text/html")) is None
     assert refusal(rules, ("Host", "dev.box:8233"), ("User-Agent", BROWSER), ("Origin", "http://evil.example"))
 
 
 def test_origin_rules_plain_navigation_is_allowed() -> None:
-    assert refusal(OriginRules(), ("Host", HOST), ("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate")) is None
+    assert refusal(ServiceRules(), ("Host", HOST), ("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate")) is None
 
 
 @pytest.mark.parametrize("given", ["dev.box:8233", "Dev.Box.:1", "[2001:db8::1]:8233"])
 def test_allowed_hosts_ignores_port(given: str) -> None:
-    rules = OriginRules(allowed_hosts({"PHOTO_WORKER_ALLOWED_HOSTS": f"textract,{given}"}))
+    rules = ServiceRules(allowed_hosts({"PHOTO_WORKER_ALLOWED_HOSTS": f"textract,{given}"}))
     host = "[2001:db8::1]" if given.startswith("[") else "dev.box"
     for port in ("", ":8233", ":15005"):
         assert refusal(rules, ("Host", f"{host}{port}")) is None, port
@@ -215,7 +215,7 @@ def test_allowed_hosts_ignores_port(given: str) -> None:
 
 
 def test_allowed_hosts_matches_each_listed_name_exactly() -> None:
-    rules = OriginRules(allowed_hosts({"PHOTO_WORKER_ALLOWED_HOSTS": " textract, Host.Docker.Internal ,,"}))
+    rules = ServiceRules(allowed_hosts({"PHOTO_WORKER_ALLOWED_HOSTS": " textract, Host.Docker.Internal ,,"}))
     for host in ("textract:8765", "TEXTRACT", "host.docker.internal:15005", "127.0.0.1"):
         assert refusal(rules, ("Host", host)) is None, host
     for host in ("aws:4566", "evil.textract", "textract.evil.example"):

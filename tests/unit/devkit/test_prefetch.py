@@ -17,8 +17,8 @@ from photo_worker.devkit import prefetch
 from photo_worker.devkit.prefetch import PrefetchedItem
 from photo_worker.devkit.services import minio
 from photo_worker.devkit.stack_options import StackOptions
-from photo_worker.errors import PhotoWorkerError
 from photo_worker.stack_errors import PrefetchFailed, S3ServerMissing, S3ServerUnfit, ServiceMissing
+from textract_local.errors import EngineUnavailable
 
 Patch = pytest.MonkeyPatch
 ROOT = Path(__file__).resolve().parents[3]
@@ -181,9 +181,9 @@ def test_prefetch_missing_ministack_is_named(machine: Path, monkeypatch: Patch) 
 
 def test_try_models_unloadable_raises_service_missing(monkeypatch: Patch) -> None:
     def broken(_: object) -> None:
-        raise PhotoWorkerError
+        raise EngineUnavailable(engine="ocrust", reason="its weights are missing")
 
-    monkeypatch.setattr("textract_local.reader.reader.DocumentReader.warm", broken)
+    monkeypatch.setattr("textract_local.DocumentReader.warm", broken)
     with pytest.raises(ServiceMissing, match="its models cannot be loaded"):
         prefetch._try_models()
 

@@ -15,24 +15,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from photo_worker.errors import (
-    DocumentProtected,
-    DocumentTooLarge,
-    ImageTooLarge,
-    InputError,
-    PhotoWorkerError,
-    UnreadableDocument,
-    UnsupportedDocument,
-)
-from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX
 from tests.support.bad_inputs import BAD_INPUTS, wide_png
 from tests.support.documents import certificate_pdf
 from tests.unit.ocr.pages import encoded
+from textract_local.errors import (
+    DocumentError,
+    DocumentProtected,
+    DocumentTooLarge,
+    ImageTooLarge,
+    TextractLocalError,
+    UnreadableDocument,
+    UnsupportedDocument,
+)
+from textract_local.limits import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX
 from textract_local.reader.document import check_size, load_image
 
 ROOT = Path(__file__).resolve().parents[3]
 
-REFUSED: dict[str, type[PhotoWorkerError]] = {
+REFUSED: dict[str, type[TextractLocalError]] = {
     "zero bytes": UnreadableDocument,
     "text named PNG": UnsupportedDocument,
     "HTML named JPEG": UnsupportedDocument,
@@ -332,7 +332,7 @@ def test_load_image_pdf_masks_and_patterns_are_drawn(times: int) -> None:
         "for-a-certificate",
     ],
 )
-def test_load_image_undrawable_pdf_is_refused(content: bytes, kind: type[InputError], says: str) -> None:
+def test_load_image_undrawable_pdf_is_refused(content: bytes, kind: type[DocumentError], says: str) -> None:
     with pytest.raises(kind) as caught:
         load_image(content, "page.pdf")
     assert type(caught.value) is kind
@@ -369,7 +369,7 @@ def test_load_image_self_referencing_tiff_terminates() -> None:
     struct.pack_into("<I", content, first + 2 + 12 * count, first)
     try:
         image = load_image(bytes(content), "loop.tif")
-    except InputError:
+    except DocumentError:
         return
     assert_shows_the_card(image)
 
@@ -403,7 +403,7 @@ def test_load_image_damaged_content_gives_image_or_input_error(
         damaged[min(int(place * len(damaged)), len(damaged) - 1)] = value
     try:
         image = load_image(bytes(damaged), "damaged")
-    except InputError:
+    except DocumentError:
         return
     assert image.mode == "RGB"
     check_size(*image.size, "damaged")
@@ -428,7 +428,7 @@ def test_load_image_size_found_by_decoder_is_checked(monkeypatch: pytest.MonkeyP
 
 MEASURE = """
 import resource, sys
-from photo_worker.errors import PhotoWorkerError
+from textract_local.errors import TextractLocalError
 from textract_local.reader.document import load_image
 import PIL.Image, PIL.PngImagePlugin, PIL.TiffImagePlugin, pypdfium2, pypdfium2.raw
 contents = [open(path, "rb").read() for path in sys.argv[1:]]
@@ -437,7 +437,7 @@ for content in contents:
     try:
         load_image(content, "x")
         sys.exit("it was read")
-    except PhotoWorkerError:
+    except TextractLocalError:
         pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from photo_worker.errors import DocumentTooLarge, ImageTooLarge, UnreadableDocument, UnsupportedDocument
-from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 from tests.unit.ocr.pages import encoded
+from textract_local.errors import DocumentTooLarge, ImageTooLarge, UnreadableDocument, UnsupportedDocument
+from textract_local.limits import SYNC_OCR_LIMIT_BYTES
 from textract_local.reader.document import ASYNC, SYNC, DocumentLimits, open_document
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from photo_worker.errors import DocumentProtected, UnreadableDocument, UnsupportedDocument
 from tests.unit.ocr.pages import encoded
 from tests.unit.ocr.test_document import ROOT, assert_shows_the_card, card, pdf, pdf_page
+from textract_local.errors import DocumentProtected, UnreadableDocument, UnsupportedDocument
 from textract_local.reader.analysis.marks import find_marks
 from textract_local.reader.document import load_image
 from textract_local.reader.metadata import without_metadata

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from photo_worker.errors import EngineUnavailable, UnreadableDocument, UnsupportedDocument
 from tests.unit.ocr.pages import encoded, font
+from textract_local.errors import EngineUnavailable, UnreadableDocument, UnsupportedDocument
 from textract_local.reader.analysis.request import Analysis
 from textract_local.reader.document import ASYNC, SYNC
 from textract_local.reader.reader import DocumentReader, PageRequest
@@ -66,7 +66,7 @@ def test_reader_page_kept_reading_needs_no_document(
     reader: DocumentReader, second: PageRequest, tmp_path: Path
 ) -> None:
     first = reader.page(second)
-    again = reader.page(replace(second, path=tmp_path / "gone", kept=first.reading, checked=True))
+    again = reader.page(replace(second, source=tmp_path / "gone", kept=first.reading, checked=True))
     assert (again.blocks, again.reading, again.recognised) == (first.blocks, None, False)
 
 
@@ -78,7 +78,7 @@ def test_reader_page_analysis_of_kept_text_skips_recognition(reader: DocumentRea
     assert (at_once.recognised, later.recognised) == (True, False)
     assert (later.blocks, later.reading) == (at_once.blocks, at_once.reading)
     # With marks in the kept reading, the document is no longer needed.
-    third = reader.page(replace(second, analysis=TABLES, kept=later.reading, checked=True, path=Path("gone")))
+    third = reader.page(replace(second, analysis=TABLES, kept=later.reading, checked=True, source=Path("gone")))
     assert (third.blocks, third.reading) == (later.blocks, None)
 
 

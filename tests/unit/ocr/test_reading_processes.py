@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from photo_worker.errors import (
-    DecoderUnavailable,
-    DocumentTooCostly,
-    EngineUnavailable,
-    PhotoWorkerError,
-    UnreadableDocument,
-)
 from photo_worker.ocr.registry import BackendContext, make_backend
 from photo_worker.ports import DocumentRef, OcrBackend
 from photo_worker.storage.memory import MemoryObjectStore
 from tests.support import documents, hostile_pdfs
+from textract_local.errors import (
+    DecoderUnavailable,
+    DocumentTooCostly,
+    EngineUnavailable,
+    ReadingError,
+    TextractLocalError,
+    UnreadableDocument,
+)
 from textract_local.reader.reader import DocumentReader
 from textract_local.reader.reading_processes import ReadingBounds, ReadingProcesses
 
@@ -126,7 +127,7 @@ import json
 held = bytearray(1_100_000_000)
 held[::4096] = bytes(len(held[::4096]))
 del held
-from photo_worker.errors import PhotoWorkerError
+from textract_local.errors import TextractLocalError
 from textract_local.reader.reading_processes import ReadingProcesses
 from tests.support import hostile_pdfs
 from tests.unit.ocr.test_reading_processes import program
@@ -137,7 +138,7 @@ for processes, content in (
 ):
     try:
         processes.read(content, "page")
-    except PhotoWorkerError as error:
+    except TextractLocalError as error:
         told.append(error.code)
     processes.close()
 print(json.dumps(told))
@@ -171,7 +172,7 @@ def test_reading_processes_read_equals_document_reader(
 
 
 def test_reading_processes_refusal_names_document(made: Callable[..., ReadingProcesses]) -> None:
-    with pytest.raises(PhotoWorkerError, match=r"raw/pages\.pdf.* 2 pages") as caught:
+    with pytest.raises(TextractLocalError, match=r"raw/pages\.pdf.* 2 pages") as caught:
         made().read(documents.pdf(2), "raw/pages.pdf")
     assert caught.value.code == "document_unsupported"
 
@@ -196,14 +197,14 @@ def test_reading_processes_refusal_names_document(made: Callable[..., ReadingPro
     ],
 )
 def test_reading_processes_child_exit_maps_to_error(
-    made: Callable[..., ReadingProcesses], code: str, error: type[PhotoWorkerError]
+    made: Callable[..., ReadingProcesses], code: str, error: type[TextractLocalError]
 ) -> None:
     processes = made(code)
     for _ in range(2):
         # Once in a process that has read before, and once in one that has not.
         with pytest.raises(error) as caught:
             processes.read(b"photo", "raw/photo")
-        assert caught.value.passes is (error in {DecoderUnavailable, EngineUnavailable})
+        assert isinstance(caught.value, ReadingError) is (error in {DecoderUnavailable, EngineUnavailable})
         processes.read(b"another", "raw/another")
 
 

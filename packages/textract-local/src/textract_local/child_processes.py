@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from photo_worker.errors import DecoderUnavailable
+from textract_local.errors import DecoderUnavailable
 
 T = TypeVar("T")
 

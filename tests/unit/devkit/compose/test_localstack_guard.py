@@ -12,7 +12,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from photo_worker.devkit.guard import rules
+from textract_local import origins
 
 GUARD = Path(__file__).resolve().parents[4] / "compose" / "localstack" / "guard.py"
 
@@ -26,7 +26,7 @@ def handlers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     vars(runtime)["get_current_runtime"] = lambda: SimpleNamespace(components=SimpleNamespace(gateway=gateway))
     monkeypatch.setitem(sys.modules, "localstack", ModuleType("localstack"))
     monkeypatch.setitem(sys.modules, "localstack.runtime", runtime)
-    monkeypatch.setenv("PHOTO_WORKER_GUARD", str(Path(rules.__file__).parent))
+    monkeypatch.setenv("PHOTO_WORKER_GUARD", str(Path(origins.__file__).parent))
     spec = spec_from_file_location("localstack_guard", GUARD)
     assert spec is not None
     assert spec.loader is not None

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from photo_worker.stack_errors import DataInUse
 from tests.unit.textract.jobs.conftest import Open
 from tests.unit.textract.jobs.parts import TEXT, Emulated, Objects, until
+from textract_local.errors import DataInUse
 from textract_local.server.failures import BAD_DOCUMENT, INTERNAL_ERROR, INVALID_JOB_ID, DiskFails, ServiceError
 from textract_local.server.faults import FaultInjector, FaultKind, FaultRule, FaultScript
 from textract_local.server.jobs import runner, thread

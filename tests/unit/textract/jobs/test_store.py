@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from photo_worker.stack_errors import DataInUse, DataMismatch, DataUnwritable
+from textract_local.errors import DataInUse, DataMismatch, DataUnwritable
 from textract_local.server.jobs.records import EXPIRY_SECONDS, AnalysisJob, JobStatus
 from textract_local.server.jobs.store import JobStore, NewNotification, Notification
 

@@ -16,9 +16,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from photo_worker import media
-from photo_worker.errors import DocumentTooLarge, ImageTooLarge, UnreadableDocument, UnsupportedDocument
-from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX, SNIFF_BYTES, SYNC_OCR_LIMIT_BYTES
+from textract_local import media
+from textract_local.errors import DocumentTooLarge, ImageTooLarge, UnreadableDocument, UnsupportedDocument
+from textract_local.limits import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX, SNIFF_BYTES, SYNC_OCR_LIMIT_BYTES
 from textract_local.reader import unsupported_images
 from textract_local.reader.metadata import without_metadata
 from textract_local.reader.pdf import Pdf
@@ -227,7 +227,7 @@ def _at(file: BinaryIO, place: int, size: int) -> bytes:
 
 @contextmanager
 def _pillow_errors(name: str, kind: str, odd: Callable[[], str | None]) -> Iterator[None]:
-    """Translate Pillow's errors for a hostile file into the document's ``InputError``.
+    """Translate Pillow's errors for a hostile file into the document's ``DocumentError``.
 
     ``odd`` describes an image that Pillow cannot identify, or returns None.
     """

@@ -86,5 +86,8 @@ class TextEngine(Protocol):
     def version(self) -> str:
         """The version of the engine and its models; another version may read the same page differently."""
 
+    def warm(self) -> None:
+        """Load the models, so that the first page does not wait for them."""
+
     def read(self, image: Image.Image) -> EngineReading:
         """Read an RGB image that is upright as far as its EXIF orientation goes."""

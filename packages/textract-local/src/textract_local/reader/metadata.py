@@ -7,7 +7,7 @@ import struct
 import zlib
 from typing import BinaryIO
 
-from photo_worker.errors import UnreadableDocument
+from textract_local.errors import UnreadableDocument
 
 _SIGNATURE_BYTES = 8
 

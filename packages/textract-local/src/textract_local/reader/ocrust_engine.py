@@ -12,7 +12,7 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from photo_worker.errors import EngineUnavailable
+from textract_local.errors import EngineUnavailable
 from textract_local.reader.engine import EngineReading, EngineWord, Frame
 from textract_local.reader.ink import Ink, fit_height, fit_to_ink
 from textract_local.reader.long_lines import read_long_lines, straighten

@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from photo_worker.errors import DocumentProtected, ImageTooLarge, UnreadableDocument
-from photo_worker.policies import IMAGE_PIXEL_LIMIT
+from textract_local.errors import DocumentProtected, ImageTooLarge, UnreadableDocument
+from textract_local.limits import IMAGE_PIXEL_LIMIT
 from textract_local.reader.pixels import READING_SIDE, at_most
 
 if TYPE_CHECKING:

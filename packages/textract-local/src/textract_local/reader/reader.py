@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from photo_worker.errors import EngineUnavailable
+from textract_local.errors import EngineUnavailable
 from textract_local.reader.blocks import detect_text_response
 from textract_local.reader.document import SYNC, DocumentLimits, load_image, open_document
 from textract_local.reader.layout import lines_of
@@ -21,19 +20,19 @@ if TYPE_CHECKING:
 
     from textract_local.reader.analysis.reading import PageReading
     from textract_local.reader.analysis.request import Analysis
-    from textract_local.reader.engine import Frame
+    from textract_local.reader.engine import Frame, TextEngine
 
 
 @dataclass(frozen=True)
 class PageRequest:
-    """A request for one page of a document file.
+    """A request for one page of a document: a file or its bytes.
 
     ``number`` counts from 1. ``seed`` identifies the document, the engine and the analysis: equal seeds give
     equal block ids. ``kept`` is the ``PageAnswer.reading`` of an earlier request for the page, and ``checked`` says
     that the document was opened within ``limits`` before. ``name`` is for messages.
     """
 
-    path: Path
+    source: Path | bytes
     name: str
     number: int
     seed: str
@@ -57,11 +56,11 @@ class PageResult:
 
 
 class DocumentReader:
-    """Reads documents with the project's engine. Safe to call from several threads."""
+    """Reads documents with a text engine, ocrust unless another is given. Safe to call from several threads."""
 
-    def __init__(self, threads: int | None = None) -> None:
-        """``threads`` is how many threads one reading uses; None leaves it to the runtime."""
-        self._engine = OcrustEngine(threads)
+    def __init__(self, threads: int | None = None, *, engine: TextEngine | None = None) -> None:
+        """``threads`` is how many threads one reading of ocrust uses; None leaves it to the runtime."""
+        self._engine: TextEngine = engine or OcrustEngine(threads)
 
     @property
     def engine(self) -> str:
@@ -93,9 +92,9 @@ class DocumentReader:
             raise EngineUnavailable(engine=self.engine, reason=str(error)) from error
         return detect_text_response(lines_of(reading.rows), reading.frame, hashlib.sha256(content).hexdigest())
 
-    def pages(self, path: Path, name: str, limits: DocumentLimits) -> int:
+    def pages(self, source: Path | bytes, name: str, limits: DocumentLimits) -> int:
         """Return how many pages a document has. Raises the errors of ``open_document``."""
-        with closing(open_document(path, name, limits)) as document:
+        with closing(open_document(source, name, limits)) as document:
             return document.pages
 
     def page(self, request: PageRequest) -> PageResult:
@@ -121,7 +120,7 @@ class DocumentReader:
     def _look(self, request: PageRequest, known: PageReading | None) -> PageReading:
         from textract_local.reader.analysis.reading import PageReading
 
-        with closing(open_document(request.path, request.name, request.limits)) as document:
+        with closing(open_document(request.source, request.name, request.limits)) as document:
             needs_marks = request.analysis is not None
             if known is not None and (known.marks is not None or not needs_marks):
                 return known
@@ -154,13 +153,3 @@ def _straight(image: Image.Image, frame: Frame) -> Image.Image:
 
     size = round(frame.width), round(frame.height)
     return straighten(image if image.size == size else image.resize(size, Pillow.Resampling.LANCZOS), frame)
-
-
-@lru_cache(maxsize=1)
-def _shared() -> DocumentReader:
-    return DocumentReader()
-
-
-def read_document(content: bytes) -> dict[str, Any]:
-    """Read one document with a reader that this process shares; for scripts and measurements."""
-    return _shared().read(content, "document")

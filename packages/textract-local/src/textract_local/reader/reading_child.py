@@ -20,9 +20,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from photo_worker import media
-from photo_worker.errors import DocumentTooCostly, EngineUnavailable, PhotoWorkerError
-from textract_local import child_limits
+from textract_local import child_limits, media
+from textract_local.errors import DocumentTooCostly, EngineUnavailable, TextractLocalError
 
 if TYPE_CHECKING:
     from textract_local.reader.reader import DocumentReader
@@ -123,7 +122,7 @@ def _answer(reader: DocumentReader, header: Mapping[str, Any], content: bytes) -
 def _failure(error: Exception) -> dict[str, Any]:
     if isinstance(error, ImportError):
         error = EngineUnavailable(engine="ocrust", reason=str(error))
-    if isinstance(error, PhotoWorkerError):
+    if isinstance(error, TextractLocalError):
         return {"error": error.code, "context": error.context}
     # No decoder should raise this; the parent logs it.
     return {"defect": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}

@@ -16,20 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from photo_worker import media
-from photo_worker.errors import (
-    DecoderUnavailable,
-    DocumentProtected,
-    DocumentTooCostly,
-    DocumentTooLarge,
-    EngineUnavailable,
-    ImageTooLarge,
-    OcrThrottled,
-    PhotoWorkerError,
-    UnreadableDocument,
-    UnsupportedDocument,
-)
-from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
+from textract_local import media
 from textract_local.child_environment import child_environment
 from textract_local.child_processes import (
     EXTERNAL_SIGNALS,
@@ -40,6 +27,19 @@ from textract_local.child_processes import (
     max_processes,
     read_tail,
 )
+from textract_local.errors import (
+    DecoderUnavailable,
+    DocumentProtected,
+    DocumentTooCostly,
+    DocumentTooLarge,
+    EngineUnavailable,
+    ImageTooLarge,
+    OcrThrottled,
+    TextractLocalError,
+    UnreadableDocument,
+    UnsupportedDocument,
+)
+from textract_local.limits import OCR_RESULT_LIMIT_BYTES
 from textract_local.reader.reading_child import MessageTooLong, receive, send
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ PROGRAM = (sys.executable, "-P", "-m", "textract_local.reader.reading_child")
 # After so many processes that ended before they began to read, the machine has no resources for one.
 _MOST_LOSSES = 3
 
-_ERRORS: dict[str, type[PhotoWorkerError]] = {
+_ERRORS: dict[str, type[TextractLocalError]] = {
     kind.code: kind
     for kind in (
         DocumentProtected,
@@ -131,7 +131,7 @@ class ReadingProcesses:
         self._end()
 
     def read(self, content: bytes, name: str) -> dict[str, Any]:
-        """Return a document's text. Raises the ``InputError`` that says what is wrong with the document.
+        """Return a document's text. Raises the ``DocumentError`` that says what is wrong with the document.
 
         Raises ``DecoderUnavailable`` if trying again may help, and ``EngineUnavailable``.
         """

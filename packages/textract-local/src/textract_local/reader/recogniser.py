@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from photo_worker.errors import EngineUnavailable
+from textract_local.errors import EngineUnavailable
 from textract_local.reader.memory_errors import memory_errors
 from textract_local.reader.telemetry import disable_onnxruntime_telemetry
 

@@ -14,16 +14,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from photo_worker.devkit.guard.rules import allowed_hosts
-from photo_worker.errors import PhotoWorkerError
-from photo_worker.stack_errors import AddressUnusable, DataUnwritable, ExtraMissing
+from textract_local.errors import AddressUnusable, DataUnwritable, ExtraMissing, TextractLocalError
+from textract_local.origins import OriginRules
 from textract_local.server.admission import MOST_OPEN_JOBS
 from textract_local.server.recognition import make
 from textract_local.server.spawning import OWN_READER, ReadingLimits
@@ -41,7 +40,6 @@ DEFAULT_PORT = 8765
 # A reading process holds some 300 MB; a laptop has no memory for more of them.
 MOST_PROCESSES = 8
 
-_HOME_VARIABLE = "PHOTO_WORKER_HOME"
 _STATE_VARIABLE = "XDG_STATE_HOME"
 
 # Clients reuse connections: if the server closes one at that moment, it looks like a network failure.
@@ -57,7 +55,7 @@ class EmulatorOptions:
 
     ``reader`` is the factory of the page reader, as ``module:name``, and ``bounds`` limits its cost. More jobs in
     progress than ``most_open_jobs`` are refused. ``hosts`` are the names, besides loopback's and ``host``, under
-    which clients may call the emulator.
+    which clients may call the emulator; ``rules`` makes the rules that refuse any other.
     """
 
     host: str = "127.0.0.1"
@@ -68,6 +66,7 @@ class EmulatorOptions:
     bounds: ReadingLimits | None = None
     most_open_jobs: int = MOST_OPEN_JOBS
     hosts: tuple[str, ...] = ()
+    rules: Callable[[tuple[str, ...]], OriginRules] = OriginRules
 
     @property
     def most_processes(self) -> int:
@@ -101,7 +100,7 @@ def run(options: EmulatorOptions, first: subprocess.Popen[bytes] | None = None) 
         loop = asyncio.new_event_loop()
         try:
             loop.run_until_complete(_serve(recogniser, data, options, bound, ending))
-        except PhotoWorkerError:
+        except TextractLocalError:
             # Otherwise Python prints a warning about the open loop beside the error message.
             loop.close()
             raise
@@ -125,13 +124,9 @@ def default_processes() -> int:
 
 
 def default_data(port: int) -> Path:
-    """Return the data directory for this port, below PHOTO_WORKER_HOME or the user's state directory."""
-    home = os.environ.get(_HOME_VARIABLE, "")
-    if home:
-        # A stack cannot have this name.
-        return Path(home).expanduser().absolute() / f"Textract-{port}"
+    """Return the data directory for this port, below the user's state directory."""
     state = os.environ.get(_STATE_VARIABLE, "")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "photo-worker" / f"textract-{port}"
+    return (Path(state) if state else Path.home() / ".local" / "state") / "textract-local" / str(port)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -161,7 +156,7 @@ def listen(host: str, port: int) -> socket.socket:
 def _data_folder(options: EmulatorOptions, bound: socket.socket) -> Iterator[Path]:
     """Give the data directory: a temporary one if the port is 0 and none was given."""
     if options.data is None and options.port == 0:
-        with tempfile.TemporaryDirectory(prefix="photo-worker-textract-", ignore_cleanup_errors=True) as passing:
+        with tempfile.TemporaryDirectory(prefix="textract-local-", ignore_cleanup_errors=True) as passing:
             yield Path(passing)
         return
     yield options.data.absolute() if options.data is not None else default_data(bound.getsockname()[1])
@@ -191,9 +186,9 @@ def _made(recogniser: PageRecogniser, data: Path, options: EmulatorOptions) -> t
         from textract_local.server.heads import BoundedHeads
         from textract_local.server.server import Emulator
     except ImportError as error:
-        raise ExtraMissing(command="textract-emulator", reason=str(error)) from error
-    hosts = (*options.hosts, *allowed_hosts(os.environ), *own_names(options.host))
-    emulator = Emulator(recogniser, data, most_open_jobs=options.most_open_jobs, hosts=hosts)
+        raise ExtraMissing(reason=str(error)) from error
+    rules = options.rules((*options.hosts, *own_names(options.host)))
+    emulator = Emulator(recogniser, data, most_open_jobs=options.most_open_jobs, rules=rules)
     config = uvicorn.Config(
         emulator.app,
         loop="asyncio",

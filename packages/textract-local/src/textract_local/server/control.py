@@ -1,7 +1,7 @@
 """The emulator's control interface under ``/_emulator/``, for tests and users; not part of AWS's API.
 
 It needs no credentials, so web pages must not reach it: the server refuses their requests, on these paths as on all
-others (see ``photo_worker.devkit.guard.rules``).
+others (see ``textract_local.origins``).
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from photo_worker.loopback import direct_client
 from textract_local.reader.document import ASYNC, SYNC, DocumentLimits
+from textract_local.server.clients import direct_client
 from textract_local.server.failures import (
     DOCUMENT_TOO_LARGE,
     INTERNAL_ERROR,

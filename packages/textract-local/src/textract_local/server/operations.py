@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
+from textract_local.limits import SYNC_OCR_LIMIT_BYTES
 from textract_local.reader.analysis.request import Analysis
 from textract_local.server.admission import AdmissionLimiter
 from textract_local.server.codecs import JSON, Codec

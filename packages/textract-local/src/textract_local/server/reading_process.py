@@ -24,8 +24,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, Protocol
 
-from photo_worker.errors import PhotoWorkerError
 from textract_local.child_limits import claim_standard_streams
+from textract_local.errors import TextractLocalError
 from textract_local.reader.analysis.request import Analysis
 from textract_local.reader.document import DocumentLimits
 from textract_local.reader.reader import DocumentReader, PageRequest, PageResult
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> int:
         identity = {"engine": reader.engine, "version": reader.version, "form": _form()}
         _send(answers, {"hello": identity})
         reader.warm()
-    except PhotoWorkerError as error:
+    except TextractLocalError as error:
         _send(answers, {"unavailable": error.message, "code": error.code, "hint": error.hint})
         return 1
     except Exception as error:
@@ -164,7 +164,7 @@ def _answer(reader: PageReader, request: Mapping[str, Any]) -> tuple[dict[str, A
             return {"pages": reader.pages(path, request["name"], limits)}, b""
         answer = reader.page(
             PageRequest(
-                path=path,
+                source=path,
                 name=request["name"],
                 number=request["number"],
                 seed=request["seed"],
@@ -175,7 +175,7 @@ def _answer(reader: PageReader, request: Mapping[str, Any]) -> tuple[dict[str, A
             )
         )
         blocks = json.dumps(answer.blocks, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except PhotoWorkerError as error:
+    except TextractLocalError as error:
         return {"error": error.code, "context": error.context}, b""
     except MemoryError:
         return {"memory": True}, b""

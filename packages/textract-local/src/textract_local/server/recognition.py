@@ -14,12 +14,12 @@ from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from photo_worker.errors import (
+from textract_local.errors import (
     DocumentProtected,
     DocumentTooLarge,
     EngineUnavailable,
     ImageTooLarge,
-    PhotoWorkerError,
+    TextractLocalError,
     UnreadableDocument,
     UnsupportedDocument,
 )
@@ -56,7 +56,7 @@ _LOADED_INLINE_BYTES = 64 * 1024
 _ENDS = 2
 _ENDS_OF_DOCUMENT = 20
 
-_ERRORS: Mapping[str, type[PhotoWorkerError]] = {
+_ERRORS: Mapping[str, type[TextractLocalError]] = {
     kind.code: kind
     for kind in (
         UnsupportedDocument,

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from photo_worker.devkit.guard.rules import OriginRules
-from photo_worker.errors import PhotoWorkerError
 from textract_local import __version__
+from textract_local.errors import TextractLocalError
+from textract_local.origins import OriginRules
 from textract_local.server import control, wire
 from textract_local.server.admission import MOST_OPEN_JOBS, BodyLimiter, BodySlot
 from textract_local.server.codecs import Codec
@@ -62,11 +62,16 @@ class Emulator:
     """The ASGI app of the emulator, and its state. ``open`` it, serve ``app``, and ``close`` it."""
 
     def __init__(
-        self, recogniser: PageRecogniser, data: Path, *, most_open_jobs: int = MOST_OPEN_JOBS, hosts: Iterable[str] = ()
+        self,
+        recogniser: PageRecogniser,
+        data: Path,
+        *,
+        most_open_jobs: int = MOST_OPEN_JOBS,
+        rules: OriginRules | None = None,
     ) -> None:
         """``data`` is the directory of the jobs, ``most_open_jobs`` how many may be in progress at once.
 
-        Clients may call the emulator by the names ``hosts`` as well as by those of loopback.
+        ``rules`` say which requests are refused; without them, only the names of loopback are accepted.
         """
         self._model = TextractModel()
         self._documents = DocumentSource(recogniser.spool)
@@ -94,7 +99,7 @@ class Emulator:
                 Route(f"{wire.RPC_V2_PREFIX}{{service}}/operation/{{operation}}", self._post, methods=["POST"]),
                 *control.routes(self),
             ],
-            middleware=[Middleware(_Guard, rules=OriginRules(hosts))],
+            middleware=[Middleware(_Guard, rules=rules or OriginRules())],
             exception_handlers={HTTPException: _no_such_thing, Exception: _defect},
         )
         self.app.router.redirect_slashes = False
@@ -117,7 +122,7 @@ class Emulator:
         began = time.perf_counter()
         try:
             await self._recogniser.warm()
-        except PhotoWorkerError as error:
+        except TextractLocalError as error:
             logger.error("[%s] %s %s", error.code, error.message, error.hint)
         except Exception as error:
             self._defect = f"{type(error).__name__}: {error}"

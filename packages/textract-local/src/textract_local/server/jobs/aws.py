@@ -8,7 +8,7 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from photo_worker.loopback import direct_client
+from textract_local.server.clients import direct_client
 from textract_local.server.service_calls import ServiceCall
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from photo_worker.errors import PhotoWorkerError
-from photo_worker.stack_errors import DataUnwritable
+from textract_local.errors import DataUnwritable, TextractLocalError
 from textract_local.server.admission import MOST_OPEN_JOBS
 from textract_local.server.counters import Counters
 from textract_local.server.documents import DocumentLimits
@@ -100,7 +99,7 @@ class Jobs:
         except DiskFails as error:
             await self._store.close()
             raise DataUnwritable(path=str(self._folder), reason=error.message) from error
-        except PhotoWorkerError:
+        except TextractLocalError:
             await self._store.close()
             raise
         for job_id in open_ids:

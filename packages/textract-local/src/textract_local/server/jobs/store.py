@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from photo_worker.stack_errors import DataInUse, DataMismatch, DataUnwritable
+from textract_local.errors import DataInUse, DataMismatch, DataUnwritable
+from textract_local.reader.responses import paged
 from textract_local.server.failures import IDEMPOTENT_PARAMETER_MISMATCH, LIMIT_EXCEEDED, ServiceError
 from textract_local.server.faults import JobFault
 from textract_local.server.jobs.records import (
@@ -213,8 +214,8 @@ class JobStore:
 
     def put_page(self, job_id: str, number: int, blocks: list[dict[str, Any]]) -> None:
         """Save a page, counted from 1, of a job in progress; each block gets its ``Page``."""
-        paged = [_paged(block, number) for block in blocks]
-        packed = zlib.compress(json.dumps(paged, ensure_ascii=False, separators=(",", ":")).encode(), 1)
+        blocks_of_page = [paged(block, number) for block in blocks]
+        packed = zlib.compress(json.dumps(blocks_of_page, ensure_ascii=False, separators=(",", ":")).encode(), 1)
         self._put(job_id, number, None, len(blocks), packed)
 
     def put_unread(self, job_id: str, number: int, code: str) -> None:
@@ -378,11 +379,3 @@ class JobStore:
 
     def _one(self, statement: str, *values: object) -> tuple[Any, ...]:
         return self._rows(statement, *values)[0]
-
-
-def _paged(block: Mapping[str, Any], page: int) -> dict[str, Any]:
-    """Return a block of an asynchronous answer, its keys in the order of the service's model: Page, then Query."""
-    paged = {**block, "Page": page}
-    if "Query" in paged:
-        paged["Query"] = paged.pop("Query")
-    return paged

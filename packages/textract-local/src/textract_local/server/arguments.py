@@ -1,0 +1,73 @@
+"""The options of the server as a command line, and what runs with them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from textract_local.server.admission import MOST_OPEN_JOBS
+from textract_local.server.spawning import spawn_early
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the server's options to a parser."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8765, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument(
+        "--data", type=Path, help="folder that jobs are kept in (default: one that follows from the port)"
+    )
+    parser.add_argument("--processes", type=_processes, default=0, help="pages read at once (default: one a core)")
+    parser.add_argument(
+        "--most-open-jobs",
+        type=_open_jobs,
+        default=MOST_OPEN_JOBS,
+        help="jobs in progress at once, others are refused (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--allow-host", action="append", default=[], help="name that clients may call it by, beside those of loopback"
+    )
+
+
+def serve(given: argparse.Namespace) -> int:
+    """Serve until a signal ends the process. Returns 1 if it cannot start, 2 for wrong usage."""
+    from textract_local.errors import ExtraMissing, TextractLocalError
+
+    first = spawn_early()
+    try:
+        # The modules below are imported while the reading process loads its engine.
+        from textract_local.server.command import EmulatorOptions, configure_logging, run
+    except ImportError as error:
+        return ExtraMissing(reason=str(error)).report()
+
+    configure_logging()
+    options = EmulatorOptions(
+        given.host,
+        given.port,
+        given.data,
+        given.processes,
+        most_open_jobs=given.most_open_jobs,
+        hosts=tuple(given.allow_host),
+    )
+    try:
+        run(options, first)
+    except TextractLocalError as error:
+        return error.report()
+
+
+def _port(text: str) -> int:
+    return _integer(text, 0, 65_535)
+
+
+def _processes(text: str) -> int:
+    return _integer(text, 1, 64)
+
+
+def _open_jobs(text: str) -> int:
+    return _integer(text, 1, 10_000)
+
+
+def _integer(text: str, least: int, most: int) -> int:
+    value = int(text)
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"{value} is not from {least} to {most}")
+    return value

@@ -1,0 +1,40 @@
+"""Makes clients of AWS services, without proxies if the service is on this machine: no proxy can reach it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+_Client = TypeVar("_Client")
+
+
+def direct_client(create: Callable[..., _Client], config: Any) -> _Client:
+    """Return the boto3 client that ``create`` makes from a ``Config``, without proxies if its endpoint is loopback.
+
+    The endpoint is known only after creation, since variables and profiles determine it. Proxies are also disabled if
+    NO_PROXY contains a star, which boto3 itself treats as a host name when it is one of several entries.
+    """
+    from urllib.request import getproxies
+
+    client: Any = create(config=config)
+    here = _is_loopback(urlsplit(client.meta.endpoint_url).hostname or "")
+    if getproxies() and (here or _excepts_every_host()):
+        client.close()
+        client = create(config=config.merge(type(config)(proxies={})))
+    made: _Client = client
+    return made
+
+
+def _excepts_every_host() -> bool:
+    lists = (os.environ.get(name, "") for name in ("NO_PROXY", "no_proxy"))
+    return any(part.strip() == "*" for one in lists for part in one.split(","))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

@@ -1,0 +1,71 @@
+"""The command ``textract-local``: what it prints and how it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from textract_local import __version__
+from textract_local.cli import main
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    image = Image.new("RGB", (700, 200), "white")
+    ImageDraw.Draw(image).text((60, 60), "butter", fill="black", font=ImageFont.load_default(60))
+    path = tmp_path / "photo.png"
+    image.save(path)
+    return path
+
+
+@pytest.mark.single_python
+def test_command_read_prints_response_as_json(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["read", str(photo), "--feature", "layout"]) == 0
+    response = json.loads(capsys.readouterr().out)
+    assert response["DocumentMetadata"] == {"Pages": 1}
+    assert "butter" in [block.get("Text") for block in response["Blocks"]]
+    assert "AnalyzeDocumentModelVersion" in response
+
+
+def test_command_read_standard_input_is_refused_if_empty(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO()))
+    assert main(["read", "-"]) == 1
+    assert capsys.readouterr().err.startswith("error [document_unreadable]: The document 'document' is damaged")
+
+
+def test_command_read_missing_file_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["read", str(tmp_path / "gone.png")]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.splitlines()[-1]) == ("", "hint: Check the path, and that you may read the file.")
+
+
+def test_command_serve_taken_port_exits_1(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "textract_local.cli", "serve", "--port", port, "--data", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"error [address_unusable]: The Textract emulator cannot listen on 127.0.0.1:{port}" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["serve", "--port", "65536"], ["read"], ["read", "x", "--feature", "y"]])
+def test_command_wrong_usage_exits_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+
+
+def test_command_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"textract-local {__version__}\n")

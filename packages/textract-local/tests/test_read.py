@@ -1,0 +1,99 @@
+"""``read``: bytes and paths, text and analysis, one page and several, and another engine."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from textract_local import DocumentReader, EngineReading, EngineWord, Frame, read
+from textract_local.errors import DocumentMissing, FeatureUnknown, UnsupportedDocument
+
+pytestmark = pytest.mark.single_python
+
+
+def page(text: str) -> Image.Image:
+    image = Image.new("RGB", (900, 300), "white")
+    ImageDraw.Draw(image).text((60, 100), text, fill="black", font=ImageFont.load_default(60))
+    return image
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def lines(response: dict[str, Any]) -> list[str]:
+    return [block["Text"] for block in response["Blocks"] if block["BlockType"] == "LINE"]
+
+
+@pytest.fixture(scope="module")
+def reader() -> DocumentReader:
+    return DocumentReader(threads=1)
+
+
+def test_read_bytes_equals_text_response_of_reader(reader: DocumentReader) -> None:
+    content = encoded(page("vanilla sugar"))
+    response = read(content, reader=reader)
+    assert response == reader.read(content, "document")
+    assert (lines(response), response["DetectDocumentTextModelVersion"]) == (["vanilla sugar"], "1.0")
+
+
+def test_read_path_equals_bytes(reader: DocumentReader, tmp_path: Path) -> None:
+    content = encoded(page("vanilla sugar"))
+    (tmp_path / "photo.png").write_bytes(content)
+    assert read(tmp_path / "photo.png", reader=reader) == read(content, reader=reader)
+
+
+def test_read_with_features_and_query_is_an_analysis(reader: DocumentReader) -> None:
+    response = read(encoded(page("Total: 40 EUR")), ["LAYOUT"], queries=["What is the total?"], reader=reader)
+    kinds = {block["BlockType"] for block in response["Blocks"]}
+    assert "QUERY" in kinds
+    assert any(kind.startswith("LAYOUT_") for kind in kinds)
+    assert "AnalyzeDocumentModelVersion" in response
+
+
+def test_read_several_pages_numbers_their_blocks(reader: DocumentReader) -> None:
+    content = encoded(page("flour"), "TIFF", save_all=True, append_images=[page("butter")])
+    response = read(content, reader=reader)
+    assert response["DocumentMetadata"] == {"Pages": 2}
+    words = {block["Text"]: block["Page"] for block in response["Blocks"] if block["BlockType"] == "WORD"}
+    assert words == {"flour": 1, "butter": 2}
+
+
+def test_read_unknown_feature_is_refused_before_reading() -> None:
+    with pytest.raises(FeatureUnknown, match="'TABLE'; known are FORMS, LAYOUT"):
+        read(b"", ["TABLE"])
+
+
+def test_read_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DocumentMissing, match=r"gone\.png.*No such file"):
+        read(tmp_path / "gone.png")
+
+
+def test_read_unsupported_document_is_refused(reader: DocumentReader) -> None:
+    with pytest.raises(UnsupportedDocument, match="a GIF"):
+        read(encoded(page("x"), "GIF"), reader=reader)
+
+
+class OneWord:
+    """An engine that finds the same word on every page."""
+
+    name = "one-word"
+    version = "1"
+
+    def warm(self) -> None:
+        """Load nothing."""
+
+    def read(self, image: Image.Image) -> EngineReading:
+        width, height = image.size
+        return EngineReading(Frame(width, height, width, height), ((EngineWord("hello", 0.5, 10, 10, 90, 30),),))
+
+
+def test_read_with_another_engine_returns_its_words() -> None:
+    response = read(encoded(page("unseen")), reader=DocumentReader(engine=OneWord()))
+    assert lines(response) == ["hello"]

@@ -1,0 +1,58 @@
+"""Each error of textract-local that the product can meet has the product's counterpart: code, message, values."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+
+import pytest
+
+from photo_worker import errors, policies
+from photo_worker.ocr.library_errors import COUNTERPARTS, product_errors
+from textract_local import errors as library
+from textract_local import limits
+
+# Roots of the hierarchy, and what only `read` and its command raise, which the product does not call.
+OWN = {"error", "document_invalid", "reading_failed", "server_error", "document_missing", "feature_unknown"}
+
+
+def kinds(of: type[library.TextractLocalError]) -> Iterator[type[library.TextractLocalError]]:
+    yield of
+    for child in of.__subclasses__():
+        yield from kinds(child)
+
+
+KINDS = [kind for kind in kinds(library.TextractLocalError) if kind.code not in OWN]
+
+
+def test_counterparts_are_complete() -> None:
+    assert {kind.code for kind in KINDS} == set(COUNTERPARTS)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_product_errors_keep_code_and_values(kind: type[library.TextractLocalError]) -> None:
+    fields = {field.partition("!")[0] for _, field, _, _ in string.Formatter().parse(kind.__doc__ or "") if field}
+    raised = kind(**dict.fromkeys(fields, "value")).from_option()
+    with pytest.raises(COUNTERPARTS[kind.code]) as caught, product_errors():
+        raise raised
+    assert caught.value.code == kind.code
+    assert caught.value.wrong_use
+    assert caught.value.__cause__ is raised
+    assert fields <= caught.value.context.keys()
+    if not isinstance(raised, library.ServerError):
+        assert caught.value.passes is isinstance(raised, library.ReadingError)
+
+
+def test_product_errors_leave_others_alone() -> None:
+    with pytest.raises(errors.StorageUnavailable), product_errors():
+        raise errors.StorageUnavailable(store="S3", reason="away")
+    with pytest.raises(library.FeatureUnknown), product_errors():
+        raise library.FeatureUnknown(feature="X", known="Y")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["IMAGE_PIXEL_LIMIT", "IMAGE_SIDE_LIMIT_PX", "OCR_RESULT_LIMIT_BYTES", "SNIFF_BYTES", "SYNC_OCR_LIMIT_BYTES"],
+)
+def test_limits_of_product_and_library_are_equal(name: str) -> None:
+    assert getattr(policies, name) == getattr(limits, name)
