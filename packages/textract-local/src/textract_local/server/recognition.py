@@ -7,47 +7,31 @@ import json
 import logging
 import subprocess
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from textract_local.errors import (
-    DocumentProtected,
-    DocumentTooLarge,
-    EngineUnavailable,
-    ImageTooLarge,
-    TextractLocalError,
-    UnreadableDocument,
-    UnsupportedDocument,
-)
+from textract_local.errors import EngineUnavailable
 from textract_local.reader.analysis.request import Analysis
 from textract_local.server.counters import Counters
 from textract_local.server.documents import Document, DocumentLimits
 from textract_local.server.failures import (
     BAD_DOCUMENT,
-    DOCUMENT_TOO_LARGE,
-    IMAGE_TOO_LARGE,
     INTERNAL_ERROR,
     PROVISIONED_THROUGHPUT_EXCEEDED,
-    UNSUPPORTED_DOCUMENT,
     DiskFails,
     ServiceError,
 )
-from textract_local.server.pool import ReadingPool, Work
+from textract_local.server.pool import ReadingPool
 from textract_local.server.reading_child import ProcessEnded, ReaderUnavailable
+from textract_local.server.reading_failures import defect_error, refusal_error, unavailable_error
+from textract_local.server.reading_memory import REMEMBERED_BYTES, AnswerCache, ReadingMemory, Running
 from textract_local.server.spawning import OWN_READER, ReadingLimits
 from textract_local.server.spool import Readings, Spool, private_folder
 
 logger = logging.getLogger(__name__)
-
-# An answer for a full page has some 200 kB; this is a few hundred pages.
-REMEMBERED_BYTES = 32 * 1024 * 1024
-
-# The data about a document besides its blocks takes some 200 bytes.
-_REMEMBERED_DOCUMENTS = 10_000
 
 # Larger answers are parsed in a thread, to not block the event loop.
 _LOADED_INLINE_BYTES = 64 * 1024
@@ -56,84 +40,8 @@ _LOADED_INLINE_BYTES = 64 * 1024
 _ENDS = 2
 _ENDS_OF_DOCUMENT = 20
 
-_ERRORS: Mapping[str, type[TextractLocalError]] = {
-    kind.code: kind
-    for kind in (
-        UnsupportedDocument,
-        UnreadableDocument,
-        DocumentProtected,
-        DocumentTooLarge,
-        ImageTooLarge,
-        EngineUnavailable,
-    )
-}
-
 Check = Callable[[list[dict[str, Any]]], None]
 T = TypeVar("T")
-
-
-@dataclass
-class _Running(Generic[T]):
-    """A reading in progress, shared by all callers that wait for it."""
-
-    urgent: bool
-    work: Work | None = None
-    callers: int = 0
-    """How many callers wait for it; it is cancelled if none does."""
-    task: asyncio.Task[T] | None = None
-    """None once it is done: its exception would reference the frames that reference this, and their document."""
-
-
-class _Remembered:
-    """An LRU cache of answers, limited by their total size in bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._size = 0
-        self._answers: OrderedDict[Hashable, bytes] = OrderedDict()
-
-    def get(self, key: Hashable) -> bytes | None:
-        answer = self._answers.get(key)
-        if answer is not None:
-            self._answers.move_to_end(key)
-        return answer
-
-    def put(self, key: Hashable, answer: bytes) -> None:
-        self._size += len(answer) - len(self._answers.pop(key, b""))
-        self._answers[key] = answer
-        while self._size > self.limit:
-            self._size -= len(self._answers.popitem(last=False)[1])
-
-
-class _Recent(OrderedDict[Hashable, T]):
-    """A mapping limited to the items that were set last."""
-
-    def __setitem__(self, key: Hashable, value: T) -> None:
-        super().__setitem__(key, value)
-        self.move_to_end(key)
-        while len(self) > _REMEMBERED_DOCUMENTS:
-            self.popitem(last=False)
-
-
-@dataclass
-class _Memory:
-    """The state since the start or the last reset."""
-
-    answers: _Remembered
-    running: dict[Hashable, _Running[Any]] = field(default_factory=dict)
-    read_now: dict[Hashable, asyncio.Event] = field(default_factory=dict)
-    """The pages that a process is reading."""
-    pages: _Recent[int | None] = field(default_factory=_Recent)
-    """The page counts of documents that are within limits; None if the count was not requested."""
-    ends: _Recent[tuple[int, str]] = field(default_factory=_Recent)
-    """How many processes a page, or for a key without a page the whole document, has ended, and the last problem."""
-    slow: _Recent[tuple[int, str, float]] = field(default_factory=_Recent)
-    """How many readings of a page exceeded the time of a synchronous call, the last problem, and when it was."""
-
-    def slowness(self, page: Hashable, seconds: float) -> tuple[int, str]:
-        """Return how many readings of a page were slow, and the last problem; 0 if that is older than ``seconds``."""
-        times, problem, last = self.slow.get(page, (0, "", 0.0))
-        return (times, problem) if time.monotonic() - last < seconds else (0, "")
 
 
 class PageRecogniser:
@@ -155,7 +63,7 @@ class PageRecogniser:
         self.pool, self.spool = pool, spool
         self._readings = readings
         self.check = check
-        self._memory = _Memory(_Remembered(REMEMBERED_BYTES))
+        self._memory = ReadingMemory(AnswerCache(REMEMBERED_BYTES))
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -193,12 +101,12 @@ class PageRecogniser:
 
     def forget(self) -> None:
         """Clear all caches; documents that are being read now will be read again as well."""
-        self._memory = _Memory(_Remembered(self._memory.answers.limit))
+        self._memory = ReadingMemory(AnswerCache(self._memory.answers.limit))
         self._readings.clear()
 
     def remember(self, limit_bytes: int) -> None:
         """Empty the cache of answers and set its size."""
-        self._memory.answers = _Remembered(limit_bytes)
+        self._memory.answers = AnswerCache(limit_bytes)
 
     async def pages(self, document: Document, limits: DocumentLimits) -> int:
         """Return how many pages a document has. Raises ``ServiceError`` if it cannot be read.
@@ -210,13 +118,13 @@ class PageRecogniser:
         if known is not None:
             return known
 
-        async def count(reading: _Running[int]) -> int:
+        async def count(reading: Running[int]) -> int:
             async with self._file(document) as path:
                 request = {"do": "pages", "path": str(path), **_of(document, limits)}
                 header, _ = await self._ask(memory, document, request, reading)
             pages = header.get("pages")
             if type(pages) is not int or pages < 1:
-                raise _defect("ValueError", f"the reader counted {pages!r} pages")
+                raise defect_error("ValueError", f"the reader counted {pages!r} pages")
             memory.pages[key] = pages
             return pages
 
@@ -272,7 +180,7 @@ class PageRecogniser:
         if deadline is not None and times >= _ENDS:
             raise ServiceError(BAD_DOCUMENT, f"not tried again after {times} calls without an answer", problem=problem)
 
-        async def read(reading: _Running[bytes]) -> bytes:
+        async def read(reading: Running[bytes]) -> bytes:
             text = await self._read(memory, document, number, analysis, limits, counters, reading)
             memory.answers.put(key, text)
             return text
@@ -281,17 +189,17 @@ class PageRecogniser:
 
     async def _shared(
         self,
-        memory: _Memory,
+        memory: ReadingMemory,
         key: Hashable,
-        read: Callable[[_Running[T]], Coroutine[Any, Any, T]],
+        read: Callable[[Running[T]], Coroutine[Any, Any, T]],
         *,
         urgent: bool,
         deadline: float | None = None,
         page_key: Hashable = None,
     ) -> T:
         """Wait for the reading of this key, and start it if there is none."""
-        known: _Running[T] | None = memory.running.get(key)
-        reading = _Running[T](urgent) if known is None else known
+        known: Running[T] | None = memory.running.get(key)
+        reading = Running[T](urgent) if known is None else known
         if known is None:
             memory.running[key] = reading
             reading.task = asyncio.create_task(read(reading))
@@ -318,13 +226,13 @@ class PageRecogniser:
 
     async def _read(
         self,
-        memory: _Memory,
+        memory: ReadingMemory,
         document: Document,
         number: int,
         analysis: Analysis | None,
         limits: DocumentLimits,
         counters: Counters,
-        reading: _Running[bytes],
+        reading: Running[bytes],
     ) -> bytes:
         page_key = (document.sha256, number)
         async with _alone(memory, page_key):
@@ -355,7 +263,7 @@ class PageRecogniser:
             return text
 
     async def _ask(
-        self, memory: _Memory, document: Document, request: Mapping[str, Any], reading: _Running[Any]
+        self, memory: ReadingMemory, document: Document, request: Mapping[str, Any], reading: Running[Any]
     ) -> tuple[dict[str, Any], bytes]:
         whole, page = document.sha256, (document.sha256, request.get("number"))
         for page_key, most in ((page, _ENDS), (whole, _ENDS_OF_DOCUMENT)):
@@ -375,11 +283,11 @@ class PageRecogniser:
                 memory.ends[page_key] = memory.ends.get(page_key, (0, ""))[0] + 1, problem
             raise ServiceError(BAD_DOCUMENT, f"the process that read it is gone: {error}", problem=problem) from error
         except ReaderUnavailable as error:
-            raise _unavailable(error) from error
+            raise unavailable_error(error) from error
         if "error" in header:
-            raise _refusal(header["error"], header["context"])
+            raise refusal_error(header["error"], header["context"])
         if "defect" in header:
-            raise _defect(header["defect"], header["trace"])
+            raise defect_error(header["defect"], header["trace"])
         return header, body
 
     async def _identified(self, deadline: float | None) -> None:
@@ -387,7 +295,7 @@ class PageRecogniser:
             async with asyncio.timeout_at(deadline):
                 await self.pool.wait_until_ready()
         except ReaderUnavailable as error:
-            raise _unavailable(error) from error
+            raise unavailable_error(error) from error
         except TimeoutError as error:
             raise ServiceError(INTERNAL_ERROR, problem="The emulator's reader is not ready yet") from error
 
@@ -416,7 +324,7 @@ class PageRecogniser:
         try:
             self.check(_loaded(text))
         except (ValueError, TypeError) as error:
-            raise _defect(type(error).__name__, str(error)) from error
+            raise defect_error(type(error).__name__, str(error)) from error
 
     def _keep(self, found: bytes, *key: object) -> None:
         try:
@@ -427,7 +335,7 @@ class PageRecogniser:
 
 
 @asynccontextmanager
-async def _alone(memory: _Memory, page: Hashable) -> AsyncIterator[None]:
+async def _alone(memory: ReadingMemory, page: Hashable) -> AsyncIterator[None]:
     """Let only one task at a time read a page: the next one can use the reading of the one before."""
     while (other := memory.read_now.get(page)) is not None:
         await other.wait()
@@ -439,13 +347,13 @@ async def _alone(memory: _Memory, page: Hashable) -> AsyncIterator[None]:
         done.set()
 
 
-def _task_of(reading: _Running[T]) -> asyncio.Task[T]:
+def _task_of(reading: Running[T]) -> asyncio.Task[T]:
     if reading.task is None:
         raise RuntimeError("a reading that is done is among those that go on")
     return reading.task
 
 
-def _ended(memory: _Memory, key: Hashable, reading: _Running[T], task: asyncio.Task[T]) -> None:
+def _ended(memory: ReadingMemory, key: Hashable, reading: Running[T], task: asyncio.Task[T]) -> None:
     reading.task = None
     if memory.running.get(key) is reading:
         del memory.running[key]
@@ -454,7 +362,7 @@ def _ended(memory: _Memory, key: Hashable, reading: _Running[T], task: asyncio.T
         task.exception()
 
 
-def _too_late(memory: _Memory, page_key: Hashable, reading: _Running[Any], bounds: ReadingLimits) -> ServiceError:
+def _too_late(memory: ReadingMemory, page_key: Hashable, reading: Running[Any], bounds: ReadingLimits) -> ServiceError:
     """Return the error for a call whose deadline has passed."""
     spent = 0.0 if reading.work is None else reading.work.processor_seconds
     if spent < bounds.slow_page_seconds:
@@ -485,39 +393,6 @@ def _asked(analysis: Analysis) -> dict[str, Any]:
 
 def _shown(analysis: Analysis | None) -> str:
     return "text" if analysis is None else json.dumps(_asked(analysis))
-
-
-def _refusal(code: str, context: Mapping[str, Any]) -> ServiceError:
-    """Return the real service's error for an error of the reader."""
-    kind = _ERRORS.get(code)
-    if kind is None:
-        return _defect(code, str(context))
-    error = kind(**context)
-    match error:
-        case UnsupportedDocument():
-            refusal = ServiceError(UNSUPPORTED_DOCUMENT, error.message)
-            # The error has the real service's text. A job's message is not fixed, and the only place for details.
-            refusal.status_message += f": {context['actual']}"
-            return refusal
-        case UnreadableDocument() | DocumentProtected():
-            problem = context.get("reason") or f"it is protected by {context['by']}"
-            return ServiceError(BAD_DOCUMENT, error.message, problem=problem)
-        case DocumentTooLarge():
-            size, limit = context["size_bytes"], context["limit_bytes"]
-            return ServiceError(DOCUMENT_TOO_LARGE, error.message, size=f"{size} bytes", limit_bytes=limit)
-        case ImageTooLarge():
-            return ServiceError(IMAGE_TOO_LARGE, error.message, **context)
-    logger.error("the reader failed [%s]: %s", error.code, error.message)
-    return ServiceError(INTERNAL_ERROR, error.hint, problem=error.message)
-
-
-def _unavailable(error: ReaderUnavailable) -> ServiceError:
-    return ServiceError(INTERNAL_ERROR, error.hint, problem=error.problem)
-
-
-def _defect(kind: str, trace: str) -> ServiceError:
-    logger.error("the reader has a defect: %s\n%s", kind, trace)
-    return ServiceError(INTERNAL_ERROR, problem=f"The emulator has a defect: {kind}")
 
 
 def make(
