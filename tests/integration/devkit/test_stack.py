@@ -72,7 +72,8 @@ def cli_as_nobody(*arguments: str, home: Path) -> subprocess.CompletedProcess[st
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     candidates = [Path(sys.executable), *(Path(directory, name) for directory in ("/usr/bin", "/usr/local/bin"))]
     python = next((path for path in candidates if path.exists() and reachable(path, user)), None)
-    packages = [str(ROOT), *(path for path in sys.path if path.endswith("-packages"))]
+    own = str(ROOT / "packages")
+    packages = [str(ROOT), *(path for path in sys.path if path.endswith("-packages") or path.startswith(own))]
     if python is None or not all(reachable(Path(path), user) for path in packages):
         pytest.skip("no interpreter or packages that another user can reach")
     return subprocess.run(
