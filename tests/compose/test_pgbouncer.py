@@ -14,7 +14,7 @@ __all__ = ["make_stack"]
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 
-def test_compose_stack_with_pgbouncer_survives_reset(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
+def test_compose_stack_with_pgbouncer_keeps_data(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
     require_engine("postgres", "pgbouncer")
     external = elsewhere(stack_env, "postgres", "pgbouncer")
     stack = make_stack(external=external, extras=["pgbouncer"])
@@ -29,8 +29,9 @@ def test_compose_stack_with_pgbouncer_survives_reset(make_stack: MakeStack, stac
         connection.execute("CREATE TABLE kept (line text)")
     with psycopg.connect(direct) as connection:
         assert connection.execute("SELECT to_regclass('kept')").fetchone() == ("kept",)
-    assert stack.reset().status.running
-    with psycopg.connect(url, prepare_threshold=None) as connection:
-        assert connection.execute("SELECT to_regclass('kept')").fetchone() == (None,)
+    assert stack.down()
+    assert stack.up().status.running, "the option is remembered"
+    with psycopg.connect(stack.env()["DATABASE_URL"], prepare_threshold=None) as connection:
+        assert connection.execute("SELECT to_regclass('kept')").fetchone() == ("kept",)
     with pytest.raises(psycopg.OperationalError, match=r"password|SASL"):
         psycopg.connect(url.replace(record.password, "wrong"))

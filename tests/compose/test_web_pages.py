@@ -24,6 +24,7 @@ PUBLISHED = {
     ("temporal", 7233): "no HTTP/1.1",
     ("temporal-ui", 8233): "the forwarder",
     ("postgres", 5432): "no HTTP/1.1",
+    ("pgbouncer", 6432): "no HTTP/1.1",
     ("aws", 4566): "the start script",
     ("s3", 9000): "a secret and no CORS",
     ("textract", 8765): "its own application",
