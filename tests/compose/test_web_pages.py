@@ -29,6 +29,12 @@ PUBLISHED = {
     ("s3", 9000): "a secret and no CORS",
     ("textract", 8765): "its own application",
 }
+# What a browser gets from a port without HTTP/1.1.
+NO_HTTP = {
+    "temporal": "gRPC is HTTP/2 without TLS, which no browser supports",
+    "postgres": "it closes connections of other protocols",
+    "pgbouncer": "it closes connections of other protocols",
+}
 
 
 class Response(SimpleNamespace):
@@ -170,8 +176,7 @@ def test_published_port_guards_are_configured_as_listed(services: dict[str, dict
                 assert environment["MINIO_ROOT_PASSWORD"] == "${PW_SECRET_KEY:-}"
                 assert environment["MINIO_BROWSER"] == "off"
             case "no HTTP/1.1":
-                # gRPC is HTTP/2 without TLS, which no browser supports; Postgres closes connections of other protocols.
-                assert name in {"temporal", "postgres"}
+                assert name in NO_HTTP
             case other:
                 raise AssertionError(other)
 

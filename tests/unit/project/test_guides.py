@@ -61,7 +61,8 @@ def test_add_a_stack_service_page_on_a_copy_runs_it(tmp_path: Path) -> None:
     # The environment of the tests has no valid settings, which is another check of the same command.
     assert "ok       echo  " in copy.run("-m", "photo_worker.cli", "doctor", "--with", "echo").stdout
     tests = ["unit/devkit/test_echo_service.py", "unit/devkit/test_service_registry.py", "compose/test_file.py"]
-    tests.append("compose/test_web_pages.py::test_published_ports_all_have_a_listed_guard")
+    pages = ("test_published_ports_all_have_a_listed_guard", "test_published_port_guards_are_configured_as_listed")
+    tests += [f"compose/test_web_pages.py::{name}" for name in pages]
     copy.must("-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{name}" for name in tests))
 
 
