@@ -22,7 +22,8 @@ from photo_worker.integrity.rules import all_rules, findings
 from photo_worker.integrity.rules_results import read_manifest
 from photo_worker.ports import JobRecord
 from photo_worker.storage.memory import MemoryObjectStore
-from tests.crash.simulation.world import BUCKET, World, state_of
+from tests.crash.simulation.orchestrator import state_of
+from tests.crash.simulation.world import BUCKET, World
 from tests.crash.violation import POLICIES, Violation
 
 _LIMIT_BYTES = 1 << 24

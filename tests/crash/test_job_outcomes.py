@@ -20,9 +20,9 @@ from photo_worker.jobs import JobService
 from photo_worker.sources import Source
 from tests.crash.pipelines import ONE, named, photo
 from tests.crash.simulation.commands import Console
+from tests.crash.simulation.core import TaskFailed
+from tests.crash.simulation.execution import Execution
 from tests.crash.simulation.gate import Fault, Mode, Phase, current
-from tests.crash.simulation.replica import TaskFailed
-from tests.crash.simulation.service import Execution
 from tests.crash.simulation.world import BUCKET, World
 
 ABSENT = Source(label="absent", bucket=BUCKET, key="theirs/absent.png")

@@ -22,7 +22,7 @@ from tests.crash.mutants import ROOT, Mutation, changed_sources
 from tests.crash.pipelines import ONE, Pipeline, named, photo
 from tests.crash.report import SAME, VIOLATED, Cell, record
 from tests.crash.simulation.commands import Console
-from tests.crash.simulation.service import Execution
+from tests.crash.simulation.execution import Execution
 from tests.crash.simulation.world import World
 from tests.crash.test_enumeration import judge
 from tests.crash.violation import Violation

@@ -18,7 +18,8 @@ from photo_worker.jobs import JobService
 from photo_worker.sources import Source
 from photo_worker.temporal_errors import TemporalUnavailable
 from tests.crash.simulation.gate import Inline, Process, Strand, current, run_async
-from tests.crash.simulation.world import BUCKET, SimulatedOrchestrator, World
+from tests.crash.simulation.orchestrator import SimulatedOrchestrator
+from tests.crash.simulation.world import BUCKET, World
 
 # The most tries of a command; no more are needed after a service has recovered.
 _MOST_TRIES = 8

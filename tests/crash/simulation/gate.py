@@ -10,9 +10,9 @@ import asyncio
 import contextvars
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -155,12 +155,22 @@ class Strand:
     stopped: threading.Lock = field(default_factory=_shut)
     until: datetime | None = None
     """The time until which it sleeps."""
+    ready: Callable[[], bool] | None = None
+    """What it waits for, if anything but time."""
     done: bool = False
     error: BaseException | None = None
     at: str = ""
     beat: Callable[[], object] | None = None
     """Sends the heartbeat of a waiting attempt."""
     beaten: datetime | None = None
+
+    def runnable(self, now: datetime) -> bool:
+        """Return whether it waits neither for a time nor for an event."""
+        if self.process.paused:
+            return False
+        if self.ready is not None and self.ready():
+            return True
+        return self.ready is None if self.until is None else self.until <= now
 
     def park(self) -> None:
         """Block until the scheduler resumes this strand."""
@@ -294,6 +304,17 @@ class Gate:
         if phase is Phase.AFTER:
             self.outside[Mode.REPLACE]()
 
+    def wait(self, strand: Strand, ready: Callable[[], bool], until: datetime | None = None) -> bool:
+        """Wait for an event, at most until a time; return whether it came."""
+        while not ready():
+            if until is not None and self._now() >= until:
+                return False
+            strand.ready, strand.until = ready, until
+            strand.park()
+            strand.ready = strand.until = None
+            _alive(strand)
+        return True
+
     def until(self, strand: Strand, when: datetime) -> None:
         """Sleep until a time; an attempt continues to send heartbeats."""
         while True:
@@ -403,85 +424,3 @@ def _source() -> str:
             return f"{Path(file).relative_to(Path(_PACKAGE).parent)}:{frame.f_lineno}"
         frame = frame.f_back
     return "temporal"
-
-
-class Gated:
-    """A wrapper that makes each public method of an object one port call."""
-
-    def __init__(
-        self,
-        gate: Gate,
-        name: str,
-        inner: object,
-        answers: PortErrors,
-        unrepeatable: frozenset[str] = frozenset(),
-    ) -> None:
-        self._gate, self._name, self._unrepeatable = gate, name, unrepeatable
-        self._answers = answers
-        self._inner: Any = inner
-
-    def __getattr__(self, method: str) -> Any:
-        found = getattr(self._inner, method)
-        if not callable(found) or method == "describe":
-            return found
-
-        def call(*args: Any, **named: Any) -> Any:
-            repeatable = method not in self._unrepeatable
-            return self._gate.call(
-                f"{self._name}.{method}",
-                lambda: found(*args, **named),
-                repeatable=repeatable,
-                answers=self._answers,
-            )
-
-        return call
-
-
-class GatedStore(Gated):
-    """An object store; streams and listings are one call each, made when they are requested."""
-
-    def open(self, bucket: str, key: str, *, version_id: str = "") -> Any:
-        return self._gate.call("store.open", lambda: self._opened(bucket, key, version_id), answers=self._answers)
-
-    @contextmanager
-    def _held(self, found: Any) -> Iterator[Any]:
-        yield found
-
-    def _opened(self, bucket: str, key: str, version_id: str) -> Any:
-        # The request is the call: it streams the object of that time.
-        with self._inner.open(bucket, key, version_id=version_id) as (info, chunks):
-            return self._held((info, iter([*chunks])))
-
-    def list(self, bucket: str, prefix: str) -> Iterator[Any]:
-        found = self._gate.call("store.list", lambda: [*self._inner.list(bucket, prefix)], answers=self._answers)
-        return iter(found)
-
-    def list_hidden(self, bucket: str, prefix: str) -> Iterator[Any]:
-        found = self._gate.call(
-            "store.list_hidden", lambda: [*self._inner.list_hidden(bucket, prefix)], answers=self._answers
-        )
-        return iter(found)
-
-
-class GatedRepository(Gated):
-    """A repository; acquiring and releasing the lock of ``sole_user`` are one call each."""
-
-    def all(self, *, page: int = 1000) -> Iterator[Any]:
-        return iter(self._gate.call("rows.all", lambda: [*self._inner.all(page=page)], answers=self._answers))
-
-    @contextmanager
-    def sole_user(self, job_id: Any, *, bucket: str, key: str, sha256: str = "") -> Iterator[bool]:
-        manager = self._inner.sole_user(job_id, bucket=bucket, key=key, sha256=sha256)
-        entered: list[bool] = []
-        try:
-            self._gate.call(
-                "rows.sole_user",
-                lambda: entered.append(manager.__enter__()),
-                repeatable=False,
-                answers=self._answers,
-            )
-            yield entered[0]
-        finally:
-            # A process that dies, or whose connection is silent, has lost its lock.
-            if entered:
-                manager.__exit__(None, None, None)

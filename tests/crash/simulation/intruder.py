@@ -19,7 +19,8 @@ from photo_worker.integrity.scan import Scanner
 from photo_worker.ports import OcrRecord
 from photo_worker.storage.memory import MemoryJobRepository
 from tests.crash.simulation.gate import Inline
-from tests.crash.simulation.world import BUCKET, SimulatedOrchestrator, World
+from tests.crash.simulation.orchestrator import SimulatedOrchestrator
+from tests.crash.simulation.world import BUCKET, QUEUE, World
 from tests.crash.violation import Violation
 
 OWN_BUCKET = "others"
@@ -89,10 +90,10 @@ class Intruder:
         self.broken.append(Violation(4, "another deployment is let into the bucket"))
 
     def _erasure(self, rows: MemoryJobRepository, bucket: str) -> Erasure:
-        return Erasure(self._world.store, rows, SimulatedOrchestrator(self._own), bucket)
+        return Erasure(self._world.store, rows, SimulatedOrchestrator(self._own, QUEUE), bucket)
 
     async def _check(self, rows: MemoryJobRepository) -> None:
-        orchestrator = SimulatedOrchestrator(self._own)
+        orchestrator = SimulatedOrchestrator(self._own, QUEUE)
         ports = InspectionPorts(self._world.store, rows, orchestrator, BUCKET)
         # A check without waits and without a grace period deletes most.
         means = InspectionConfig(now=lambda: self._world.now, wait=_at_once, grace=timedelta(0), parallel=1)

@@ -2,66 +2,64 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from temporalio import workflow
-from temporalio.api.common.v1 import Payloads
-from temporalio.api.failure.v1 import ActivityFailureInfo, CanceledFailureInfo, Failure
-from temporalio.bridge.proto.activity_result.activity_result_pb2 import ActivityResolution, Cancellation
+from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.bridge.proto.workflow_activation.workflow_activation_pb2 import (
     NotifyHasPatch,
-    ResolveActivity,
+    QueryWorkflow,
     WorkflowActivation,
     WorkflowActivationJob,
 )
-from temporalio.bridge.proto.workflow_commands.workflow_commands_pb2 import ActivityCancellationType, WorkflowCommand
+from temporalio.bridge.proto.workflow_commands.workflow_commands_pb2 import QueryResult, WorkflowCommand
 from temporalio.common import Priority, TypedSearchAttributes
 from temporalio.converter import DefaultFailureConverter
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowInstanceDetails
 
 from photo_worker.orchestration.converter import ContractPayloadConverter
+from tests.crash.simulation.core import Core, TaskFailed
+from tests.crash.simulation.execution import Execution
+from tests.crash.simulation.refusals import check
 
-# Workflow tasks end within this time (Temporal's default), or another worker gets them.
-TASK_TIMEOUT = timedelta(seconds=10)
-
-
-class TaskFailed(Exception):
-    """A workflow task that the SDK failed: the code has a defect, or diverges from the history."""
+NAMESPACE = "simulated"
 
 
 class Replica:
     """A workflow's code with its state. Call ``run_task`` with every task from the first on."""
 
-    def __init__(self, kind: type, workflow_id: str, run_id: str, started: datetime, task_queue: str) -> None:
+    def __init__(self, kind: type, execution: Execution, task_queue: str) -> None:
         definition = workflow._Definition.must_from_class(kind)
+        before = execution.continued_from
         info = workflow.Info(
             attempt=1,
-            continued_run_id=None,
+            continued_run_id=before.run_id if before is not None else None,
             cron_schedule=None,
             execution_timeout=None,
-            first_execution_run_id=run_id,
+            first_execution_run_id=execution.first_run_id,
             headers={},
-            namespace="simulated",
-            original_execution_run_id=run_id,
-            parent=None,
-            root=None,
+            namespace=NAMESPACE,
+            original_execution_run_id=execution.run_id,
+            parent=_parent(execution),
+            root=_root(execution),
             raw_memo={},
             retry_policy=None,
-            run_id=run_id,
+            run_id=execution.run_id,
             run_timeout=None,
             search_attributes={},
-            start_time=started,
-            workflow_start_time=started,
+            start_time=execution.started,
+            workflow_start_time=execution.started,
             task_queue=task_queue,
-            task_timeout=TASK_TIMEOUT,
+            task_timeout=execution.task_timeout,
             typed_search_attributes=TypedSearchAttributes.empty,
-            workflow_id=workflow_id,
+            workflow_id=execution.workflow_id,
             workflow_type=definition.name or kind.__name__,
             priority=Priority.default,
         )
-        self._run_id = run_id
+        self._run_id = execution.run_id
         self._instance = UnsandboxedWorkflowRunner().create_instance(
             WorkflowInstanceDetails(
                 payload_converter_factory=ContractPayloadConverter,
@@ -69,8 +67,8 @@ class Replica:
                 interceptor_classes=[],
                 defn=definition,
                 info=info,
-                randomness_seed=0,
-                extern_functions={},
+                randomness_seed=_seed(execution),
+                extern_functions={"__temporal_assert_local_activity_valid": lambda name: None},
                 disable_eager_activity_execution=True,
                 worker_level_failure_exception_types=[],
                 patch_activation_callback=None,
@@ -78,8 +76,8 @@ class Replica:
                 last_failure=None,
             )
         )
-        self._waits_for_cancellation: dict[int, bool] = {}
-        self._cancelled: set[int] = set()
+        self.core = Core()
+        self._task_queue = task_queue
         self.flags: set[int] = set()
         """The SDK's flags of its behaviour, which the history keeps for replays."""
         self.tasks = 0
@@ -94,31 +92,37 @@ class Replica:
         flags: Collection[int] = (),
         patches: Sequence[str] = (),
     ) -> list[WorkflowCommand]:
-        """Return the commands of one workflow task; ``flags`` and ``patches`` are those recorded in its first run.
-
-        An activity that is cancelled without waiting is cancelled within the task, as by the SDK's core; the code gets
-        no later event of it, even if it ended while the task ran.
-        """
-        commands: list[WorkflowCommand] = []
+        """Return the commands of one workflow task; ``flags`` and ``patches`` are those recorded in its first run."""
         self.flags |= set(flags)
-        jobs = [*(WorkflowActivationJob(notify_has_patch=NotifyHasPatch(patch_id=one)) for one in patches), *jobs]
-        more = [job for job in jobs if job.resolve_activity.seq not in self._cancelled]
-        while more:
-            found = self._activate(more, at, replaying=replaying)
-            commands += found
-            more = []
-            for command in found:
-                if command.HasField("schedule_activity"):
-                    about = command.schedule_activity
-                    waits = about.cancellation_type == ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
-                    self._waits_for_cancellation[about.seq] = waits
-                elif command.HasField("request_cancel_activity"):
-                    seq = command.request_cancel_activity.seq
-                    if not self._waits_for_cancellation[seq]:
-                        self._cancelled.add(seq)
-                        more.append(cancelled(seq))
+        self.core.begin_task()
         self.tasks += 1
-        return commands
+        notes = (WorkflowActivationJob(notify_has_patch=NotifyHasPatch(patch_id=one)) for one in patches)
+        return self._run([*notes, *self.core.delivered(jobs)], at, replaying=replaying)
+
+    def resolve_local(
+        self, jobs: Sequence[WorkflowActivationJob], at: datetime, *, replaying: bool
+    ) -> list[WorkflowCommand]:
+        """Continue the task with results of local activities; return all commands of the task."""
+        self.core.resolve_local(jobs)
+        return self._run(jobs, at, replaying=replaying)
+
+    def forget_task(self) -> None:
+        """Forget the last task, which the history does not show."""
+        self.tasks -= 1
+
+    def _run(self, jobs: Sequence[WorkflowActivationJob], at: datetime, *, replaying: bool) -> list[WorkflowCommand]:
+        while jobs:
+            found = self._activate(jobs, at, replaying=replaying)
+            check(found, self._task_queue, NAMESPACE)
+            jobs = self.core.take(found)
+        return self.core.commands
+
+    def answer(self, query_id: str, name: str, arguments: Sequence[Payload], at: datetime) -> QueryResult:
+        """Return the answer to a query, in an activation of its own, as by the SDK's core."""
+        asked = QueryWorkflow(query_id=query_id, query_type=name, arguments=arguments)
+        found = self._activate([WorkflowActivationJob(query_workflow=asked)], at, replaying=False)
+        (answer,) = (command.respond_to_query for command in found if command.HasField("respond_to_query"))
+        return answer
 
     def _activate(
         self, jobs: Sequence[WorkflowActivationJob], at: datetime, *, replaying: bool
@@ -133,15 +137,23 @@ class Replica:
         return list(completion.successful.commands)
 
 
-def cancelled(seq: int) -> WorkflowActivationJob:
-    """Return the activation job of a cancelled activity."""
-    failure = Failure(
-        message="Activity cancelled",
-        activity_failure_info=ActivityFailureInfo(),
-        cause=Failure(message="Cancelled", canceled_failure_info=CanceledFailureInfo()),
-    )
-    result = ActivityResolution(cancelled=Cancellation(failure=failure))
-    return WorkflowActivationJob(resolve_activity=ResolveActivity(seq=seq, result=result))
+def _seed(execution: Execution) -> int:
+    """Return the seed of an execution, from which its random ids come."""
+    return int.from_bytes(hashlib.sha256(f"{execution.workflow_id}/{execution.run_id}".encode()).digest()[:7])
+
+
+def _parent(execution: Execution) -> workflow.ParentInfo | None:
+    if execution.parent is None:
+        return None
+    found = execution.parent.execution
+    return workflow.ParentInfo(namespace=NAMESPACE, run_id=found.run_id, workflow_id=found.workflow_id)
+
+
+def _root(execution: Execution) -> workflow.RootInfo | None:
+    if execution.parent is None:
+        return None
+    found = execution.parent.execution
+    return _root(found) or workflow.RootInfo(run_id=found.run_id, workflow_id=found.workflow_id)
 
 
 def patches_in(commands: Sequence[WorkflowCommand]) -> list[WorkflowActivationJob]:
