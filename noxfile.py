@@ -239,6 +239,7 @@ def requirements(session: nox.Session) -> None:
 @nox.parametrize("name", [*PACKAGES, "."], ids=[*(Path(name).name for name in PACKAGES), "photo-worker"])
 def build(session: nox.Session, name: str) -> None:
     """Build each wheel, and test it in an environment of its own with its requirements alone."""
+    project = tomllib.loads((ROOT / name / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pinned = ("--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:")
     session.install(*pinned, "-r", "requirements-build.txt", "-r", f"{name}/requirements.txt")
     wheels = Path(session.create_tmp()) / "wheels"
@@ -253,17 +254,11 @@ def build(session: nox.Session, name: str) -> None:
     session.install("--quiet", "--no-deps", "--no-index", "--force-reinstall", *map(str, made))
     (checked,) = (ROOT / name / "scripts").glob("check_*wheel.py")
     with session.chdir(wheels):
-        (wheel,) = (each for each in made if each.name.startswith(_project(name).replace("-", "_") + "-"))
+        (wheel,) = (each for each in made if each.name.startswith(project["name"].replace("-", "_") + "-"))
         session.run("python", "-I", str(checked), wheel.name)
-        session.run(_project(name), "--help", silent=True)
+        for command in project["scripts"]:
+            session.run(command, "--help", silent=True)
     session.log(f"{wheel.name}: {wheel.stat().st_size // 1024} KiB, works without the checkout")
-
-
-def _project(name: str) -> str:
-    """Return the name of the distribution in a directory."""
-    with (ROOT / name / "pyproject.toml").open("rb") as file:
-        project: str = tomllib.load(file)["project"]["name"]
-    return project
 
 
 if __name__ == "__main__":
