@@ -145,3 +145,37 @@ def test_record_existing_history_exits_1_and_keeps_it(project: Path) -> None:
     assert outcome.exit_code == 1
     assert "history_exists" in outcome.stderr
     assert (project / "histories/greeting/1.0/success.json").read_bytes() == kept
+
+
+NATIVE = """
+import sys
+if "own_native" in vars(sys).setdefault("_own_modules", []):
+    raise RuntimeError("it can be initialized once in a process")
+sys._own_modules.append("own_native")
+"""
+OPTIONS = """
+from temporalio.worker.workflow_sandbox import SandboxRestrictions
+from temporal_replay_gate.target import WorkerOptions
+
+OPTIONS = WorkerOptions(restrictions=SandboxRestrictions.default.with_passthrough_modules("own_native"))
+"""
+
+
+def test_check_worker_options_of_the_table_are_used(project: Path) -> None:
+    (project / "own_native.py").write_text(NATIVE, encoding="utf-8")
+    (project / "own_options.py").write_text(OPTIONS, encoding="utf-8")
+    change(project, "import asyncio\n", "import asyncio\nimport own_native\n")
+    refused = run("check", "--no-static")
+    assert refused.exit_code == 1
+    assert "once in a process" in refused.stdout
+    with (project / "pyproject.toml").open("a", encoding="utf-8") as file:
+        file.write('worker-options = "own_options:OPTIONS"\n')
+    assert run("check", "--no-static").exit_code == 0
+
+
+def test_check_worker_options_of_another_kind_exit_2(project: Path) -> None:
+    with (project / "pyproject.toml").open("a", encoding="utf-8") as file:
+        file.write('worker-options = "pathlib:Path"\n')
+    outcome = run("check")
+    assert outcome.exit_code == 2
+    assert "not WorkerOptions" in outcome.stderr

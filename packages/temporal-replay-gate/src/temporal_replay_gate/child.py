@@ -263,7 +263,7 @@ def main() -> None:
     about = requests.get()
     sys.path[:] = [*about["sys_path"], *(entry for entry in sys.path if entry not in about["sys_path"])]
     try:
-        target = load(about["workflows"], about["converter"])
+        target = load(about["workflows"], about["converter"], about.get("options", ""))
         if about["prepare"]:
             asyncio.run(prepare(target))
         say({"types": {name: patches_in(cls) for name, cls in target.types.items()}})

@@ -36,7 +36,7 @@ def read_hooks(file: Path = PYPROJECT, name: str | None = None) -> Hooks:
         known = ", ".join(sorted(["hooks", *_READERS]))
         raise ConfigInvalid(path=str(file), reason=f"it has no key {unknown[0]!r}; known are {known}")
     for key, value in table.items():
-        hooks = replace(hooks, **{key: _READERS[key](file, key, value)})
+        hooks = replace(hooks, **{key.replace("-", "_"): _READERS[key](file, key, value)})
     return hooks
 
 
@@ -177,5 +177,6 @@ _READERS: Mapping[str, Callable[[Path, str, Any], Any]] = {
     "scenarios": _scenarios,
     "vocabulary": _vocabulary,
     "worker": _function,
+    "worker-options": _text,
     "workflows": _workflows,
 }

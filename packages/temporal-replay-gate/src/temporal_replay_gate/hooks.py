@@ -49,6 +49,8 @@ class Hooks:
     """How help texts name the project."""
     workflows: str = ""
     converter: str = CONVERTER
+    worker_options: str = ""
+    """Dotted path of ``target.WorkerOptions``: interceptors, sandbox restrictions and failure types of the worker."""
     histories: Path = Path(HISTORIES)
     release: str = "unreleased"
     vocabulary: Callable[[], Vocabulary] = Vocabulary
@@ -75,4 +77,10 @@ class Hooks:
 
     def code(self, workflows: str = "", converter: str = "") -> CodeUnderTest:
         """Return the code to replay with, importable from the working directory as ``python -m`` does."""
-        return CodeUnderTest(workflows or self.workflows, converter or self.converter, (str(Path.cwd()),), self.command)
+        return CodeUnderTest(
+            workflows or self.workflows,
+            converter or self.converter,
+            (str(Path.cwd()),),
+            self.command,
+            self.worker_options,
+        )

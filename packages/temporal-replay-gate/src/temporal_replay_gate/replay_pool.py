@@ -74,13 +74,14 @@ class ReplayOutcome:
 class CodeUnderTest:
     """Dotted paths of the code under test, and directories to import from in addition to the parent's ``sys.path``.
 
-    ``command`` is how findings name the gate's command.
+    ``command`` is how findings name the gate's command. ``options`` is the dotted path of ``WorkerOptions``.
     """
 
     workflows: str
     converter: str = CONVERTER
     path: tuple[str, ...] = field(default_factory=tuple)
     command: str = COMMAND
+    options: str = ""
 
 
 class ReplayPool:
@@ -128,8 +129,14 @@ class ReplayPool:
 
     def _spawn(self, *, first: bool = False) -> ChildProcess:
         # Whether a worker accepts the code is the same in every child, so only the first one checks it.
-        about = {"workflows": self._code.workflows, "converter": self._code.converter, "prepare": first}
-        child = ChildProcess(about, self._code.path, self._hash_seed)
+        code = self._code
+        about = {
+            "workflows": code.workflows,
+            "converter": code.converter,
+            "options": code.options,
+            "prepare": first,
+        }
+        child = ChildProcess(about, code.path, self._hash_seed)
         with self._lock:
             self._children.add(child)
         return child

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
@@ -31,7 +31,7 @@ class WorkerOptions:
     ``failure_types`` are the exceptions that fail a workflow and not only its task.
     """
 
-    converter: DataConverter
+    converter: DataConverter = DataConverter.default
     interceptors: tuple[Interceptor, ...] = ()
     restrictions: SandboxRestrictions = SandboxRestrictions.default
     failure_types: tuple[type[BaseException], ...] = ()
@@ -55,7 +55,7 @@ def name_of(cls: type) -> str:
     return workflow._Definition.must_from_class(cls).name or cls.__name__
 
 
-def load(workflows: str, converter: str = CONVERTER) -> Target:
+def load(workflows: str, converter: str = CONVERTER, options: str = "") -> Target:
     """Import the workflow classes at the dotted paths ``workflows``, separated by commas, and the data converter.
 
     A path is ``MODULE:ATTRIBUTE`` and names a class, a sequence of classes, or a function that returns either; or it
@@ -63,7 +63,7 @@ def load(workflows: str, converter: str = CONVERTER) -> Target:
     path names something else; errors of the imported code are not caught.
     """
     classes = [cls for path in workflows.split(",") for cls in _classes(path.strip())]
-    return Target(tuple(classes), worker_options(converter))
+    return Target(tuple(classes), worker_options(converter, options))
 
 
 def _classes(path: str) -> Sequence[type]:
@@ -87,16 +87,25 @@ def _classes(path: str) -> Sequence[type]:
     return classes
 
 
-def worker_options(converter: str = CONVERTER) -> WorkerOptions:
-    """Return the worker options: the named data converter, and the SDK's defaults for the rest.
+def worker_options(converter: str = CONVERTER, options: str = "") -> WorkerOptions:
+    """Return the worker options at the dotted path ``options``, or the SDK's defaults, with the named data converter.
 
-    They suit a worker with interceptors only for activities, the SDK's sandbox, and no failure types.
-    Options of another kind of worker belong here. Raises ``TargetInvalid`` if ``converter`` names no data converter.
+    The defaults suit a worker with interceptors only for activities, the SDK's sandbox, and no failure types.
+    ``options`` names ``WorkerOptions``, or a function that returns them; their data converter is used if ``converter``
+    is the default. Raises ``TargetInvalid`` if a path names something else.
     """
+    found = WorkerOptions()
+    if options:
+        found = _attribute(options)
+        found = found() if callable(found) else found
+        if not isinstance(found, WorkerOptions):
+            raise TargetInvalid(f"{options} is {type(found).__name__}, not WorkerOptions")
+        if converter == CONVERTER:
+            return found
     data_converter = _attribute(converter)
     if not isinstance(data_converter, DataConverter):
         raise TargetInvalid(f"{converter} is {type(data_converter).__name__}, not a temporalio DataConverter")
-    return WorkerOptions(data_converter)
+    return replace(found, converter=data_converter)
 
 
 def _attribute(path: str) -> Any:
