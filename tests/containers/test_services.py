@@ -68,6 +68,11 @@ class TestMinio(ObjectStoreContract):
         yield name
         delete_bucket(minio_client, name)
 
+    @pytest.fixture
+    def keeping(self, store: BotoObjectStore, minio_client: S3Client, bucket: str) -> tuple[BotoObjectStore, str]:
+        minio_client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        return store, bucket
+
 
 class TestLocalStack:
     def test_localstack_delivers_bucket_event_to_queue(self, localstack_session: Any) -> None:
