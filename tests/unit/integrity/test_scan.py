@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,9 +22,10 @@ from photo_worker.errors import (
 from photo_worker.integrity.binding import bind
 from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
 from photo_worker.integrity.scan import ScanProgress, ScanReport, open_scanner
-from photo_worker.ports import JobRecord, ObjectEntry, ObjectInfo, OcrRecord, QueueState, WorkflowState
+from photo_worker.ports import JobRecord, ObjectInfo, OcrRecord, QueueState, WorkflowState
 from photo_worker.storage.memory import MemoryObjectStore
 from tests.support.healthy_deployment import BUCKET, FOREIGN, JOB, OTHER, Deployment
+from tests.unit.integrity.refusals import Refusing
 
 HOUR = timedelta(hours=1)
 
@@ -36,26 +37,6 @@ async def scan(deployment: Deployment, *only: UUID, ports: InspectionPorts | Non
 
 def codes(report: ScanReport) -> list[str]:
     return sorted(found.code for found in report.findings)
-
-
-class Refusing(Deployment):
-    """A deployment whose store refuses to read some keys and, if "" is one of them, to list the foreign bucket."""
-
-    def __init__(self, refusal: PhotoWorkerError, keys: set[str]) -> None:
-        super().__init__()
-        reads, lists = self.store.open, self.store.list
-
-        def open_(bucket: str, key: str, *, version_id: str = "") -> Any:
-            if key in keys:
-                raise refusal
-            return reads(bucket, key, version_id=version_id)
-
-        def list_(bucket: str, prefix: str) -> Iterator[ObjectEntry]:
-            if bucket == FOREIGN and "" in keys:
-                raise refusal
-            return lists(bucket, prefix)
-
-        vars(self.store).update(open=open_, list=list_)
 
 
 async def test_scan_sound_deployment_finds_nothing() -> None:
