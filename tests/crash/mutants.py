@@ -38,7 +38,7 @@ TEST_LIMIT_SECONDS = 40.0
 _IN_FULL = ("CI", "BUILD_NUMBER")
 
 _FORKS = sys.platform == "linux"
-_PACKAGES = ("photo_worker", "textract_local")
+_PACKAGES = ("photo_worker", "temporal_replay_gate", "textract_local")
 # Modules that most of the product imports and that start no thread and no connection when imported.
 _WARM = (
     "_hypothesis_pytestplugin",
