@@ -89,6 +89,8 @@ async def test_job_commands_match_their_pages(
     harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for name, value in harness.variables.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("OCR_ENGINE", "recorded")
     watched = Watched({"<cwd>": tmp_path}, monkeypatch)
     photo = str(FIXTURES / "photos" / "clean-print.png")
