@@ -68,6 +68,7 @@ class Supervisor:
         self._stopping = False
         self._renewals = 0
         self._renewals_asked = 0
+        self._saved = ""
         self._reaper = self._start_reaper()
 
     def run(self, lifeline: int, wakeup: int) -> None:
@@ -272,7 +273,7 @@ class Supervisor:
             pausing.resume_process_tree(service.process.pid)
 
     def _save(self) -> None:
-        """Replace the list of processes atomically. A full disk must not end the services."""
+        """Replace the list of processes atomically if it changed. A full disk must not end the services."""
         value = {
             "token": self._plan.token,
             "pid": os.getpid(),
@@ -282,10 +283,15 @@ class Supervisor:
             "services": [service.report() for service in self._services],
         }
         path = Path(self._plan.processes)
+        text = json.dumps(value)
+        if text == self._saved and path.exists():
+            # A paused service is an event, too.
+            return
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            temporary.write_text(json.dumps(value), encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
             temporary.replace(path)
+            self._saved = text
         except OSError as error:
             _note(f"cannot write {path}: {error}")
 

@@ -115,6 +115,21 @@ def family(stack: Stack) -> list[psutil.Process]:
     return [supervisor, *supervisor.children(recursive=True)]
 
 
+def listening_on(process: psutil.Process) -> list[Any]:
+    """Return the addresses a process listens on; none if it has ended, as a connection's Postgres does at any time."""
+    try:
+        return [found.laddr for found in process.net_connections("inet") if found.status == psutil.CONN_LISTEN]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 @pytest.mark.io_bound
 def test_stack_lifecycle_on_real_services(home: Path) -> None:
     stack = Stack(home, f"t-{secrets.token_hex(3)}", base_port=0, durable=False)
@@ -130,15 +145,10 @@ def test_stack_lifecycle_on_real_services(home: Path) -> None:
     assert sum(memory.values()) <= MEMORY_BAR_MIB, memory
 
     processes = family(stack)
-    listening = [
-        connection.laddr
-        for process in processes
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening = [address for process in processes for address in listening_on(process)]
     assert len(listening) >= 7
     assert all(address[0].startswith("127.") for address in listening)
-    assert not [process for process in processes if password in " ".join(process.cmdline())]
+    assert not [process for process in processes if password in command_line(process)]
     assert password not in json.dumps([str(service) for service in report.status.services])
     for log in stack.paths.logs.iterdir():
         assert password not in log.read_text(errors="replace")

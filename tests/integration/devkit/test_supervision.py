@@ -152,6 +152,22 @@ def test_reaper_killed_is_replaced_and_knows_services(tmp_path: Path, name: str)
     wait_until(lambda: processes_of(stack.paths.root) == [], "the services ended")
 
 
+def test_supervisor_event_without_change_writes_nothing(tmp_path: Path, name: str) -> None:
+    """A service that is stopped by a signal is an event, too; commands that only look must find the same file."""
+    stack = toy_stack(tmp_path, name)
+    stack.up()
+    supervisor = psutil.Process(supervised(stack).pid)
+    before = stack.paths.processes.stat()
+    waits = supervisor.num_ctx_switches().voluntary
+    supervisor.send_signal(signal.SIGCHLD)
+    # It waits for events again when it has dealt with this one.
+    wait_until(lambda: supervisor.num_ctx_switches().voluntary > waits, "the event is dealt with")
+    assert stack.paths.processes.stat().st_ino == before.st_ino
+    os.kill(service_pid(stack), signal.SIGKILL)
+    wait_until(lambda: stack.paths.processes.stat().st_ino != before.st_ino, "the exit is recorded")
+    stack.down()
+
+
 def test_down_ends_services_left_by_killed_supervisor(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name, FakeService(mode="parent"))
     stack.up()
