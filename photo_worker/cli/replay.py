@@ -46,19 +46,19 @@ def _vocabulary() -> Vocabulary:
 
 
 def _scenarios(options: Mapping[str, Any]) -> ScenarioSuite:
-    from photo_worker.pipelines import IMAGE
+    from photo_worker.pipelines import PIPELINES
+    from temporal_replay_gate.scenarios import joined
 
     photo: Path = options["photo"]
     try:
-        make = imported(f"{IMAGE.scenarios}:scenario_suite")
+        makers = [imported(f"{pipeline.scenarios}:scenario_suite") for pipeline in PIPELINES]
     except NotImportable as error:
         raise ScenariosUnusable(
             target="of the product", reason="they are in its checkout, and this is not its directory"
         ) from error
     if not photo.is_file():
         raise ScenariosUnusable(target="of the product", reason=f"there is no photo {str(photo)!r}; name one")
-    suite: ScenarioSuite = make(photo)
-    return suite
+    return joined([make(photo) for make in makers])
 
 
 def worker_factory(settings: Settings) -> MakeWorker:

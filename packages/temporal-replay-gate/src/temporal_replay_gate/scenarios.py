@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -173,3 +174,41 @@ class ScenarioSuite:
     """Prepares the namespace, for example registers search attributes."""
     raised: Callable[[Exception], Exception] = lambda error: error
     """Converts an injected error as the worker's own interceptors convert an activity's error."""
+
+
+def joined(suites: Sequence[ScenarioSuite]) -> ScenarioSuite:
+    """Return one suite with the scenarios of all, each of which runs as in its own suite.
+
+    Raises ``ValueError`` if two scenarios have the same name, or if suites differ in ``code`` or ``raised``: these hold
+    for a whole run.
+    """
+    if len(suites) == 1:
+        return suites[0]
+    owners = {scenario.name: suite for suite in suites for scenario in suite.scenarios}
+    names = [scenario.name for suite in suites for scenario in suite.scenarios]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two scenarios have the name {twice[0]!r}")
+    if len({suite.code for suite in suites}) > 1 or len({suite.raised for suite in suites}) > 1:
+        raise ValueError("suites of one run must agree in code and raised")
+
+    async def setup(client: Client) -> None:
+        for suite in suites:
+            if suite.setup is not None:
+                await suite.setup(client)
+
+    def workflow_id(scenario: Scenario) -> str:
+        own = owners[scenario.name].workflow_id
+        return str(uuid4()) if own is None else own(scenario)
+
+    return ScenarioSuite(
+        scenarios=[scenario for suite in suites for scenario in suite.scenarios],
+        workflows=lambda: list(dict.fromkeys(kind for suite in suites for kind in suite.workflows())),
+        activities=lambda scenario, application: owners[scenario.name].activities(scenario, application),
+        prepare=lambda scenario, application, own_id: owners[scenario.name].prepare(scenario, application, own_id),
+        code=suites[0].code,
+        application=any(suite.application for suite in suites),
+        workflow_id=workflow_id,
+        setup=setup,
+        raised=suites[0].raised,
+    )
