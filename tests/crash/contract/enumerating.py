@@ -15,7 +15,7 @@ from tests.crash.simulation.core import TaskFailed
 from tests.crash.simulation.execution import Stale
 from tests.crash.simulation.gate import Fault, Mode, Phase, Process, Strand, current
 from tests.crash.simulation.worker import Hosted
-from tests.crash.simulation.world import World
+from tests.crash.simulation.world import BUCKET, World
 
 _MOST_TRIES = 4
 
@@ -45,6 +45,8 @@ class Program:
     activities: Callable[[Outside], Sequence[Callable[..., Any]]] = lambda outside: ()
     counts_effects: bool = False
     """Whether an effect must not happen twice."""
+    prepare: Callable[[World], None] = lambda world: None
+    """Makes what exists before the client begins."""
     ends: Callable[[Mapping[str, Any]], str] | None = None
     """Returns what is wrong with an outcome, for programs that may end in more than one way."""
 
@@ -92,6 +94,7 @@ def play(program: Program, *faults: Fault) -> tuple[World, dict[str, Any]]:
     world = World(faults=faults)
     outside = Outside(world)
     world.host(Hosted(program.workflows, program.activities(outside)))
+    program.prepare(world)
     driver = _Driver(world, program)
     try:
         driver.begin()
@@ -107,7 +110,8 @@ def play(program: Program, *faults: Fault) -> tuple[World, dict[str, Any]]:
         for name, found in sorted(world.service.executions.items())
     }
     effects = dict(outside.effects) if program.counts_effects else sorted(outside.effects)
-    return world, {"client ended": ended, "workflows": workflows, "effects": effects}
+    objects = sorted(entry.key for entry in world.store.list(BUCKET, "artifacts/"))
+    return world, {"client ended": ended, "workflows": workflows, "effects": effects, "objects": objects}
 
 
 def violations(program: Program) -> tuple[int, list[str]]:

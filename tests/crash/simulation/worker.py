@@ -16,14 +16,12 @@ from temporalio.exceptions import FailureError
 from temporalio.testing import ActivityEnvironment
 
 from photo_worker.activities import heartbeats
-from photo_worker.activities.assets import AssetActivities
 from photo_worker.activities.boundary import to_application_error, unexpected, worker_fault
 from photo_worker.activities.heartbeats import HeartbeatNotes
-from photo_worker.activities.ocr import OcrActivities
-from photo_worker.activities.results import ResultActivities
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.ocr.textract import TextractBackend
 from photo_worker.orchestration.converter import ContractPayloadConverter
+from photo_worker.pipelines import PIPELINES, ActivityPorts
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from tests.crash.simulation.activities import Activity, Attempt
 from tests.crash.simulation.core import TaskFailed
@@ -69,14 +67,11 @@ class Worker:
             wait=self._wait,
             clock=world.seconds,
         )
-        assets = AssetActivities(store, rows, InlineDecoder(), bucket)
-        ocr = OcrActivities(store, rows, lambda engine: backend, bucket)
-        results = ResultActivities(store, rows, bucket)
-        found: list[Callable[..., Any]] = [assets.verify_and_locate_asset, ocr.ocr_textract]
-        found += [results.persist_artifacts, results.record_failure]
-        self._activities: dict[str, Callable[..., Any]] = {each.__name__: each for each in found}
+        ports = ActivityPorts(store, rows, lambda engine: backend, InlineDecoder(), bucket)
+        found = [each for pipeline in PIPELINES for each in pipeline.activities(ports)]
+        self._activities: dict[str, Callable[..., Any]] = {activity_name(each): each for each in found}
         self._locals = LocalActivities(world, self.process, self._activities)
-        self._workflows: dict[str, type] = {}
+        self._workflows: dict[str, type] = {pipeline.kind.name: pipeline.workflow for pipeline in PIPELINES}
         self.host(world.hosted)
 
     def host(self, hosted: Hosted) -> None:
