@@ -1,7 +1,8 @@
 """Applies a page of docs/how-to to a copy of the repository: new files and insertions, as the page shows them.
 
 A code block under a line that consists of a path, such as "`photo_worker/cli/x.py`:", is the content of a new file.
-With ", before `TEXT`" the block goes before the first line that starts with TEXT, which must exist.
+With ", before `TEXT`" the block goes before the first line that starts with TEXT, which must exist; with
+", in place of `TEXT`" it replaces that line.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 _BLOCK = re.compile(
-    r"^`(?P<path>[^`\n]+)`(?:, before `(?P<anchor>[^`\n]+)`)?:\n\n```\w*\n(?P<text>.*?)^```$", re.M | re.S
+    r"^`(?P<path>[^`\n]+)`(?:, (?P<how>before|in place of) `(?P<anchor>[^`\n]+)`)?:\n\n```\w*\n(?P<text>.*?)^```$",
+    re.M | re.S,
 )
 _ROW = re.compile(r"^\| `([^`]+)` \|", re.M)
 _TIMEOUT_SECONDS = 240
@@ -24,11 +26,12 @@ _TIMEOUT_SECONDS = 240
 
 @dataclass(frozen=True)
 class Block:
-    """A code block of a page: the whole of a new file, or lines before ``anchor`` in an existing one."""
+    """A code block of a page: the whole of a new file, or lines before ``anchor`` or in place of it."""
 
     path: str
     anchor: str | None
     text: str
+    replaces: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,10 @@ class Guide:
 def read_guide(name: str) -> Guide:
     """Read docs/how-to/``name``.md."""
     text = (ROOT / "docs" / "how-to" / f"{name}.md").read_text(encoding="utf-8")
-    blocks = [Block(found["path"], found["anchor"], found["text"]) for found in _BLOCK.finditer(text)]
+    blocks = [
+        Block(found["path"], found["anchor"], found["text"], found["how"] == "in place of")
+        for found in _BLOCK.finditer(text)
+    ]
     return Guide(_ROW.findall(text), blocks)
 
 
@@ -52,6 +58,7 @@ class Copy:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.path = [root]
+        self.variables: dict[str, str] = {}
         command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout.decode()
         for name in sorted(set(listed.split("\0")) - {""}):
@@ -78,7 +85,7 @@ class Copy:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         at = next((number for number, line in enumerate(lines) if line.startswith(block.anchor)), None)
         assert at is not None, f"{block.path} has no line that starts with {block.anchor!r}"
-        path.write_text("".join([*lines[:at], block.text, *lines[at:]]), encoding="utf-8")
+        path.write_text("".join([*lines[:at], block.text, *lines[at + block.replaces :]]), encoding="utf-8")
 
     def changed(self) -> set[str]:
         """Return the paths that differ from the repository, new ones included."""
@@ -89,6 +96,7 @@ class Copy:
         """Run a Python module or script in the copy, which takes precedence over what is installed."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
         environment |= {"PYTHONPATH": os.pathsep.join(map(str, self.path)), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment |= self.variables
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=self.root,

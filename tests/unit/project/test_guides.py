@@ -35,6 +35,25 @@ def test_add_a_command_page_on_a_copy_adds_it(tmp_path: Path) -> None:
     copy.must("-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/unit/{name}" for name in tests))
 
 
+def test_add_a_workflow_page_on_a_copy_adds_it(tmp_path: Path) -> None:
+    guide = read_guide("add-a-workflow")
+    copy = Copy(tmp_path)
+    follow(guide, copy)
+    product = [name for name in guide.files if name.startswith("photo_worker/")]
+    tests = [name for name in guide.files if name.startswith("tests/")]
+    assert len(product) <= 8
+    assert len(tests) <= 5
+    known = [
+        "tests/unit/test_pipelines.py",
+        "tests/unit/test_generated_docs.py",
+        "tests/unit/project/test_architecture.py",
+    ]
+    own = [name for name in tests if Path(name).name.startswith("test_")]
+    ended = copy.must("-m", "pytest", "-q", "-p", "no:cacheprovider", *own, *known)
+    assert "passed" in ended
+    assert "review_workflow" in (tmp_path / "docs" / "reference" / "contracts.md").read_text(encoding="utf-8")
+
+
 def test_add_an_ocr_backend_page_on_a_copy_installs_it(tmp_path: Path) -> None:
     guide = read_guide("add-an-ocr-backend")
     copy = Copy(tmp_path / "copy")
