@@ -14,10 +14,8 @@ from photo_worker import __version__
 from photo_worker.cli.context import resolve_context, stack_option
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.temporal_errors import TemporalUnavailable
-from temporal_replay_gate.cli import command_group
-from temporal_replay_gate.dotted import NotImportable, imported
+from temporal_replay_gate import Hooks, NotImportable, command_group, imported
 from temporal_replay_gate.errors import ScenariosUnusable
-from temporal_replay_gate.hooks import Hooks
 from temporal_replay_gate.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from temporalio.worker import Worker
 
     from photo_worker.config import Settings
-    from temporal_replay_gate.scenario_runner import MakeWorker, ScenarioRunner
+    from temporal_replay_gate import MakeWorker, ScenarioRunner
     from temporal_replay_gate.scenarios import ScenarioSuite
 
 _PHOTO = Path("fixtures/photos/clean-print.png")
@@ -64,12 +62,12 @@ def _scenarios(options: Mapping[str, Any]) -> ScenarioSuite:
 def worker_factory(settings: Settings) -> MakeWorker:
     """Return a function that makes the product's worker for one scenario."""
     from photo_worker.worker import build_worker
-    from temporal_replay_gate.scenario_runner import ACTIVITIES
+    from temporal_replay_gate import MAX_ACTIVITIES
 
     def make(
         client: Client, task_queue: str, workflows: Sequence[type], activities: Sequence[Any], executor: Executor
     ) -> Worker:
-        own = {"temporal_task_queue": task_queue, "max_activities": ACTIVITIES, "graceful_shutdown_seconds": 5.0}
+        own = {"temporal_task_queue": task_queue, "max_activities": MAX_ACTIVITIES, "graceful_shutdown_seconds": 5.0}
         return build_worker(client, settings.model_copy(update=own), workflows, activities, executor)
 
     return make
@@ -91,7 +89,7 @@ class _Service:
     @asynccontextmanager
     async def runner(self, suite: ScenarioSuite) -> AsyncIterator[ScenarioRunner]:
         from photo_worker.bootstrap import build_application
-        from temporal_replay_gate.scenario_runner import ScenarioRunner
+        from temporal_replay_gate import ScenarioRunner
 
         settings = self._context.settings
         if settings.ocr_recorded_dir is None:

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from temporal_replay_gate import config
+from temporal_replay_gate import Hooks, config
 from temporal_replay_gate.config import read_hooks
 from temporal_replay_gate.errors import ConfigInvalid
-from temporal_replay_gate.hooks import Hooks
 from temporal_replay_gate.main import main
 from temporal_replay_gate.scrub import scrub
 from temporal_replay_gate.vocabulary import Vocabulary
@@ -91,7 +90,7 @@ def test_read_hooks_missing_named_file_is_refused(here: Path) -> None:
 
 def test_read_hooks_by_path_are_overridden_by_keys(here: Path) -> None:
     (here / "own_hooks.py").write_text(
-        "from temporal_replay_gate.hooks import Hooks\nHOOKS = Hooks(command='own gate', release='7')\n",
+        "from temporal_replay_gate import Hooks\nHOOKS = Hooks(command='own gate', release='7')\n",
         encoding="utf-8",
     )
     table(here, 'hooks = "own_hooks:HOOKS"\nrelease = "8"\n')

@@ -155,7 +155,7 @@ sys._own_modules.append("own_native")
 """
 OPTIONS = """
 from temporalio.worker.workflow_sandbox import SandboxRestrictions
-from temporal_replay_gate.target import WorkerOptions
+from temporal_replay_gate import WorkerOptions
 
 OPTIONS = WorkerOptions(restrictions=SandboxRestrictions.default.with_passthrough_modules("own_native"))
 """

@@ -50,7 +50,7 @@ class Hooks:
     workflows: str = ""
     converter: str = CONVERTER
     worker_options: str = ""
-    """Dotted path of ``target.WorkerOptions``: interceptors, sandbox restrictions and failure types of the worker."""
+    """Dotted path of ``WorkerOptions``: interceptors, sandbox restrictions and failure types of the worker."""
     histories: Path = Path(HISTORIES)
     release: str = "unreleased"
     vocabulary: Callable[[], Vocabulary] = Vocabulary

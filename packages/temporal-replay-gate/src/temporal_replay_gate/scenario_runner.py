@@ -36,7 +36,7 @@ from temporal_replay_gate.histories import event_name
 MakeWorker: TypeAlias = Callable[[Client, str, Sequence[type], Sequence[Callable[..., Any]], Executor], Worker]
 
 # How many activities of one scenario run at the same time.
-ACTIVITIES = 8
+MAX_ACTIVITIES = 8
 
 # Long enough not to burden a loaded server.
 _PROBE_SECONDS = 0.05
@@ -240,7 +240,7 @@ class _ScenarioWorker:
     async def start(self) -> None:
         runner, scenario = self._runner, self._scenario
         stack = AsyncExitStack()
-        executor = stack.enter_context(ThreadPoolExecutor(ACTIVITIES))
+        executor = stack.enter_context(ThreadPoolExecutor(MAX_ACTIVITIES))
         worker = runner.make_worker(
             _with_interceptor(runner.client, self.injector),
             self._queue,
