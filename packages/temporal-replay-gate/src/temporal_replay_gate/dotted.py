@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
@@ -18,10 +20,19 @@ def imported(path: str) -> Any:
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
         raise NotImportable("it is not of the form module:attribute")
-    sys.path.insert(0, str(Path.cwd()))
+    with working_directory_importable():
+        try:
+            return attrgetter(attribute)(import_module(module_name))
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise NotImportable(str(error)) from error
+
+
+@contextmanager
+def working_directory_importable() -> Iterator[None]:
+    """Let modules of the working directory be imported inside the context."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
     try:
-        return attrgetter(attribute)(import_module(module_name))
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise NotImportable(str(error)) from error
+        yield
     finally:
-        sys.path.remove(str(Path.cwd()))
+        sys.path.remove(here)

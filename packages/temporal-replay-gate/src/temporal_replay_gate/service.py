@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from temporal_replay_gate.errors import ConnectionInvalid
+from temporal_replay_gate.dotted import working_directory_importable
+from temporal_replay_gate.errors import ConnectionInvalid, ReplayTargetInvalid
 from temporal_replay_gate.hooks import Hooks, Options, TemporalService
 
 if TYPE_CHECKING:
     from temporalio.client import Client
+    from temporalio.converter import DataConverter
     from temporalio.worker import Worker
 
     from temporal_replay_gate.scenario_runner import ScenarioRunner
@@ -35,21 +37,23 @@ class VariablesService:
         self._hooks = hooks
 
     async def connect(self) -> Client:
-        """Return a client with the hooks' data converter. Raises ``ConnectionInvalid``, or what they name."""
+        """Return a client with the data converter that a replay uses too.
+
+        Raises ``ConnectionInvalid``, ``ReplayTargetInvalid``, or what the hooks name.
+        """
         if self._hooks.connect is not None:
             return await self._hooks.connect()
         from temporalio.client import Client
         from temporalio.envconfig import ClientConfigProfile
-
-        from temporal_replay_gate.target import worker_options
 
         try:
             options: dict[str, Any] = dict(ClientConfigProfile.load().to_client_connect_config())
         except (RuntimeError, ValueError, OSError) as error:
             raise ConnectionInvalid(reason=str(error)) from error
         target = options.setdefault("target_host", "localhost:7233")
+        converter = _converter(self._hooks)
         try:
-            return await Client.connect(data_converter=worker_options(self._hooks.converter).converter, **options)
+            return await Client.connect(data_converter=converter, **options)
         except RuntimeError as error:
             raise self._hooks.unavailable(target=target, reason=str(error)) from error
 
@@ -60,6 +64,17 @@ class VariablesService:
 
         make_worker = self._hooks.worker or plain_worker
         yield ScenarioRunner(await self.connect(), make_worker, suite, _TASK_QUEUE)
+
+
+def _converter(hooks: Hooks) -> DataConverter:
+    """Return the data converter that ``check`` replays with. Raises ``ReplayTargetInvalid``."""
+    from temporal_replay_gate.target import TargetInvalid, worker_options
+
+    with working_directory_importable():
+        try:
+            return worker_options(hooks.converter, hooks.worker_options).converter
+        except TargetInvalid as error:
+            raise ReplayTargetInvalid(reason=str(error)) from error
 
 
 def plain_worker(
