@@ -70,7 +70,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(venv_backend=BACKEND)
 def tests(session: nox.Session) -> None:
-    """Run the unit, integration and end-to-end tests."""
+    """Run the unit, integration and end-to-end tests, those of the stack, and those of `packages/`."""
     pytest(
         session, "packages", "tests/unit", "tests/integration", "tests/stack", "tests/e2e", "tests/compose/test_file.py"
     )

@@ -1,1 +1,1 @@
-"""The emulated cloud: Temporal, Postgres, S3, SNS, SQS and Textract as processes on loopback."""
+"""The emulated cloud: Temporal, Postgres, S3, SNS, SQS and Textract on loopback, as processes or containers."""

@@ -1,1 +1,1 @@
-"""OCR backends and the Textract block structure."""
+"""OCR backends, by name, and the checks of what they return."""
