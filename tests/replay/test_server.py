@@ -306,10 +306,12 @@ class TestCommand:
 
     async def run(self, service: Service, *arguments: str) -> tuple[int, str, str]:
         command = [sys.executable, "-m", "photo_worker.cli", "replay", "check", "--from-server", *arguments]
+        client = service.client
+        own = {"TEMPORAL_TARGET": client.service_client.config.target_host, "TEMPORAL_NAMESPACE": client.namespace}
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=FIXTURES.parent,
-            env=os.environ | {"TEMPORAL_TARGET": service.client.service_client.config.target_host},
+            env=os.environ | own,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
