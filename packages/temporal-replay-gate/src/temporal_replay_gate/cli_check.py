@@ -89,10 +89,10 @@ def check_command(hooks: Hooks) -> click.Command:
     @click.option("--workflow", metavar="TYPE", help="Check only histories of this workflow type.")
     @click.option(
         "--workflows",
-        metavar="MODULE:ATTRIBUTE",
+        metavar="MODULE[:ATTRIBUTE]",
         **({"default": hooks.workflows} if hooks.workflows else {"required": True}),
         show_default=True,
-        help="Python path of the workflow classes (module:attr), resolved from the working directory.",
+        help="Python path of the workflow classes (module or module:attr), resolved from the working directory.",
     )
     @click.option(
         "--converter",

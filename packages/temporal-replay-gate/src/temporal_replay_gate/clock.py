@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-# Two thousand times what the product's histories take; the time limit of a CI pipeline is mostly an hour.
+# Two thousand times what a few dozen short histories take; the time limit of a CI pipeline is mostly an hour.
 DEFAULT_RUN_LIMIT_SECONDS = 1800.0
 
 # A run takes at most a week: on some systems a wait on a lock or a queue accepts no longer timeout.

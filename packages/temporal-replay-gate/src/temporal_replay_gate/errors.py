@@ -43,7 +43,7 @@ class ReplayError(Exception):
     code: ClassVar[str] = "replay_error"
     retryable: ClassVar[bool] = False
 
-    hint: str = "See docs/how-to/replay.md."
+    hint: str = "See the README of temporal-replay-gate."
     """What to do; ``{command}`` stands for the name of the command, which the context may hold."""
 
     wrong_use: bool = False
@@ -157,7 +157,10 @@ class ReplayTargetInvalid(ReplayError):
 
     code = "replay_target_invalid"
     wrong_use = True
-    hint = "Name it as MODULE:ATTRIBUTE: workflow classes with --workflows, a data converter with --converter."
+    hint = (
+        "Name workflow classes with --workflows as MODULE or MODULE:ATTRIBUTE, "
+        "a data converter with --converter as MODULE:ATTRIBUTE."
+    )
 
 
 class ReplayTargetBroken(ReplayError):

@@ -38,7 +38,8 @@ class TemporalService(Protocol):
 class Hooks:
     """What the gate is told about a project. Every field has a default that suits a project without hooks.
 
-    ``workflows`` and ``converter`` are dotted paths (``MODULE:ATTRIBUTE``), because a child process imports them.
+    ``workflows`` and ``converter`` are dotted paths, because a child process imports them: ``MODULE:ATTRIBUTE``,
+    and for ``workflows`` also ``MODULE``, or several separated by commas.
     ``release`` names the directory and the provenance of what is recorded. ``service`` gets click's context and the
     values of ``connection_options``, and for ``record`` also those of ``scenario_options``, which ``scenarios`` gets.
     """

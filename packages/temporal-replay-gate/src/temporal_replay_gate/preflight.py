@@ -150,7 +150,7 @@ def unknown_type(history: HistoryFile, known: Sequence[str]) -> Finding | None:
         "workflow_type_unknown",
         f"No workflow class has the type {history.workflow_type!r}; known are {', '.join(sorted(known)) or 'none'}.",
         "running workflows of this type would stop at their next task, and fail it again and again",
-        "Bring the class back under its recorded name; or name the right classes with --workflows MODULE:ATTRIBUTE.",
+        "Bring the class back under its recorded name; or name the right classes with --workflows MODULE[:ATTRIBUTE].",
         file=str(history.path),
         **identity(history),
     )

@@ -81,7 +81,7 @@ def user_source(frame: FrameType | None) -> str | None:
 
 class _TracingInstance(_WorkflowInstanceImpl):
     # The SDK's class is abstract only by declaration. Every command begins in _add_command, while the
-    # workflow's frames are still on the stack. A test in tests/replay checks that the SDK has both methods.
+    # workflow's frames are still on the stack. Both methods are private to the SDK, and a test checks that it has them.
     def __init__(self, details: WorkflowInstanceDetails) -> None:
         self._on_command: Callable[[str | None], None] = details.extern_functions[_COMMAND]
         self._on_patch: Callable[[str, bool], None] = details.extern_functions[_PATCH]
