@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 _NAMES = ("127.0.0.1", "localhost", "::1")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 EXCEPTIONS = ("NO_PROXY", "no_proxy")
 _EVERYTHING = "*"
-
-_Client = TypeVar("_Client")
 
 
 def is_loopback(host: str) -> bool:
@@ -22,23 +17,6 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
-
-
-def direct_client(create: Callable[..., _Client], config: Any) -> _Client:
-    """Return the boto3 client that ``create`` makes from a ``Config``, without proxies if its endpoint is loopback.
-
-    The endpoint is known only after creation, since variables and profiles determine it. Proxies are also disabled if
-    NO_PROXY contains a star, which boto3 itself treats as a host name when it is one of several entries.
-    """
-    from urllib.request import getproxies
-
-    client: Any = create(config=config)
-    here = is_loopback(urlsplit(client.meta.endpoint_url).hostname or "")
-    if getproxies() and (here or _EVERYTHING in _parts(os.environ.get(name, "") for name in EXCEPTIONS)):
-        client.close()
-        client = create(config=config.merge(type(config)(proxies={})))
-    made: _Client = client
-    return made
 
 
 def proxy_exceptions(environ: Mapping[str, str]) -> dict[str, str]:

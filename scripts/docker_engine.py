@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 NO_ENGINE = 3
-SOCKET = Path("/var/run/docker.sock")
 # Debian's packages by the program that each provides.
 PACKAGES = {"dockerd": "docker.io", "docker": "docker.io", "iptables": "iptables", "mmdebstrap": "mmdebstrap"}
 _START_SECONDS = 60.0

@@ -24,7 +24,6 @@ class Timeline:
 
     def __init__(self) -> None:
         self._begin = time.monotonic()
-        self._begin_wall = time.time()
         self._spans: list[Span] = []
         self._guard = threading.Lock()
 
@@ -41,10 +40,6 @@ class Timeline:
         """Record a span that was measured elsewhere."""
         with self._guard:
             self._spans.append(Span(group, step, offset, duration))
-
-    def offset_of(self, wall_clock: float) -> float:
-        """Return a wall-clock time (seconds since 1970) as an offset; never negative."""
-        return max(0.0, wall_clock - self._begin_wall)
 
     def elapsed(self) -> float:
         """Return the seconds since the start."""

@@ -19,9 +19,9 @@ LOOPBACK: tuple[Safeguard, ...] = (
         "the variables for proxies hold for loopback as well",
         (
             Mutation(
-                "photo_worker/loopback.py",
-                '    here = is_loopback(urlsplit(client.meta.endpoint_url).hostname or "")\n',
-                "    here = False\n",
+                "photo_worker/aws.py",
+                "        if not proxies or is_loopback(host) or exceptions == _EVERY_HOST:\n",
+                "        if not proxies or exceptions == _EVERY_HOST:\n",
             ),
         ),
         ("tests/unit/test_loopback.py::test_put_to_loopback_is_not_sent_to_proxy",),

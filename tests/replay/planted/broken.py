@@ -141,9 +141,7 @@ BROKEN = [
     Broken("payload data decoded", edited(_decoded_data), "payload_not_base64", "decod"),
     Broken("bad base64", edited(lambda d: _payload(d).update(data="!!!")), "payload_not_base64", "base64"),
     Broken("a type that is gone", edited(_other_type), "workflow_type_unknown", "closed_restaurant"),
-    Broken(
-        "no workflow type", edited(lambda d: _started(d).pop("workflowType") and None), "workflow_type_missing", "type"
-    ),
+    Broken("no workflow type", edited(_untyped), "workflow_type_missing", "type"),
     Broken(
         "no run id",
         edited(_without_run),

@@ -16,7 +16,6 @@ READERS = {
     "cli": "commands read it once and make settings of it",
     "health.py": "a command of its own",
     "devkit": "a tool of its own, whose commands these are",
-    "loopback.py": "the emulator's clients are those of its own process",
 }
 
 _CHANGES = frozenset({"update", "setdefault", "pop", "popitem", "clear", "__setitem__"})
