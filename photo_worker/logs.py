@@ -32,6 +32,13 @@ def _temporal_context(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
+def _fields_of_library(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Show what textract-local adds to a record under the product's own name."""
+    if "textract_local" in event:
+        event["photo"] = event.pop("textract_local")
+    return event
+
+
 def _tracebacks() -> Processor:
     # By default each frame lists its local variables, which may hold passwords and the text of documents. The console
     # uses plain tracebacks for the same reason.
@@ -57,7 +64,8 @@ def configure_logging(level: str, style: Literal["json", "console"]) -> None:
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(allow=["photo"]),
+        structlog.stdlib.ExtraAdder(allow=["photo", "textract_local"]),
+        _fields_of_library,
         _temporal_context,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),

@@ -47,6 +47,15 @@ def test_traceback_in_json_names_error_and_frame(capsys: pytest.CaptureFixture[s
     assert found["frames"][-1]["name"] == "test_traceback_in_json_names_error_and_frame"
 
 
+@pytest.mark.parametrize("key", ["photo", "textract_local"])
+def test_logs_contain_added_fields_as_photo(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("INFO", "json")
+    logging.getLogger("test").error("no document can be read", extra={key: {"stderr": "no libgomp"}, "other": 1})
+    line = json.loads(capsys.readouterr().err)
+    assert line["photo"] == {"stderr": "no libgomp"}
+    assert not {"textract_local", "other"} & line.keys()
+
+
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_logs_hide_password_of_url(style: Literal["json", "console"], capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("INFO", style)

@@ -34,7 +34,7 @@ _FINE_LOOK_SECONDS = 0.01
 _FULL_SHARE = 0.9
 _PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
 
-# Memory that is left to the worker itself and the system.
+# Memory that is left to the calling process and the system.
 _OTHERS_BYTES = 512 * 1024**2
 
 

@@ -1,7 +1,4 @@
-"""The text engine: ocrust, a Rust core over ONNX Runtime with PP-OCRv6 models in a wheel.
-
-docs/decisions/ocr-engine.md gives the reasons for this engine and the sources of its settings.
-"""
+"""The text engine: ocrust, a Rust core over ONNX Runtime with PP-OCRv6 models in a wheel."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class PageRequest:
     """A request for one page of a document: a file or its bytes.
 
     ``number`` counts from 1. ``seed`` identifies the document, the engine and the analysis: equal seeds give
-    equal block ids. ``kept`` is the ``PageAnswer.reading`` of an earlier request for the page, and ``checked`` says
+    equal block ids. ``kept`` is the ``PageResult.reading`` of an earlier request for the page, and ``checked`` says
     that the document was opened within ``limits`` before. ``name`` is for messages.
     """
 

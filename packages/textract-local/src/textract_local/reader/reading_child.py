@@ -1,4 +1,4 @@
-"""Child process of the ``local`` backend: renders and reads hostile documents, one after another.
+"""Child process of ``ReadingProcesses``: renders and reads hostile documents, one after another.
 
 ``python -P -m textract_local.reader.reading_child PARENT CPU_SECONDS WALL_SECONDS MEMORY_BYTES IDLE_SECONDS`` takes
 requests from standard input and responds on standard output. A message is the lengths of a JSON header and of a body,

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# -P: nothing may be imported from the directory that the worker was started in.
+# -P: nothing may be imported from the directory that the program was started in.
 PROGRAM = (sys.executable, "-P", "-m", "textract_local.reader.reading_child")
 
 # After so many processes that ended before they began to read, the machine has no resources for one.
@@ -147,7 +147,8 @@ class ReadingProcesses:
                 self._require_sound(kind)
         if outcome.defect:
             logger.error(
-                "reading a document failed unexpectedly", extra={"photo": {"trace": outcome.header.get("trace")}}
+                "reading a document failed unexpectedly",
+                extra={"textract_local": {"trace": outcome.header.get("trace")}},
             )
             raise UnreadableDocument(name=name, reason=outcome.defect)
         if "error" in outcome.header:
@@ -157,7 +158,9 @@ class ReadingProcesses:
             response: dict[str, Any] = json.loads(outcome.body)
             return response
         # What a library prints may contain text of the document.
-        logger.debug("a process broke on a document: %s", outcome.how, extra={"photo": {"stderr": outcome.said}})
+        logger.debug(
+            "a process broke on a document: %s", outcome.how, extra={"textract_local": {"stderr": outcome.said}}
+        )
         if outcome.status == -signal.SIGXCPU:
             raise DocumentTooCostly(name=name, what="processor time")
         if outcome.filled:
@@ -203,9 +206,9 @@ class ReadingProcesses:
             raise EngineUnavailable(**told["context"])
         reasons = [str(told.get("defect") or f"it was {process.how}"), *process.said.splitlines()[-1:]]
         logger.error(
-            "the worker cannot read documents: %s",
+            "no document can be read: %s",
             reasons[0],
-            extra={"photo": {"trace": told.get("trace"), "stderr": process.said}},
+            extra={"textract_local": {"trace": told.get("trace"), "stderr": process.said}},
         )
         raise DecoderUnavailable(reason="; ".join(["the process that reads documents does not start", *reasons]))
 
@@ -262,7 +265,7 @@ class ReadingProcesses:
         how = process.how if sample is None else sample.defect or sample.header.get("error") or sample.how
         # The process read the sample alone, so its output contains nothing of a job's document.
         logger.error(
-            "the worker cannot read documents: %s", how, extra={"photo": {"type": kind, "stderr": process.said}}
+            "no document can be read: %s", how, extra={"textract_local": {"type": kind, "stderr": process.said}}
         )
         raise DecoderUnavailable(reason=f"a sound document is not read either: {how}")
 

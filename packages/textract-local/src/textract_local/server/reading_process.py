@@ -67,7 +67,7 @@ class PageReader(Protocol):
 
 
 def own_reader() -> PageReader:
-    """Return this project's own reader with one thread per page: pages are read in parallel processes instead."""
+    """Return this package's reader with one thread per page: pages are read in parallel processes instead."""
     return DocumentReader(threads=1)
 
 

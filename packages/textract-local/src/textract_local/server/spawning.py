@@ -21,7 +21,7 @@ MIB = 1024**2
 class ReadingLimits:
     """Limits of reading. Times are wall-clock seconds unless another unit is given; memory is resident memory.
 
-    Measured with this project's own reader: 145 to 240 MiB after the start, 400 to 780 while it reads a photo of 12
+    Measured with this package's reader: 145 to 240 MiB after the start, 400 to 780 while it reads a photo of 12
     megapixels, regardless of the amount and angle of its text. Images of the largest area with transparency are read
     within the limit.
     """
