@@ -1,8 +1,8 @@
 """Applies a page of docs/how-to to a copy of the repository: new files and insertions, as the page shows them.
 
 A code block under a line that consists of a path, such as "`photo_worker/cli/x.py`:", is the content of a new file.
-With ", before `TEXT`" the block goes before the first line that starts with TEXT, which must exist; with
-", in place of `TEXT`" it replaces that line.
+With ", before `TEXT`" the block goes before the first line that starts with TEXT, which must exist, and as many empty
+lines follow the block as are before it; with ", in place of `TEXT`" it replaces that line.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ class Copy:
             if (ROOT / name).is_file():
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(ROOT / name, root / name)
+        # Tests of the copy ask git for its files.
+        subprocess.run(["git", "init", "--quiet", str(root)], check=True)
         self._before = self._contents()
 
     def _contents(self) -> dict[str, bytes]:
@@ -85,7 +87,13 @@ class Copy:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         at = next((number for number, line in enumerate(lines) if line.startswith(block.anchor)), None)
         assert at is not None, f"{block.path} has no line that starts with {block.anchor!r}"
-        path.write_text("".join([*lines[:at], block.text, *lines[at + block.replaces :]]), encoding="utf-8")
+        # The formatter deletes the empty lines at the end of a page's block.
+        text = (
+            block.text
+            if block.replaces or block.text.endswith("\n\n")
+            else block.text + "\n" * _empty_before(lines, at)
+        )
+        path.write_text("".join([*lines[:at], text, *lines[at + block.replaces :]]), encoding="utf-8")
 
     def changed(self) -> set[str]:
         """Return the paths that differ from the repository, new ones included."""
@@ -113,3 +121,8 @@ class Copy:
         ended = self.run(*arguments)
         assert ended.returncode == 0, f"{arguments}: {ended.stdout[-4000:]} {ended.stderr[-2000:]}"
         return ended.stdout
+
+
+def _empty_before(lines: list[str], at: int) -> int:
+    """Return how many empty lines are directly before a line."""
+    return next((number for number, line in enumerate(reversed(lines[:at])) if line != "\n"), at)
