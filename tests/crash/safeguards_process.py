@@ -89,6 +89,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
             Mutation(
                 "photo_worker/cli/show.py",
                 "        state = await application.jobs().workflow_of(job_id)\n",
+                "        from photo_worker.contracts.image import IMAGE_PROCESSING\n"
                 "        state = await application.orchestrator.state(IMAGE_PROCESSING.of(job_id))\n",
             ),
         ),
