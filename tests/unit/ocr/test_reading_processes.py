@@ -119,7 +119,8 @@ def test_local_backend_greedy_page_spares_worker_memory() -> None:
     told, own, others = json.loads(done.stdout)
     assert told == "document_too_costly"
     assert own < 700
-    assert others < 1000
+    # The limit is on a process' own data; libraries and models, which are mapped files, come on top.
+    assert others < ReadingBounds().memory_bytes / 1e6 + 64
 
 
 LARGE = """
