@@ -8,10 +8,11 @@ deployments can exist in one process.
 from __future__ import annotations
 
 import sys
+import urllib.request
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass_environment  # type: ignore[attr-defined]
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 import botocore.session
 from botocore.config import Config
@@ -34,13 +35,12 @@ from botocore.credentials import (
 from botocore.exceptions import BotoCoreError
 
 from photo_worker.errors import ConfigurationError
-from photo_worker.loopback import EXCEPTIONS, is_loopback, joined
+from photo_worker.loopback import EVERY_HOST, EXCEPTIONS, is_loopback, joined
 from photo_worker.userinfo import without_userinfo
 
 if TYPE_CHECKING:
     import boto3
 
-_EVERY_HOST = "*"
 _WEB_IDENTITY = {
     "web_identity_token_file": "AWS_WEB_IDENTITY_TOKEN_FILE",
     "role_session_name": "AWS_ROLE_SESSION_NAME",
@@ -69,6 +69,7 @@ class _Session(botocore.session.Session):
     def __init__(self, variables: Mapping[str, str]) -> None:
         super().__init__()
         given = {name: value for name, value in variables.items() if value.strip()}
+        self._proxies = _proxies(variables)
         if "AWS_REGION" in given:
             given["AWS_DEFAULT_REGION"] = given["AWS_REGION"]
         self._given = given
@@ -131,13 +132,12 @@ class _Session(botocore.session.Session):
 
         A star among several exceptions excludes every host, as it does alone.
         """
-        named = {name.lower(): value for name, value in self._given.items() if name.lower().endswith("_proxy")}
-        proxies = {name.removesuffix("_proxy"): value for name, value in named.items() if name != "no_proxy"}
+        proxies = self._proxies
         if not proxies and sys.platform == "darwin":
-            proxies = getproxies()
+            proxies = urllib.request.getproxies_macosx_sysconf()
         exceptions = joined(self._given.get(name, "") for name in EXCEPTIONS)
         host = urlsplit(endpoint).hostname or ""
-        if not proxies or is_loopback(host) or exceptions == _EVERY_HOST:
+        if not proxies or is_loopback(host) or exceptions == EVERY_HOST:
             return {}
         return {} if proxy_bypass_environment(host, {"no": exceptions}) else proxies
 
@@ -171,3 +171,19 @@ class _Session(botocore.session.Session):
             profile_name=profile,
             disable_env_vars=True,
         )
+
+
+def _proxies(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the proxies by scheme. A name in lower case has precedence, and one without a value means no proxy.
+
+    So does Python's own ``urllib.request.getproxies_environment``, which reads the process environment.
+    """
+    found: dict[str, str] = {}
+    for name, value in sorted(variables.items(), key=lambda entry: entry[0].islower()):
+        scheme, _, rest = name.lower().rpartition("_")
+        if rest == "proxy" and scheme != "no":
+            if value.strip():
+                found[scheme] = value
+            elif name.islower():
+                found.pop(scheme, None)
+    return found

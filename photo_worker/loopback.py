@@ -8,7 +8,7 @@ from ipaddress import ip_address
 _NAMES = ("127.0.0.1", "localhost", "::1")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 EXCEPTIONS = ("NO_PROXY", "no_proxy")
-_EVERYTHING = "*"
+EVERY_HOST = "*"
 
 
 def is_loopback(host: str) -> bool:
@@ -31,7 +31,7 @@ def joined(lists: Iterable[str]) -> str:
     """Merge several comma-separated NO_PROXY values into one."""
     parts = _parts(lists)
     # Alone a star means every host; as one of several entries most programs ignore it.
-    return _EVERYTHING if _EVERYTHING in parts else ",".join(parts)
+    return EVERY_HOST if EVERY_HOST in parts else ",".join(parts)
 
 
 def _parts(lists: Iterable[str]) -> list[str]:

@@ -20,8 +20,8 @@ LOOPBACK: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/aws.py",
-                "        if not proxies or is_loopback(host) or exceptions == _EVERY_HOST:\n",
-                "        if not proxies or exceptions == _EVERY_HOST:\n",
+                "        if not proxies or is_loopback(host) or exceptions == EVERY_HOST:\n",
+                "        if not proxies or exceptions == EVERY_HOST:\n",
             ),
         ),
         ("tests/unit/test_loopback.py::test_put_to_loopback_is_not_sent_to_proxy",),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
@@ -204,3 +204,25 @@ def test_proxy_exceptions_read_any_spelling_of_proxy(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("Http_Proxy", "http://proxy.example")
     assert getproxies()["http"] == "http://proxy.example"
     assert "127.0.0.1" in proxy_exceptions(os.environ)["no_proxy"]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"http_proxy": "http://lower.example", "HTTP_PROXY": "http://upper.example"},
+        {"HTTP_PROXY": "http://upper.example", "http_proxy": "http://lower.example"},
+        {"HTTP_PROXY": "http://upper.example", "http_proxy": ""},
+        {"Http_Proxy": "http://mixed.example", "https_proxy": "http://secure.example", "no_proxy": "other.example"},
+    ],
+)
+def test_aws_session_proxies_are_those_of_urllib(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*PROXIES, "no_proxy"]:
+        for spelling in (name, name.upper()):
+            monkeypatch.delenv(spelling, raising=False)
+    session = aws_session({**variables, "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"})
+    with closing(session.client("s3", endpoint_url="http://s3.example", region_name="us-east-1")) as client:
+        found = vars(client.meta.config)["proxies"]
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    expected = {scheme: proxy for scheme, proxy in getproxies_environment().items() if scheme != "no"}
+    assert found == expected
