@@ -1,14 +1,16 @@
-"""The client of ``record`` and ``check --from-server`` has the data converter that ``check`` replays with."""
+"""The client and the workers of ``record`` and ``check --from-server`` have the options that ``check`` replays with."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from temporalio.client import Client
 from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes
+from temporalio.worker import Interceptor
+from temporalio.worker.workflow_sandbox import SandboxRestrictions
 
 from temporal_replay_gate import Hooks, WorkerOptions
 from temporal_replay_gate.errors import ReplayTargetInvalid
@@ -19,7 +21,12 @@ ENCODED = dataclasses.replace(
     DataConverter.default, failure_converter_class=DefaultFailureConverterWithEncodedAttributes
 )
 OTHER = dataclasses.replace(DataConverter.default)
-OPTIONS = WorkerOptions(converter=ENCODED)
+OPTIONS = WorkerOptions(
+    converter=ENCODED,
+    interceptors=(Interceptor(),),
+    restrictions=SandboxRestrictions.default.with_passthrough_modules("somewhere"),
+    failure_types=(KeyError,),
+)
 
 
 async def converter_of_client(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -66,3 +73,20 @@ async def test_connect_finds_a_converter_in_the_working_directory(
 async def test_connect_wrong_path_is_reported(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ReplayTargetInvalid):
         await converter_of_client(hooks, monkeypatch)
+
+
+async def test_runner_worker_has_the_options_of_a_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("temporalio.worker.Worker", lambda client, **options: given.update(options))
+    service = VariablesService(Hooks(worker_options=f"{__name__}:OPTIONS"))
+    nothing: Any = None
+
+    async def connect() -> Client:
+        return cast("Client", nothing)
+
+    monkeypatch.setattr(service, "connect", connect)
+    async with service.runner(nothing) as runner:
+        runner.make_worker(nothing, "queue", [], [], nothing)
+    assert given["interceptors"] == OPTIONS.interceptors
+    assert given["workflow_failure_exception_types"] == OPTIONS.failure_types
+    assert given["workflow_runner"].restrictions == OPTIONS.restrictions

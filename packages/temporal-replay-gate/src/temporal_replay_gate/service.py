@@ -16,11 +16,11 @@ from temporal_replay_gate.hooks import Hooks, Options, TemporalService
 
 if TYPE_CHECKING:
     from temporalio.client import Client
-    from temporalio.converter import DataConverter
     from temporalio.worker import Worker
 
-    from temporal_replay_gate.scenario_runner import ScenarioRunner
+    from temporal_replay_gate.scenario_runner import MakeWorker, ScenarioRunner
     from temporal_replay_gate.scenarios import ScenarioSuite
+    from temporal_replay_gate.target import WorkerOptions
 
 _TASK_QUEUE = "default"
 
@@ -51,7 +51,7 @@ class VariablesService:
         except (RuntimeError, ValueError, OSError) as error:
             raise ConnectionInvalid(reason=str(error)) from error
         target = options.setdefault("target_host", "localhost:7233")
-        converter = _converter(self._hooks)
+        converter = _options(self._hooks).converter
         try:
             return await Client.connect(data_converter=converter, **options)
         except RuntimeError as error:
@@ -59,36 +59,43 @@ class VariablesService:
 
     @asynccontextmanager
     async def runner(self, suite: ScenarioSuite) -> AsyncIterator[ScenarioRunner]:
-        """Yield a runner with the hooks' workers; without a hook they have the SDK's defaults."""
+        """Yield a runner with the hooks' workers; without a hook they have the options that a replay has."""
         from temporal_replay_gate.scenario_runner import ScenarioRunner
 
-        make_worker = self._hooks.worker or plain_worker
+        make_worker = self._hooks.worker or plain_worker(_options(self._hooks))
         yield ScenarioRunner(await self.connect(), make_worker, suite, _TASK_QUEUE)
 
 
-def _converter(hooks: Hooks) -> DataConverter:
-    """Return the data converter that ``check`` replays with. Raises ``ReplayTargetInvalid``."""
+def _options(hooks: Hooks) -> WorkerOptions:
+    """Return the options that ``check`` replays with. Raises ``ReplayTargetInvalid``."""
     from temporal_replay_gate.target import TargetInvalid, worker_options
 
     with working_directory_importable():
         try:
-            return worker_options(hooks.converter, hooks.worker_options).converter
+            return worker_options(hooks.converter, hooks.worker_options)
         except TargetInvalid as error:
             raise ReplayTargetInvalid(reason=str(error)) from error
 
 
-def plain_worker(
-    client: Client, task_queue: str, workflows: Sequence[type], activities: Sequence[Any], executor: Executor
-) -> Worker:
-    """Return a worker with the SDK's defaults, which waits a moment for its activities when it stops."""
+def plain_worker(options: WorkerOptions) -> MakeWorker:
+    """Return a function that makes workers with these options, which wait a moment for activities when they stop."""
     from temporalio.worker import Worker
+    from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-    return Worker(
-        client,
-        task_queue=task_queue,
-        workflows=list(workflows),
-        activities=list(activities),
-        activity_executor=executor,
-        max_concurrent_activities=8,
-        graceful_shutdown_timeout=timedelta(seconds=5),
-    )
+    def make(
+        client: Client, task_queue: str, workflows: Sequence[type], activities: Sequence[Any], executor: Executor
+    ) -> Worker:
+        return Worker(
+            client,
+            task_queue=task_queue,
+            workflows=list(workflows),
+            activities=list(activities),
+            activity_executor=executor,
+            max_concurrent_activities=8,
+            graceful_shutdown_timeout=timedelta(seconds=5),
+            interceptors=options.interceptors,
+            workflow_runner=SandboxedWorkflowRunner(restrictions=options.restrictions),
+            workflow_failure_exception_types=options.failure_types,
+        )
+
+    return make
