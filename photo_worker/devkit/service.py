@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,6 +17,7 @@ from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.ports import LOOPBACK
 from photo_worker.devkit.state import StackRecord
+from photo_worker.errors import StackError
 from photo_worker.stack_errors import DataUnwritable, ExternalInvalid
 
 # Variables that services inherit from the caller. No others, because a profile, a proxy or an endpoint
@@ -27,7 +29,7 @@ INSTALL_HINT = "Install the development kit: pip install 'photo-worker[devkit]'.
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class Endpoint(ABC):
     """An address that ``--external`` may replace, here that of an AWS service; other services subclass it."""
 
     name: str
@@ -54,15 +56,15 @@ class Endpoint:
         """Return bytes that the service responds to."""
         return f"GET / HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n\r\n".encode("ascii", "replace")
 
+    @abstractmethod
     def probe_ready(self, env: dict[str, str]) -> dict[str, str]:
         """Do one real round trip, creating what the stack needs; return the variables whose values the service chose.
 
         Raises ``NotReady``, or a specific error if a retry cannot help.
         """
-        raise NotImplementedError
 
 
-class Service:
+class Service(ABC):
     """One service of a stack. What is not common to both runtimes says for which it is.
 
     ``published``, ``containers``, ``container_variables`` and ``restarts_to_reset`` describe the container, whose image
@@ -112,9 +114,9 @@ class Service:
             return self if self.s3_server == s3 and "s3" not in external else None
         return None if self.endpoints and all(one.name in external for one in self.endpoints) else self
 
+    @abstractmethod
     def environment(self, record: StackRecord) -> dict[str, str]:
         """Return the variables by which the application finds the service."""
-        raise NotImplementedError
 
     def credentials(self, record: StackRecord) -> tuple[str, str] | None:
         """Return the AWS access key and secret that the service wants; None if it takes any."""
@@ -125,8 +127,8 @@ class Service:
         return {}
 
     def version(self) -> str:
-        """Return the product's name and version for display."""
-        raise NotImplementedError
+        """Return the product's name and version for display; raises ``StackError`` if only containers run it."""
+        raise self._without_process()
 
     def url(self, record: StackRecord) -> str:
         """Return the service's address without secrets."""
@@ -136,35 +138,41 @@ class Service:
         """Return the program that a native stack runs, None if there is none; raises ``ServiceMissing``."""
         return None
 
-    def require(self) -> None:
+    def require(self) -> None:  # noqa: B027 - most services have all that they need
         """Raise ``ServiceMissing`` if this machine cannot run the process; for those that the dev kit lacks."""
 
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
-        """Return how to run the service, and create the files that it needs; raises ``StackError``."""
-        raise NotImplementedError
+        """Return how to run the service, and create the files that it needs; raises ``StackError``.
+
+        Only a service that no native stack has can go without.
+        """
+        raise self._without_process()
 
     def warm_imports(self) -> None:
         """Import what ``probe_ready`` uses, while the service is still starting."""
         for module in self.clients:
             import_module(module)
 
+    @abstractmethod
     def probe_ready(self, record: StackRecord) -> None:
         """Do one real round trip, creating what the stack needs in the service; raises ``NotReady``."""
-        raise NotImplementedError
 
-    def wipe(self, record: StackRecord, paths: StackPaths) -> None:
+    def wipe(self, record: StackRecord, paths: StackPaths) -> None:  # noqa: B027 - one without data has nothing to do
         """Delete the service's data while it runs; raises ``ResetFailed`` if only a restart can do that.
 
         A service whose plan has a directory to ``discard`` was restarted without it before this is called.
         """
 
+    @abstractmethod
     def is_alive(self, record: StackRecord) -> bool:
         """Return whether the service responds to a cheap probe."""
-        raise NotImplementedError
 
     def unsaved(self, record: StackRecord) -> str | None:
         """Return what a snapshot of the containers would lose, as the end of a sentence, or None."""
         return None
+
+    def _without_process(self) -> StackError:
+        return StackError(reason=f"{self.name} runs in containers alone")
 
 
 def post(service: str, record: StackRecord, path: str) -> None:

@@ -49,6 +49,9 @@ class FakeService(Service):
     uses: tuple[str, ...] = ("temporal",)
     discards: bool = False
 
+    def environment(self, record: StackRecord) -> dict[str, str]:
+        return {}
+
     def version(self) -> str:
         return "toy 1"
 
