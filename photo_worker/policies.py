@@ -9,28 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-# Synchronous Textract reads at most 10 MB, whatever the type (Amazon Textract quotas). The same limit applies here to
-# asynchronous jobs, which above it read only PDF and TIFF.
-SYNC_OCR_LIMIT_BYTES = 10 * 1024 * 1024
+from textract_local import limits
+
+# What the worker refuses before OCR is what textract-local's reader, and Amazon Textract, would refuse.
+SYNC_OCR_LIMIT_BYTES = limits.SYNC_OCR_LIMIT_BYTES
+IMAGE_SIDE_LIMIT_PX = limits.IMAGE_SIDE_LIMIT_PX
+IMAGE_PIXEL_LIMIT = limits.IMAGE_PIXEL_LIMIT
+SNIFF_BYTES = limits.SNIFF_BYTES
+OCR_RESULT_LIMIT_BYTES = limits.OCR_RESULT_LIMIT_BYTES
 
 # HEIC and WebP are converted, so Textract's limit applies to the copy. A phone's 48 megapixels take 5 to 15 MB.
 CONVERTED_LIMIT_BYTES = 32 * 1024 * 1024
 
-# Longest side of an image that Textract reads (Amazon Textract quotas).
-IMAGE_SIDE_LIMIT_PX = 10_000
-
-# Pillow's own warning threshold: 1 GiB of RGBA. Above it a small file can exhaust a small machine.
-IMAGE_PIXEL_LIMIT = 89_478_485
-
 # A phone's 50 megapixels, 8,192 x 6,144. Pillow's WebP decoder holds the pixels four times, 16 bytes per pixel.
 WEBP_PIXEL_LIMIT = 50_331_648
-
-# Enough of a file for its signature and, save for rare photos with large metadata in front, its dimensions.
-SNIFF_BYTES = 1024 * 1024
-
-# Full OCR responses of one page have been below 2 MiB so far; ten times that still fits easily in memory.
-OCR_RESULT_LIMIT_BYTES = 32 * 1024 * 1024
-
 
 # Time from writing the row to the start of the workflow. Between the two, a submission checks the photo and stores it
 # again if an erasure has deleted it.

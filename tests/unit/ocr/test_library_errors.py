@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from photo_worker import errors, policies
+from photo_worker import errors
 from photo_worker.ocr.library_errors import COUNTERPARTS, product_errors
 from textract_local import errors as library
-from textract_local import limits
 
 # Roots of the hierarchy, and what only `read` and its command raise, which the product does not call.
 OWN = {"error", "document_invalid", "reading_failed", "server_error", "document_missing", "feature_unknown"}
@@ -48,11 +47,3 @@ def test_product_errors_leave_others_alone() -> None:
         raise errors.StorageUnavailable(store="S3", reason="away")
     with pytest.raises(library.FeatureUnknown), product_errors():
         raise library.FeatureUnknown(feature="X", known="Y")
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["IMAGE_PIXEL_LIMIT", "IMAGE_SIDE_LIMIT_PX", "OCR_RESULT_LIMIT_BYTES", "SNIFF_BYTES", "SYNC_OCR_LIMIT_BYTES"],
-)
-def test_limits_of_product_and_library_are_equal(name: str) -> None:
-    assert getattr(policies, name) == getattr(limits, name)
