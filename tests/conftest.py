@@ -28,6 +28,7 @@ pytest_plugins = [
     "tests.support.xdist_scheduler",
     "tests.support.resources",
     "tests.support.harness",
+    "tests.support.command_runs",
     "tests.support.response_schema_hook",
     "tests.support.async_timeout",
 ]

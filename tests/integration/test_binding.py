@@ -8,8 +8,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,11 +18,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from photo_worker import cli
 from photo_worker.contracts.keys import ocr_key, raw_key
 from photo_worker.integrity.binding import MARKER_KEY, bound_since
 from photo_worker.storage.s3_boto import BotoObjectStore
 from tests.integration.test_commands import clean, photo_worker
+from tests.support.command_runs import Run
 from tests.support.harness import FIXTURES, eventually
 from tests.support.resources import create_database, drop_database
 
@@ -34,46 +33,6 @@ pytestmark = pytest.mark.stack
 
 PHOTOS = sorted(path for path in (FIXTURES / "photos").iterdir() if path.suffix in {".png", ".jpg", ".jpeg"})[:3]
 UNREACHABLE = "http://127.0.0.1:9"
-
-
-@dataclass
-class Ended:
-    """A command's output and exit code."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-    @property
-    def data(self) -> Any:
-        return json.loads(self.stdout)["data"]
-
-    @property
-    def error(self) -> str:
-        return str(json.loads(self.stdout)["error"]["code"])
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(
-    stack_variables: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> Run:
-    """Run a command with deployment A's settings, some of them changed."""
-    monkeypatch.chdir(tmp_path)
-
-    def runs(*arguments: str, **changes: str) -> Ended:
-        for name, value in (stack_variables | changes).items():
-            monkeypatch.setenv(name, value)
-        code = cli.run(arguments)
-        said = capsys.readouterr()
-        return Ended(code, said.out, said.err)
-
-    return runs
 
 
 @pytest.fixture
@@ -111,20 +70,20 @@ def never_bound(variables: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("marker", ["of A", "of B", "missing"])
 def test_check_repair_foreign_photos_are_kept(
-    run: Run, other: dict[str, str], store: BotoObjectStore, bucket: str, marker: str
+    run_command: Run, other: dict[str, str], store: BotoObjectStore, bucket: str, marker: str
 ) -> None:
     """B has three queued photos. A has more rows with objects in the bucket than there are orphans."""
     for number in range(5):
         photo = Path(f"a{number}.png")
         photo.write_bytes(PHOTOS[0].read_bytes() + bytes([number]))
-        assert run("submit", str(photo), "-o", "json").returncode == 0
+        assert run_command("submit", str(photo), "-o", "json").returncode == 0
     unbind(store, bucket)
-    assert run("submit", *map(str, PHOTOS), "-o", "json", **other).returncode == 0
+    assert run_command("submit", *map(str, PHOTOS), "-o", "json", **other).returncode == 0
     before = {entry.key for entry in store.list(bucket, "raw/")}
     assert len(before) == 5 + 3
     if marker != "missing":
-        assert run("migrate", "--bind", **(other if marker == "of B" else {})).returncode == 0
-    ended = run("check", "--repair", "--grace", "0s", "-o", "json")
+        assert run_command("migrate", "--bind", **(other if marker == "of B" else {})).returncode == 0
+    ended = run_command("check", "--repair", "--grace", "0s", "-o", "json")
     assert {entry.key for entry in store.list(bucket, "raw/")} == before, "a photo of B is gone"
     outcomes = [(step["code"], step["outcome"]) for step in ended.data["repairs"] if step["outcome"] != "begun"]
     assert outcomes.count(("photo_without_row", "refused")) == 3
@@ -133,53 +92,58 @@ def test_check_repair_foreign_photos_are_kept(
 
 
 def test_submit_bucket_bound_elsewhere_uploads_nothing(
-    run: Run, other: dict[str, str], store: BotoObjectStore, bucket: str
+    run_command: Run, other: dict[str, str], store: BotoObjectStore, bucket: str
 ) -> None:
-    ended = run("submit", str(PHOTOS[0]), "-o", "json", **other)
+    ended = run_command("submit", str(PHOTOS[0]), "-o", "json", **other)
     assert list(store.list(bucket, "raw/")) == []
     assert (ended.returncode, ended.error) == (1, "bucket_bound_elsewhere")
 
 
-def test_submit_unbound_bucket_uploads_nothing(run: Run, store: BotoObjectStore, bucket: str) -> None:
+def test_submit_unbound_bucket_uploads_nothing(run_command: Run, store: BotoObjectStore, bucket: str) -> None:
     """Its worker would not find the upload, or would not start with the same setting."""
     unbind(store, bucket)
-    ended = run("submit", str(PHOTOS[0]), "-o", "json")
+    ended = run_command("submit", str(PHOTOS[0]), "-o", "json")
     assert list(store.list(bucket, "raw/")) == []
     assert (ended.returncode, ended.error) == (1, "bucket_not_bound")
 
 
-def test_migrate_second_bucket_is_bound_only_with_bind(run: Run, store: BotoObjectStore, bucket: str) -> None:
+def test_migrate_second_bucket_is_bound_only_with_bind(run_command: Run, store: BotoObjectStore, bucket: str) -> None:
     """A deployment runs migrate before its workers start, with the same S3_BUCKET, whether that is right or wrong."""
     unbind(store, bucket)
-    ended = run("migrate")
+    ended = run_command("migrate")
     assert marker_of(store, bucket) is None
     assert ended.returncode == 0
     assert "[bucket_not_bound]" in ended.stderr
     assert "photo-worker migrate --bind" in ended.stderr
-    assert run("migrate", "--bind").returncode == 0
-    assert run("check", "-o", "json").data["bucket"] == "bound"
+    assert run_command("migrate", "--bind").returncode == 0
+    assert run_command("check", "-o", "json").data["bucket"] == "bound"
 
 
 def test_erase_bucket_bound_elsewhere_is_refused(
-    run: Run, other: dict[str, str], store: BotoObjectStore, bucket: str
+    run_command: Run, other: dict[str, str], store: BotoObjectStore, bucket: str
 ) -> None:
     unbind(store, bucket)
-    (job,) = run("submit", str(PHOTOS[0]), "-o", "json", **other).data["jobs"]
-    run("migrate", "--bind")
-    ended = run("erase", job["job_id"], "--yes", "-o", "json", **other)
+    (job,) = run_command("submit", str(PHOTOS[0]), "-o", "json", **other).data["jobs"]
+    run_command("migrate", "--bind")
+    ended = run_command("erase", job["job_id"], "--yes", "-o", "json", **other)
     assert (ended.returncode, ended.error) == (1, "bucket_bound_elsewhere")
     assert len(list(store.list(bucket, "raw/"))) == 1
-    assert run("migrate", "--rebind", "--yes", **other).returncode == 0
-    assert run("erase", job["job_id"], "--yes", "-o", "json", **other).returncode == 0
+    assert run_command("migrate", "--rebind", "--yes", **other).returncode == 0
+    assert run_command("erase", job["job_id"], "--yes", "-o", "json", **other).returncode == 0
     assert list(store.list(bucket, "raw/")) == []
 
 
 @pytest.mark.parametrize("known", ["never bound", "bound elsewhere"])
 def test_erase_unbound_bucket_deletes_nothing(
-    run: Run, store: BotoObjectStore, bucket: str, other_bucket: str, stack_variables: dict[str, str], known: str
+    run_command: Run,
+    store: BotoObjectStore,
+    bucket: str,
+    other_bucket: str,
+    stack_variables: dict[str, str],
+    known: str,
 ) -> None:
     """``S3_BUCKET`` names the bucket of another deployment that was never bound, with a job of the same id."""
-    (job,) = run("submit", str(PHOTOS[0]), "-o", "json").data["jobs"]
+    (job,) = run_command("submit", str(PHOTOS[0]), "-o", "json").data["jobs"]
     answer = ocr_key(UUID(job["job_id"]))
     named = bucket if known == "never bound" else other_bucket
     store.put(named, answer, b"theirs", content_type="application/json")
@@ -187,31 +151,31 @@ def test_erase_unbound_bucket_deletes_nothing(
         unbind(store, bucket)
         never_bound(stack_variables)
     before = [entry.key for place in (bucket, other_bucket) for entry in store.list(place, "")]
-    ended = run("erase", job["job_id"], "--yes", "-o", "json", S3_BUCKET=named)
+    ended = run_command("erase", job["job_id"], "--yes", "-o", "json", S3_BUCKET=named)
     assert [entry.key for place in (bucket, other_bucket) for entry in store.list(place, "")] == before
     code = "bucket_never_bound" if known == "never bound" else "bucket_not_bound"
     assert (ended.returncode, ended.error) == (1, code)
     assert "photo-worker migrate" in ended.stderr
-    assert run("show", job["job_id"]).returncode == 0, "the job was begun to be erased"
+    assert run_command("show", job["job_id"]).returncode == 0, "the job was begun to be erased"
     # The commands that the error message names.
-    assert run("migrate", *([] if known == "never bound" else ["--bind"]), S3_BUCKET=named).returncode == 0
-    assert run("erase", job["job_id"], "--yes", "-o", "json", S3_BUCKET=named).returncode == 0
+    assert run_command("migrate", *([] if known == "never bound" else ["--bind"]), S3_BUCKET=named).returncode == 0
+    assert run_command("erase", job["job_id"], "--yes", "-o", "json", S3_BUCKET=named).returncode == 0
     assert answer not in [entry.key for entry in store.list(named, "")]
 
 
 def test_migrate_first_run_binds_bucket(
-    run: Run, store: BotoObjectStore, bucket: str, other: dict[str, str], stack_variables: dict[str, str]
+    run_command: Run, store: BotoObjectStore, bucket: str, other: dict[str, str], stack_variables: dict[str, str]
 ) -> None:
     unbind(store, bucket)
     never_bound(stack_variables)
-    first = run("migrate")
+    first = run_command("migrate")
     assert (first.returncode, first.stderr) == (0, "")
     assert f"bucket {bucket} is now bound to this database" in first.stdout
     marker = marker_of(store, bucket)
     assert marker is not None
     assert (marker["format"], "hunter2" in json.dumps(marker)) == (1, False)
-    assert f"bucket {bucket} is bound to this database" in run("migrate").stdout
-    assert run("migrate", "-o", "json").data["bucket"] == {
+    assert f"bucket {bucket} is bound to this database" in run_command("migrate").stdout
+    assert run_command("migrate", "-o", "json").data["bucket"] == {
         "name": bucket,
         "bound": True,
         "changed": False,
@@ -219,7 +183,7 @@ def test_migrate_first_run_binds_bucket(
         "reason": None,
     }
     assert marker_of(store, bucket) == marker
-    refused = run("migrate", **other)
+    refused = run_command("migrate", **other)
     assert refused.returncode == 1
     assert "error [bucket_bound_elsewhere]" in refused.stderr
     assert marker["database"] in refused.stderr
@@ -236,7 +200,7 @@ def test_migrate_first_run_binds_bucket(
     ],
 )
 def test_migrate_without_s3_migrates_schema_and_warns(
-    run: Run,
+    run_command: Run,
     empty_database_url: str,
     stack_variables: dict[str, str],
     other_bucket: str,
@@ -245,30 +209,30 @@ def test_migrate_without_s3_migrates_schema_and_warns(
 ) -> None:
     name = conninfo_to_dict(empty_database_url)["dbname"]
     url = urlsplit(stack_variables["DATABASE_URL"])._replace(path=f"/{name}").geturl()
-    ended = run("migrate", DATABASE_URL=url, **changes)
+    ended = run_command("migrate", DATABASE_URL=url, **changes)
     assert ended.returncode == 0
     assert "schema went from empty to" in ended.stdout
     assert f"is not bound to this database yet: [{code}]" in ended.stderr
     assert "migrate --bind" in ended.stderr
-    found = run("migrate", "-o", "json", DATABASE_URL=url, **changes)
+    found = run_command("migrate", "-o", "json", DATABASE_URL=url, **changes)
     assert (found.returncode, found.data["bucket"]["bound"], found.data["bucket"]["code"]) == (0, False, code)
-    wanted = run("migrate", "--bind", "-o", "json", DATABASE_URL=url, **changes)
+    wanted = run_command("migrate", "--bind", "-o", "json", DATABASE_URL=url, **changes)
     assert (wanted.returncode, wanted.error) == (1, code)
     # The first migration that can reach S3 binds the bucket.
-    assert run("migrate", "-o", "json", DATABASE_URL=url, S3_BUCKET=other_bucket).data["bucket"]["bound"]
+    assert run_command("migrate", "-o", "json", DATABASE_URL=url, S3_BUCKET=other_bucket).data["bucket"]["bound"]
 
 
 def test_check_restored_database_keeps_binding(
-    run: Run, store: BotoObjectStore, bucket: str, stack_env: dict[str, str], stack_variables: dict[str, str]
+    run_command: Run, store: BotoObjectStore, bucket: str, stack_env: dict[str, str], stack_variables: dict[str, str]
 ) -> None:
     """The database is copied into one of another name, as a restore does."""
-    run("migrate")
+    run_command("migrate")
     server = stack_env["DATABASE_URL"]
     own = urlsplit(stack_variables["DATABASE_URL"]).path.lstrip("/")
     copy = create_database(server, template=own)
     try:
         url = urlsplit(server)._replace(path=f"/{copy}").geturl()
-        assert run("check", "-o", "json", DATABASE_URL=url).data["bucket"] == "bound"
+        assert run_command("check", "-o", "json", DATABASE_URL=url).data["bucket"] == "bound"
     finally:
         drop_database(server, copy)
 
@@ -295,14 +259,14 @@ def test_migrate_rebind_asks_for_confirmation(
     assert marker_of(store, bucket) == before
 
 
-def test_migrate_unreadable_marker_requires_rebind(run: Run, store: BotoObjectStore, bucket: str) -> None:
+def test_migrate_unreadable_marker_requires_rebind(run_command: Run, store: BotoObjectStore, bucket: str) -> None:
     store.put(bucket, MARKER_KEY, b'{"format": 99}', content_type="application/json")
     for arguments, code in (((), "bucket_binding_unreadable"), (("--rebind",), "rebind_unconfirmed")):
-        refused = run("migrate", *arguments)
+        refused = run_command("migrate", *arguments)
         assert refused.returncode == 1
         assert f"error [{code}]" in refused.stderr
         assert store.get(bucket, MARKER_KEY, limit_bytes=1 << 16) == b'{"format": 99}'
-    assert run("migrate", "--rebind", "--yes", "-o", "json").data["bucket"]["changed"]
+    assert run_command("migrate", "--rebind", "--yes", "-o", "json").data["bucket"]["changed"]
 
 
 def at_a_terminal(variables: dict[str, str], cwd: Path, answer: str, *arguments: str) -> tuple[int, str]:
@@ -336,9 +300,9 @@ def test_deployment_table_holds_at_most_one_row(database_url: str) -> None:
 
 
 async def test_check_repair_own_orphan_is_deleted(
-    run: Run, store: BotoObjectStore, bucket: str, stack_variables: dict[str, str]
+    run_command: Run, store: BotoObjectStore, bucket: str, stack_variables: dict[str, str]
 ) -> None:
-    await asyncio.to_thread(run, "submit", str(PHOTOS[0]), "-o", "json")
+    await asyncio.to_thread(run_command, "submit", str(PHOTOS[0]), "-o", "json")
     orphan = raw_key("ab" * 32, ".png")
 
     async def younger_than_the_binding() -> bool:
@@ -347,6 +311,6 @@ async def test_check_repair_own_orphan_is_deleted(
         return since is not None and next(store.list(bucket, orphan)).modified_at > since
 
     await eventually(younger_than_the_binding)
-    ended = await asyncio.to_thread(run, "check", "--repair", "--grace", "0s", "-o", "json")
+    ended = await asyncio.to_thread(run_command, "check", "--repair", "--grace", "0s", "-o", "json")
     assert [step["outcome"] for step in ended.data["repairs"]] == ["done"]
     assert list(store.list(bucket, orphan)) == []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -14,7 +12,6 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from photo_worker import cli
 from photo_worker.config import load_settings, read_environment
 from photo_worker.contracts.image import ImageProcessingInput
 from photo_worker.contracts.keys import raw_key
@@ -23,6 +20,7 @@ from photo_worker.orchestration.temporal import TemporalOrchestrator
 from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
 from tests.integration.test_commands import worker_process
+from tests.support.command_runs import Run
 from tests.support.harness import FIXTURES, eventually
 
 if TYPE_CHECKING:
@@ -33,50 +31,19 @@ pytestmark = pytest.mark.stack
 PHOTOS = sorted(path for path in (FIXTURES / "photos").iterdir() if path.suffix in {".png", ".jpg", ".jpeg"})
 ORPHAN = raw_key("ab" * 32, ".png")
 
-Run = Callable[..., "Ended"]
 
-
-@dataclass
-class Ended:
-    """A command's output and exit code."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def run(
-    stack_variables: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> Run:
-    """Run a command with this test's settings, some of them changed."""
-    monkeypatch.chdir(tmp_path)
-
-    def runs(*arguments: str, **changes: str) -> Ended:
-        for name, value in (stack_variables | changes).items():
-            monkeypatch.setenv(name, value)
-        code = cli.run(arguments)
-        said = capsys.readouterr()
-        return Ended(code, said.out, said.err)
-
-    return runs
-
-
-def test_check_command_prints_text_and_json(run: Run, bucket: str, s3_client: S3Client) -> None:
-    sound = run("check")
+def test_check_command_prints_text_and_json(run_command: Run, bucket: str, s3_client: S3Client) -> None:
+    sound = run_command("check")
     assert (sound.returncode, sound.stderr) == (0, "")
     assert sound.stdout.startswith("0 jobs and 0 objects checked in ")
     assert sound.stdout.endswith("all is sound.\n")
 
     for number in range(12):
         BotoObjectStore(s3_client).put(bucket, raw_key(f"{number:064x}"), b"x", content_type="image/png")
-    young = run("check")
+    young = run_command("check")
     assert (young.returncode, "12 young objects without a job left out" in young.stdout) == (0, True)
 
-    damaged = run("check", "--grace", "0s")
+    damaged = run_command("check", "--grace", "0s")
     assert damaged.returncode == 1
     assert "photo_without_row  warning         12  An uploaded photo is some row's, or is young" in damaged.stdout
     assert damaged.stdout.count("warning [photo_without_row]") == 10
@@ -86,29 +53,31 @@ def test_check_command_prints_text_and_json(run: Run, bucket: str, s3_client: S3
         in damaged.stdout
     )
 
-    answer = json.loads(run("check", "--grace", "0s", "-o", "json").stdout)
+    answer = json.loads(run_command("check", "--grace", "0s", "-o", "json").stdout)
     assert (answer["command"], answer["status"], answer["error"]) == ("check", "failed", None)
     assert (answer["data"]["sound"], len(answer["data"]["findings"]), answer["data"]["repairs"]) == (False, 12, [])
     assert all(found["todo"] and found["job_id"] is None for found in answer["data"]["findings"])
 
-    refused = run("check", "--grace", "0s", "--repair")
+    refused = run_command("check", "--grace", "0s", "--repair")
     assert refused.returncode == 1
     assert refused.stdout.count("check S3_BUCKET and DATABASE_URL") == 12
     assert len(list(BotoObjectStore(s3_client).list(bucket, "raw/"))) == 12
 
 
-def test_check_command_repairs(run: Run, bucket: str, s3_client: S3Client, stack_variables: dict[str, str]) -> None:
-    submitted = run("submit", str(PHOTOS[0]), "-o", "json")
+def test_check_command_repairs(
+    run_command: Run, bucket: str, s3_client: S3Client, stack_variables: dict[str, str]
+) -> None:
+    submitted = run_command("submit", str(PHOTOS[0]), "-o", "json")
     (job,) = json.loads(submitted.stdout)["data"]["jobs"]
     BotoObjectStore(s3_client).put(bucket, ORPHAN, b"x", content_type="image/png")
-    mended = run("check", "--grace", "0s", "--repair")
+    mended = run_command("check", "--grace", "0s", "--repair")
     lines = mended.stdout.splitlines()
     assert lines[0].startswith("begun     photo_without_row, s3://")
     assert lines[1].endswith(": deleted")
     # The job itself waits, because no worker runs.
     assert mended.returncode == 1
     assert "error [queue_without_worker]" in mended.stdout
-    answer = json.loads(run("check", "--job", job["job_id"], "-o", "json").stdout)
+    answer = json.loads(run_command("check", "--job", job["job_id"], "-o", "json").stdout)
     assert (answer["data"]["jobs"], [found["code"] for found in answer["data"]["findings"]]) == (
         1,
         ["queue_without_worker"],
@@ -116,7 +85,7 @@ def test_check_command_repairs(run: Run, bucket: str, s3_client: S3Client, stack
 
 
 def test_check_repair_started_job_has_configured_lifetime(
-    run: Run, stack_variables: dict[str, str], bucket: str, tmp_path: Path
+    run_command: Run, stack_variables: dict[str, str], bucket: str, tmp_path: Path
 ) -> None:
     job_id = uuid4()
     settings = load_settings(read_environment(stack_variables, None))
@@ -141,7 +110,7 @@ def test_check_repair_started_job_has_configured_lifetime(
 
     with worker_process(stack_variables, tmp_path / "worker.log"):
         asyncio.run(eventually(polled))
-        mended = run("check", "--repair", "--job", str(job_id), JOB_LIFETIME_SECONDS="3600")
+        mended = run_command("check", "--repair", "--job", str(job_id), JOB_LIFETIME_SECONDS="3600")
     assert "begun     queued_without_workflow" in mended.stdout
     assert asyncio.run(lifetime()) == 3600, "the job waits for services for another time than the setting says"
 
@@ -158,18 +127,20 @@ def test_check_repair_started_job_has_configured_lifetime(
     ],
 )
 def test_check_command_names_what_prevents_the_scan(
-    run: Run, arguments: tuple[str, ...], changes: dict[str, str], code: str, status: int
+    run_command: Run, arguments: tuple[str, ...], changes: dict[str, str], code: str, status: int
 ) -> None:
-    ended = run("check", *arguments, **changes)
+    ended = run_command("check", *arguments, **changes)
     assert ended.returncode == status
     assert (f"error [{code}]" if code else "is not a duration such as 90s, 30m, 1h or 2d") in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-def test_check_command_without_schema_fails(run: Run, stack_variables: dict[str, str], empty_database_url: str) -> None:
+def test_check_command_without_schema_fails(
+    run_command: Run, stack_variables: dict[str, str], empty_database_url: str
+) -> None:
     name = conninfo_to_dict(empty_database_url)["dbname"]
     server, _, _ = stack_variables["DATABASE_URL"].rpartition("/")
-    ended = run("check", DATABASE_URL=f"{server}/{name}")
+    ended = run_command("check", DATABASE_URL=f"{server}/{name}")
     assert ended.returncode == 1
     assert "error [schema_missing]" in ended.stderr
     assert "photo-worker migrate" in ended.stderr

@@ -120,7 +120,7 @@ class WaitingRoom:
 
     @workflow.signal
     def close(self) -> None:
-        """Let nobody else in."""
+        """Refuse all further guests."""
         self._closed = True
 
 

@@ -171,7 +171,7 @@ def _sell(client: SimulatedClient) -> None:
 
 
 def _shut(client: SimulatedClient) -> None:
-    """Close a moment after the last sale, whose outcome nobody waits for."""
+    """Close a moment after the last sale, without waiting for its outcome."""
     client.start("till", "Till")
     client.update_later("till", "add", 2, update_id="sold")
     client.sleep(3)
@@ -248,7 +248,7 @@ def _hire(client: SimulatedClient) -> None:
 
 
 def _dismissed(outcome: Mapping[str, Any]) -> str:
-    """Return what is wrong if the boss was terminated in the middle of the day: nobody works on, and all is tidy."""
+    """Return what is wrong if the boss was terminated in the middle of the day: no child may run, and all is tidy."""
     running = [name for name, (status, _, _) in outcome["workflows"].items() if status == "running"]
     tidy = "helper" not in outcome["workflows"] or "tidy" in outcome["effects"]
     return f"running {running}" if running else "" if tidy else f"effects {outcome['effects']}"

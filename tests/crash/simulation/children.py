@@ -219,7 +219,7 @@ class RunLedger(ActivityLedger):
     def _cancel_child(self, parent: Execution, about: CancelChildWorkflowExecution) -> None:
         child = parent.children.get(about.child_workflow_seq)
         if child is None:
-            # The child ended while the task ran: the request goes out, and finds nobody.
+            # The child ended while the task ran: the request goes out, and finds no workflow.
             raise NotImplementedError("the simulation does not know a cancellation that crosses the child's end")
         parent.note("RequestCancelExternalWorkflowExecutionInitiated", "child")
         self._after.append(lambda: self._cancel_requested(parent, child.workflow_id, None, about.reason))

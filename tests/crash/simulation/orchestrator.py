@@ -46,8 +46,15 @@ class SimulatedOrchestrator:
         return JobHandle(workflow.job_id, found.run_id, joined=not new)
 
     async def signal(self, workflow: WorkflowRef[Any, Any], name: str, argument: Contract) -> None:
-        """Not supported: no use case sends a signal."""
-        raise NotImplementedError
+        payloads = ContractPayloadConverter().to_payloads([argument])
+
+        def effect() -> None:
+            try:
+                self._world.service.signal(workflow.workflow_id, name, payloads)
+            except (KeyError, Stale) as error:
+                raise JobMissing(job_id=workflow.job_id) from error
+
+        self._call("signal", effect)
 
     async def cancel(self, workflow: WorkflowRef[Any, Any]) -> None:
         def effect() -> None:
