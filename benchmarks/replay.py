@@ -46,7 +46,7 @@ import asyncio, os, sys
 from pathlib import Path
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
-from photo_worker.bootstrap import workflow_types
+from photo_worker.bootstrap import workflow_classes
 from photo_worker.orchestration.converter import data_converter
 
 async def histories():
@@ -56,7 +56,7 @@ async def histories():
         yield WorkflowHistory.from_json(path.stem, path.read_text(encoding="utf-8"))
 
 async def main():
-    replayer = Replayer(workflows=workflow_types(), data_converter=data_converter)
+    replayer = Replayer(workflows=workflow_classes(), data_converter=data_converter)
     count = 0
     async with replayer.workflow_replay_iterator(histories()) as results:
         async for result in results:

@@ -92,7 +92,7 @@ async def _rate(start: Callable[[str, str], Awaitable[Any]], queue: str, jobs: i
 async def measure(variables: dict[str, str], *, jobs: int = JOBS, rounds: int = ROUNDS) -> dict[str, Any]:
     """Run product, floor and no-op in turn, ``rounds`` times, and return medians and ratios."""
     from photo_worker.aws import aws_session
-    from photo_worker.bootstrap import build_activities, build_application, workflow_types
+    from photo_worker.bootstrap import build_activities, build_application, workflow_classes
     from photo_worker.config import load_settings, read_environment
     from photo_worker.contracts.image import ImageProcessingInput
     from photo_worker.orchestration.connection import connect
@@ -139,7 +139,7 @@ async def measure(variables: dict[str, str], *, jobs: int = JOBS, rounds: int = 
             max_concurrent_activities=threads,
             max_concurrent_workflow_tasks=settings.max_workflow_tasks,
         )
-        worker = build_worker(client, settings, workflow_types(), build_activities(application), ours)
+        worker = build_worker(client, settings, workflow_classes(), build_activities(application), ours)
         async with worker, floor_worker:
             await _rate(product, settings.temporal_task_queue, 10)
             await _rate(floor, floor_queue, 10)

@@ -219,7 +219,7 @@ def build_activities(
     return [activity for pipeline in PIPELINES for activity in pipeline.activities(ports)]
 
 
-def workflow_types() -> list[type]:
+def workflow_classes() -> list[type]:
     """Return every workflow class of the worker."""
     from photo_worker.pipelines import PIPELINES
 

@@ -103,7 +103,7 @@ class _Service:
 HOOKS = Hooks(
     command="photo-worker replay",
     project="the product",
-    workflows="photo_worker.bootstrap:workflow_types",
+    workflows="photo_worker.bootstrap:workflow_classes",
     converter="photo_worker.orchestration.converter:data_converter",
     release=__version__,
     vocabulary=_vocabulary,

@@ -26,7 +26,7 @@ def worker(ctx: click.Context, stack_name: str | None, stop_on_eof: bool) -> Non
 
 
 async def _run(context: CommandContext, stop_on_eof: bool) -> None:
-    from photo_worker.bootstrap import build_activities, build_application, workflow_types
+    from photo_worker.bootstrap import build_activities, build_application, workflow_classes
     from photo_worker.logs import configure_logging
     from photo_worker.readiness import readiness_checks
     from photo_worker.worker import serve
@@ -36,7 +36,7 @@ async def _run(context: CommandContext, stop_on_eof: bool) -> None:
         await serve(
             await application.client(),
             context.settings,
-            workflow_types(),
+            workflow_classes(),
             build_activities(application),
             checks=readiness_checks(application),
             stop_on_eof=stop_on_eof,

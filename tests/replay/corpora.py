@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from photo_worker.bootstrap import workflow_types
+from photo_worker.bootstrap import workflow_classes
 from temporal_replay_gate.histories import discover
 from temporal_replay_gate.record import history_paths
 from temporal_replay_gate.scenarios import Scenario
@@ -38,7 +38,7 @@ class Corpus:
 
 
 _IMAGE_SCENARIOS = {one.name: one for one in (*BEFORE_LIFETIME_SCENARIOS, *ACROSS_RELEASES_SCENARIOS, *IMAGE_SCENARIOS)}
-PRODUCT = Corpus(HERE / "histories", tuple(_IMAGE_SCENARIOS.values()), workflow_types())
+PRODUCT = Corpus(HERE / "histories", tuple(_IMAGE_SCENARIOS.values()), workflow_classes())
 FEATURES = Corpus(HERE / "features" / "histories", FEATURE_SCENARIOS, WORKFLOWS)
 CORPORA = (PRODUCT, FEATURES)
 

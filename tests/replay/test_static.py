@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from photo_worker.bootstrap import workflow_types
+from photo_worker.bootstrap import workflow_classes
 from temporal_replay_gate.static import StaticReport, check_workflows
 from temporal_replay_gate.static_rules import REASONS
 
@@ -55,7 +55,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Check]:
 
 
 def test_product_workflows_have_no_static_findings() -> None:
-    report = check_workflows(workflow_types())
+    report = check_workflows(workflow_classes())
     assert report.findings == ()
     assert {"image.py", "boundary.py", "base.py"} <= {path.name for path in report.files}
     assert report.functions >= 10

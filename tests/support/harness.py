@@ -19,7 +19,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from photo_worker.admission import Admission
-from photo_worker.bootstrap import Application, build_activities, build_application, workflow_types
+from photo_worker.bootstrap import Application, build_activities, build_application, workflow_classes
 from photo_worker.config import Settings, load_settings, read_environment
 from photo_worker.integrity.binding import bind
 from photo_worker.jobs import JobService
@@ -65,7 +65,7 @@ class Harness:
         """Run a worker while the block runs; ``backends`` replace those of the settings."""
         with ThreadPoolExecutor(self.settings.max_activities) as executor:
             activities = build_activities(self.application, backends)
-            worker = build_worker(self.client, self.settings, workflow_types(), activities, executor, admission)
+            worker = build_worker(self.client, self.settings, workflow_classes(), activities, executor, admission)
             async with running(worker):
                 yield worker
 
@@ -75,7 +75,7 @@ class Harness:
         admission = Admission(readiness_checks(self.application))
         with ThreadPoolExecutor(self.settings.max_activities) as executor:
             worker = build_worker(
-                self.client, self.settings, workflow_types(), build_activities(self.application), executor, admission
+                self.client, self.settings, workflow_classes(), build_activities(self.application), executor, admission
             )
             looking = asyncio.create_task(admission.wait_until_ready())
             try:

@@ -8,7 +8,7 @@ import pytest
 from temporalio import activity, workflow
 
 from photo_worker import pipelines
-from photo_worker.bootstrap import Application, build_activities, workflow_types
+from photo_worker.bootstrap import Application, build_activities, workflow_classes
 from photo_worker.cli.replay_vocabulary import vocabulary
 from photo_worker.config import Settings
 from photo_worker.contracts.references import job_of
@@ -51,7 +51,7 @@ def test_worker_has_what_is_registered() -> None:
     application = Application(Settings(), MemoryObjectStore(), MemoryJobRepository())
     names = [activity._Definition.must_from_callable(one).name for one in build_activities(application)]
     assert names == list(pipelines.steps())
-    assert workflow_types() == [pipeline.workflow for pipeline in PIPELINES]
+    assert workflow_classes() == [pipeline.workflow for pipeline in PIPELINES]
 
 
 def test_scrubbing_keeps_registered_names_and_keys() -> None:

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
-from photo_worker.bootstrap import workflow_types
+from photo_worker.bootstrap import workflow_classes
 from photo_worker.contracts.keys import converted_key
 from photo_worker.integrity.finding import Severity
 from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
@@ -92,7 +92,7 @@ def _hidden(secret: str, password: str) -> str:
 
 async def unreplayable(histories: Iterable[WorkflowHistory]) -> list[Violation]:
     """Replay histories with the current code; return those that do not replay."""
-    replayer = Replayer(workflows=workflow_types(), data_converter=data_converter)
+    replayer = Replayer(workflows=workflow_classes(), data_converter=data_converter)
     found = []
     for history in histories:
         result = await replayer.replay_workflow(history, raise_on_replay_failure=False)

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from photo_worker.bootstrap import build_activities, build_application, workflow_types
+from photo_worker.bootstrap import build_activities, build_application, workflow_classes
 from photo_worker.config import load_settings, read_environment
 from photo_worker.crash_points import armed
 from photo_worker.errors import PhotoWorkerError
@@ -49,7 +49,7 @@ async def _run(variables: dict[str, str]) -> None:
         activities = build_activities(application)
         client = await application.client()
         await serve(
-            client, settings, workflow_types(), activities, checks=readiness_checks(application), stop_on_eof=True
+            client, settings, workflow_classes(), activities, checks=readiness_checks(application), stop_on_eof=True
         )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from photo_worker.activities.boundary import to_application_error, unexpected
-from photo_worker.bootstrap import Application, BackendRegistry, build_activities, workflow_types
+from photo_worker.bootstrap import Application, BackendRegistry, build_activities, workflow_classes
 from photo_worker.contracts.keys import raw_key
 from photo_worker.errors import PhotoWorkerError, UnknownEngine
 from photo_worker.ports import DetectedText, DocumentRef, ObjectStore, OcrBackend
@@ -202,7 +202,7 @@ def scenario_suite(photo: Path) -> ScenarioSuite:
 
     return ScenarioSuite(
         scenarios=SCENARIOS,
-        workflows=workflow_types,
+        workflows=workflow_classes,
         activities=_activities,
         prepare=prepare,
         application=True,
