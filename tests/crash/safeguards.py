@@ -10,9 +10,9 @@ from __future__ import annotations
 from tests.crash.safeguard import Safeguard
 from tests.crash.safeguards_admission import ADMISSION
 from tests.crash.safeguards_charging import CHARGING
-from tests.crash.safeguards_devkit import GATE, LOCAL_TEXTRACT
 from tests.crash.safeguards_integrity import CHECKING, ERASING
 from tests.crash.safeguards_loopback import LOOPBACK
+from tests.crash.safeguards_packages import GATE, LOCAL_TEXTRACT
 from tests.crash.safeguards_process import PROCESS, SUBMISSION
 from tests.crash.safeguards_storage import ERASURE, OBJECTS, ROWS
 from tests.crash.safeguards_work import ACTIVITIES, WORKFLOW
