@@ -37,13 +37,13 @@ from photo_worker.devkit.stack import Stack
 from photo_worker.errors import DependencyError
 from photo_worker.ports import FINAL_STATUSES
 from photo_worker.storage import migrate
-from tests.crash.real import services
+from tests.crash.real import killing_services
 from tests.crash.real.environment import Environment, World, open_environment
 from tests.crash.real.facts import emulator
+from tests.crash.real.killing_services import Services
 from tests.crash.real.outages import REACHED, reach_of
 from tests.crash.real.processes import ROOT, open_forkserver
 from tests.crash.real.scaled import Scale, longest_count_seconds
-from tests.crash.real.services import Services
 from tests.crash.soaking.fleet import Fleet
 from tests.crash.soaking.outages import Outages
 from tests.crash.soaking.schedule import KINDS, Fault, Schedule, SoakOptions, schedule_of
@@ -248,7 +248,7 @@ async def soak_in(
     ``only`` restricts outages to one kind, ``slots`` is the number of concurrent activities of a worker,
     ``outage_seconds`` the minimum duration of an outage.
     """
-    schedule = schedule_of(order, services.NAMES, SCALE.heartbeat, outage_seconds, only)
+    schedule = schedule_of(order, killing_services.NAMES, SCALE.heartbeat, outage_seconds, only)
     async with AsyncExitStack() as stack:
         world = await stack.enter_async_context(environment.world("soak", SCALE, MAX_ACTIVITIES=str(slots)))
         reaches = {

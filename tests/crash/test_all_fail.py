@@ -16,8 +16,8 @@ from tests.crash.mutants import Mutation
 from tests.crash.real import cells
 from tests.crash.real.conftest import environment
 from tests.crash.real.environment import Environment
+from tests.crash.real.killing_services import NAMES
 from tests.crash.real.processes import open_forkserver
-from tests.crash.real.services import NAMES
 from tests.crash.real.test_outages import COUNTING
 from tests.crash.soak import COUNTED_SECONDS, SCALE, report_of, soak_in
 from tests.crash.soaking.schedule import KINDS, OUTAGE, SoakOptions, schedule_of, sound

@@ -12,9 +12,9 @@ from dataclasses import replace
 import pytest
 
 from tests.crash import report
+from tests.crash.real.killing_services import NAMES
 from tests.crash.real.outages import OUTAGES, TEMPORAL, TEXTRACT, THROTTLING
 from tests.crash.real.processes import ROOT
-from tests.crash.real.services import NAMES
 from tests.crash.soak import COUNTED_SECONDS, OUTAGE_SECONDS
 from tests.crash.soaking.schedule import KILL, KINDS, OUTAGE, PAUSE, RESTART, SoakOptions, schedule_of
 

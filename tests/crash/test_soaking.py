@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
+from tests.crash.real.killing_services import NAMES
 from tests.crash.real.outages import AWAY, POSTGRES, SILENT, TEMPORAL
 from tests.crash.real.processes import Child
-from tests.crash.real.services import NAMES
 from tests.crash.soak import COUNTED_SECONDS
 from tests.crash.soaking.fleet import Fleet
 from tests.crash.soaking.outages import Outages, longest_beside
