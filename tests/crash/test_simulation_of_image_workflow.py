@@ -15,14 +15,14 @@ from temporalio.client import Client
 from photo_worker import policies
 from photo_worker.config import load_settings, read_environment
 from photo_worker.orchestration.connection import connect
-from tests.crash.contract.pipeline import (
+from tests.crash.contract.image_workflow import (
     SCENARIOS,
     STEPS,
     Scenario,
     scaled,
 )
-from tests.crash.contract.pipeline_real import played
-from tests.crash.contract.pipeline_simulated import simulated
+from tests.crash.contract.image_workflow_real import played
+from tests.crash.contract.image_workflow_simulated import simulated
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 

@@ -21,7 +21,7 @@ from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.orchestration.temporal import TemporalOrchestrator
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from temporal_replay_gate.histories import patch_ids
-from tests.crash.contract.pipeline import (
+from tests.crash.contract.image_workflow import (
     PATIENCE_SECONDS,
     REASON,
     Observed,

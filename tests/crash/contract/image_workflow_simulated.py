@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from temporalio.api.enums.v1 import RetryState
 
 from photo_worker.contracts.image import IMAGE_PROCESSING
-from tests.crash.contract.pipeline import (
+from tests.crash.contract.image_workflow import (
     REASON,
     Observed,
     Scenario,
