@@ -180,19 +180,28 @@ def _pinned(package: str, *paths: Path) -> Callable[[], Iterator[bytes]]:
 
 
 def _sources(dockerfile: Path) -> Callable[[], Iterator[bytes]]:
-    """Return a reader of the files in the build context: those that .dockerignore re-includes."""
+    """Return a reader of the files in the build context, as .dockerignore selects them."""
 
     def read() -> Iterator[bytes]:
         yield dockerfile.read_bytes()
-        for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines():
-            if line.startswith("!"):
-                whole = ROOT / line[1:]
-                for path in sorted(whole.rglob("*")) if whole.is_dir() else [whole]:
-                    if path.is_file() and "__pycache__" not in path.parts:
-                        yield str(path.relative_to(ROOT)).encode()
-                        yield path.read_bytes()
+        for path in sent_files():
+            yield str(path.relative_to(ROOT)).encode()
+            yield path.read_bytes()
 
     return read
+
+
+def sent_files() -> Iterator[Path]:
+    """Yield the files that .dockerignore lets a build send to the builder."""
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    left_out = [line for line in lines if line[:1] not in {"", "!", "#"} and line != "*"]
+    for line in lines:
+        if line.startswith("!"):
+            whole = ROOT / line[1:]
+            for path in sorted(whole.rglob("*")) if whole.is_dir() else [whole]:
+                parents = path.relative_to(ROOT).parents
+                if path.is_file() and not any(each.match(rule) for rule in left_out for each in parents):
+                    yield path
 
 
 def recipes() -> tuple[Recipe, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from photo_worker.cli.textract_emulator import textract_emulator
+from scripts.standins.recipes import sent_files
 from textract_local.server.control import PREFIX
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -108,6 +109,15 @@ def test_dockerignore_allows_exactly_what_is_copied() -> None:
     assert {f"!{name}" for name in copied} == {line for line in given if line.startswith("!")}
     assert "*" in given
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_dockerignore_sends_of_the_packages_what_their_wheels_need() -> None:
+    sent = {path.relative_to(ROOT).as_posix() for path in sent_files() if ROOT / "packages" in path.parents}
+    assert not [path for path in sent if path.split("/")[2] in {"scripts", "tests"}]
+    for package in (ROOT / "packages").glob("*/pyproject.toml"):
+        files = [package, *(package.parent / name for name in ("LICENSE", "README.md"))]
+        files += [path for path in (package.parent / "src").rglob("*") if path.suffix in {".py", ".typed"}]
+        assert {path.relative_to(ROOT).as_posix() for path in files} <= sent
 
 
 @pytest.mark.parametrize("file", FILES.values())
