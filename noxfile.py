@@ -107,7 +107,7 @@ def e2e_compose(session: nox.Session) -> None:
     python = prepare(session)
     client = prepare_tool(session, python, "localstack-client")
     session.env["PYTHONPATH"] = str(next(client.glob("lib/python*/site-packages"), ""))
-    session.run(python, "-m", "scripts.e2e_compose", *session.posargs)
+    session.run(python, ".ci/e2e_compose.py", *session.posargs)
 
 
 def prepare_clients(session: nox.Session, python: str) -> None:
@@ -206,7 +206,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(venv_backend=BACKEND)
 def types(session: nox.Session) -> None:
     """Check types, strictly, tests included."""
-    folders = ["photo_worker", *PACKAGES, "tests", "benchmarks", "scripts"]
+    folders = ["photo_worker", *PACKAGES, "tests", "benchmarks", "scripts", ".ci"]
     targets = [name for name in folders if any(Path(name).rglob("*.py"))]
     session.run(prepare(session), "-m", "mypy", *(session.posargs or [*targets, "dev.py", "noxfile.py"]))
 

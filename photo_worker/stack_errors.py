@@ -310,7 +310,7 @@ class ImageUnavailable(StackError):
 
     code = "image_unavailable"
     hint = (
-        "Where no registry can be reached, scripts/make_standin_images.py builds images of these names; "
+        "Where no registry can be reached, .ci/make_standin_images.py builds images of these names; "
         "PW_*_IMAGE names another image."
     )
 

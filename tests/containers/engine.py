@@ -63,7 +63,7 @@ class Engine:
             except (APIError, RequestException) as error:
                 raise NoContainer(
                     f"the image {image} is not in the engine and cannot be pulled ({_one_line(error)}); build it with "
-                    "`docker compose build`, or a stand-in with scripts/make_standin_images.py"
+                    "`docker compose build`, or a stand-in with .ci/make_standin_images.py"
                 ) from error
 
     @contextmanager

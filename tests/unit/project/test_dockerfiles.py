@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from photo_worker.cli.textract_emulator import textract_emulator
-from scripts.standins.recipes import sent_files
+from standins.recipes import sent_files
 from textract_local.server.control import PREFIX
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -1,7 +1,7 @@
 """Run a command with a Docker engine: the running one, or one that is started for it and stopped again.
 
-    python -m scripts.docker_engine -- docker info        run a command with an engine
-    python -m scripts.docker_engine --install -- ...      install what is missing first (Debian, as root)
+    python .ci/docker_engine.py -- docker info        run a command with an engine
+    python .ci/docker_engine.py --install -- ...      install what is missing first (Debian, as root)
 
 An engine is started only as root, with the engine's default directory, and never in addition to another one: two in
 one network undo each other's bridge. Exit codes: the command's; 3 if no engine can run here, with the reason.

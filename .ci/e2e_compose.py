@@ -1,8 +1,8 @@
 """Run the end-to-end tests on Compose, on a real engine: once with LocalStack's S3 and once with MinIO's.
 
-    python -m scripts.e2e_compose                     what `nox -s e2e-compose` runs
-    python -m scripts.e2e_compose --s3 minio          one of the two; LocalStack's includes the tests of containers
-    python -m scripts.e2e_compose -- -k demo          arguments for pytest
+    python .ci/e2e_compose.py                     what `nox -s e2e-compose` runs
+    python .ci/e2e_compose.py --s3 minio          one of the two; LocalStack's includes the tests of containers
+    python .ci/e2e_compose.py -- -k demo          arguments for pytest
 
 Starts an engine if none responds; pulls missing images, or builds stand-ins for those that cannot be pulled;
 prints at the end which tests ran on which images. Everything that it started is stopped again, the images stay. If no
@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import docker_engine
+from make_standin_images import STAND_IN, image_names, make_all
 from photo_worker.devkit.compose import program
 from photo_worker.stack_errors import ComposeMissing
-from scripts import docker_engine
-from scripts.make_standin_images import STAND_IN, image_names, make_all
-from scripts.standins.docker_cli import Docker, DockerError
-from scripts.standins.recipes import ROOT, NotMade, base_name
+from standins.docker_cli import Docker, DockerError
+from standins.recipes import ROOT, NotMade, base_name
 
 S3_SERVERS = ("localstack", "minio")
 # Run on Compose and on the native stack: the whole application and its object store.

