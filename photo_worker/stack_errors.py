@@ -27,7 +27,7 @@ class AddressUnusable(StackError):
 
 
 class ExtraMissing(StackError):
-    """The command {command} needs a package that is not installed: {reason}."""
+    """The command textract-emulator needs a package that is not installed: {reason}."""
 
     code = "extra_missing"
     hint = "Install what it needs: pip install 'photo-worker[textract-emulator]'."

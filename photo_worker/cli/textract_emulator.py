@@ -10,11 +10,15 @@ import click
 
 from photo_worker.cli.output import ErrorReportingCommand
 from photo_worker.printable import cut
-from photo_worker.stack_errors import ExtraMissing
+from photo_worker.stack_errors import AddressUnusable, DataInUse, DataMismatch, DataUnwritable, ExtraMissing
 
 # A host name, an IPv4 or an IPv6 address; other characters do not occur in a Host header.
 _HOST = re.compile(r"[\w.:\[\]-]{1,253}", re.ASCII)
 
+# The errors of the server of textract-local alone, in this product's words.
+SERVER_COUNTERPARTS = {
+    kind.code: kind for kind in (AddressUnusable, DataInUse, DataMismatch, DataUnwritable, ExtraMissing)
+}
 
 _HOME_VARIABLE = "PHOTO_WORKER_HOME"
 _STATE_VARIABLE = "XDG_STATE_HOME"
@@ -78,10 +82,10 @@ def textract_emulator(
     try:
         # Imported while the child process loads its OCR engine.
         from photo_worker.devkit.guard.rules import ServiceRules, allowed_hosts
-        from photo_worker.ocr.library_errors import product_errors
+        from photo_worker.ocr.library_errors import COUNTERPARTS, product_errors
         from textract_local.server import EmulatorOptions, configure_logging, run
     except ImportError as error:
-        raise ExtraMissing(command="textract-emulator", reason=str(error)) from error
+        raise ExtraMissing(reason=str(error)) from error
     configure_logging()
     options = EmulatorOptions(
         host,
@@ -93,7 +97,7 @@ def textract_emulator(
         hosts=(*hosts, *allowed_hosts(os.environ)),
         rules=ServiceRules,
     )
-    with product_errors():
+    with product_errors({**COUNTERPARTS, **SERVER_COUNTERPARTS}):
         run(options, first)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from photo_worker import errors
+from photo_worker.cli.textract_emulator import SERVER_COUNTERPARTS
 from photo_worker.ocr.library_errors import COUNTERPARTS, product_errors
 from textract_local import errors as library
 
@@ -25,14 +26,17 @@ KINDS = [kind for kind in kinds(library.TextractLocalError) if kind.code not in 
 
 
 def test_counterparts_are_complete() -> None:
-    assert {kind.code for kind in KINDS} == set(COUNTERPARTS)
+    assert {kind.code for kind in KINDS} == set(COUNTERPARTS) | set(SERVER_COUNTERPARTS)
+    # A worker reads without the server.
+    assert {kind.code for kind in KINDS if issubclass(kind, library.ServerError)} == set(SERVER_COUNTERPARTS)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_product_errors_keep_code_and_values(kind: type[library.TextractLocalError]) -> None:
     fields = {field.partition("!")[0] for _, field, _, _ in string.Formatter().parse(kind.__doc__ or "") if field}
     raised = kind(**dict.fromkeys(fields, "value")).from_option()
-    with pytest.raises(COUNTERPARTS[kind.code]) as caught, product_errors():
+    counterparts = {**COUNTERPARTS, **SERVER_COUNTERPARTS}
+    with pytest.raises(counterparts[kind.code]) as caught, product_errors(counterparts):
         raise raised
     assert caught.value.code == kind.code
     assert caught.value.wrong_use
