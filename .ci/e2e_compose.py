@@ -27,7 +27,7 @@ from xml.etree import ElementTree as ET
 import docker_engine
 from make_standin_images import STAND_IN, image_names, make_all
 from photo_worker.devkit.compose import program
-from photo_worker.stack_errors import ComposeMissing
+from photo_worker.devkit.errors import ComposeMissing
 from standins.docker_cli import Docker, DockerError
 from standins.recipes import ROOT, NotMade, base_name
 

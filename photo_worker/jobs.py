@@ -17,7 +17,6 @@ from pydantic import ValidationError
 
 from photo_worker import media
 from photo_worker.activities.ocr import load_response
-from photo_worker.command_errors import JobEndedWithoutRow, JobWithoutWorkflow
 from photo_worker.config import ENGINE_FORM, ENGINE_NAME
 from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput, Manifest
 from photo_worker.contracts.keys import raw_key
@@ -26,11 +25,14 @@ from photo_worker.errors import (
     DocumentTooLarge,
     InvalidBucket,
     InvalidContract,
+    InvalidEngine,
     JobCancelled,
     JobConflict,
+    JobEndedWithoutRow,
     JobErased,
     JobFailed,
     JobMissing,
+    JobWithoutWorkflow,
     ObjectMissing,
     PhotoWorkerError,
     SourceUnreadable,
@@ -49,7 +51,6 @@ from photo_worker.ports import (
 )
 from photo_worker.printable import cut
 from photo_worker.sources import Source
-from photo_worker.submission_errors import InvalidEngine
 
 # An upload is read into memory once; no OCR backend reads a larger one anyway.
 UPLOAD_LIMIT_BYTES = 64 * 1024 * 1024

@@ -19,10 +19,10 @@ from photo_worker.errors import (
     ListingForbidden,
     ObjectForbidden,
     ObjectMissing,
+    WorkerBucketForbidden,
     WorkerBucketMissing,
 )
 from photo_worker.integrity.binding import MARKER_KEY, require_own_bucket
-from photo_worker.permission_errors import WorkerBucketForbidden
 from photo_worker.ports import ObjectStore
 
 # Keys that belong to no job, in the form of jobs' keys, because policies may allow only such keys.

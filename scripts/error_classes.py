@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias, TypeVar
 
-import photo_worker.command_errors
-import photo_worker.permission_errors
-import photo_worker.stack_errors
-import photo_worker.submission_errors
-import photo_worker.temporal_errors  # noqa: F401 - a part of the tree that is walked
+import photo_worker.devkit.errors  # noqa: F401 - a part of the tree that is walked
 from photo_worker.cli.replay import HOOKS
 from photo_worker.errors import PhotoWorkerError
 from temporal_replay_gate import errors as replay_errors

@@ -18,11 +18,11 @@ from photo_worker.errors import (
     ObjectForbidden,
     PhotoWorkerError,
     StepFailed,
+    WorkerBucketForbidden,
     WorkerBucketMissing,
     WorkerExhausted,
     WorkerIncomplete,
 )
-from photo_worker.permission_errors import WorkerBucketForbidden
 from photo_worker.policies import UNEXPECTED
 from photo_worker.userinfo import without_userinfo
 

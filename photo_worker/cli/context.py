@@ -11,9 +11,9 @@ import click
 
 from photo_worker.cli.completion import complete_stack
 from photo_worker.config import Environment, Origin, Settings, load_settings, read_environment
+from photo_worker.devkit.errors import StackNotRunning
 from photo_worker.errors import ConfigurationError
 from photo_worker.loopback import proxy_exceptions
-from photo_worker.stack_errors import StackNotRunning
 
 # If one of these is set, it locates the services, and the local stack is not used.
 ENDPOINT_VARIABLES = (

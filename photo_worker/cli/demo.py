@@ -18,10 +18,9 @@ import click
 from photo_worker.cli.context import CommandContext, resolve_context, stack_option
 from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option
 from photo_worker.cli.stack_options import stack_options
-from photo_worker.errors import UnknownEngine, WorkerFailed
+from photo_worker.errors import FixturesMissing, UnknownEngine, WorkerFailed
 from photo_worker.files import read_regular
 from photo_worker.printable import printable
-from photo_worker.stack_errors import FixturesMissing
 
 if TYPE_CHECKING:
     from photo_worker.cli.job_view import JobRow

@@ -12,8 +12,7 @@ import click
 
 from photo_worker.cli.context import CommandContext, resolve_context, stack_option
 from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option
-from photo_worker.command_errors import ConfirmationRequired
-from photo_worker.errors import JobMissing
+from photo_worker.errors import ConfirmationRequired, JobMissing
 from photo_worker.printable import printable
 
 if TYPE_CHECKING:

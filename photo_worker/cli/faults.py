@@ -14,8 +14,8 @@ import click
 from photo_worker.cli.completion import complete_service, complete_stack
 from photo_worker.cli.option_types import NumberRange
 from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, table
+from photo_worker.devkit.errors import FaultNotSet
 from photo_worker.errors import SourceUnreadable
-from photo_worker.stack_errors import FaultNotSet
 
 if TYPE_CHECKING:
     from photo_worker.devkit.faults import Fault, StackFaults

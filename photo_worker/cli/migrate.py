@@ -9,8 +9,13 @@ import click
 
 from photo_worker.cli.context import CommandContext, resolve_context, stack_option
 from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, echo_printable, emit, output_option
-from photo_worker.command_errors import RebindUnconfirmed
-from photo_worker.errors import BindingUnreadable, BucketBoundElsewhere, BucketNotBound, PhotoWorkerError
+from photo_worker.errors import (
+    BindingUnreadable,
+    BucketBoundElsewhere,
+    BucketNotBound,
+    PhotoWorkerError,
+    RebindUnconfirmed,
+)
 
 
 @click.command(cls=ErrorReportingCommand)

@@ -12,8 +12,7 @@ import click
 
 from photo_worker import __version__
 from photo_worker.cli.context import resolve_context, stack_option
-from photo_worker.errors import PhotoWorkerError
-from photo_worker.temporal_errors import TemporalUnavailable
+from photo_worker.errors import PhotoWorkerError, TemporalUnavailable
 from temporal_replay_gate import Hooks, NotImportable, command_group, imported
 from temporal_replay_gate.errors import ScenariosUnusable
 from temporal_replay_gate.vocabulary import Vocabulary

@@ -11,7 +11,7 @@ import click
 from photo_worker.cli.completion import complete_stack
 from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, table
 from photo_worker.cli.stack_options import external_services_warnings
-from photo_worker.command_errors import ConfirmationRequired
+from photo_worker.errors import ConfirmationRequired
 
 if TYPE_CHECKING:
     from photo_worker.devkit.snapshots import Snapshot

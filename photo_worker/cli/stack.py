@@ -14,9 +14,9 @@ from photo_worker.cli.log_choice import LogChoice, log_names
 from photo_worker.cli.option_types import NumberRange
 from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, table
 from photo_worker.cli.stack_options import base_port_option, external_services_warnings, stack_options
-from photo_worker.command_errors import ConfirmationRequired
 from photo_worker.devkit.layout import DEFAULT_NAME
 from photo_worker.devkit.local_stack import StackOptions, local_stack
+from photo_worker.errors import ConfirmationRequired
 from photo_worker.loopback import proxy_exceptions
 
 if TYPE_CHECKING:

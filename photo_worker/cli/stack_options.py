@@ -44,7 +44,7 @@ def _parse_external(_ctx: click.Context, _option: click.Parameter, values: tuple
     if values == (NONE,):
         return {}
     from photo_worker.devkit import external
-    from photo_worker.stack_errors import ExternalInvalid
+    from photo_worker.devkit.errors import ExternalInvalid
 
     found: dict[str, str] = {}
     for value in values:

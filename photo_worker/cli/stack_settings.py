@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from photo_worker.config import Environment, Origin
-from photo_worker.errors import StackError
+from photo_worker.devkit.errors import StackError
 
 if TYPE_CHECKING:
     from photo_worker.devkit.state import StackRecord

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from photo_worker.cli.output import ErrorReportingCommand
+from photo_worker.devkit.errors import AddressUnusable, DataInUse, DataMismatch, DataUnwritable, ExtraMissing
 from photo_worker.printable import cut
-from photo_worker.stack_errors import AddressUnusable, DataInUse, DataMismatch, DataUnwritable, ExtraMissing
 
 # A host name, an IPv4 or an IPv6 address; other characters do not occur in a Host header.
 _HOST = re.compile(r"[\w.:\[\]-]{1,253}", re.ASCII)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlencode
 
-from photo_worker.stack_errors import DockerDenied, DockerElsewhere, DockerFailed, DockerMissing
+from photo_worker.devkit.errors import DockerDenied, DockerElsewhere, DockerFailed, DockerMissing
 
 # The API version of Docker 25, the oldest that Docker 29 supports; 20.10 supports 1.41. All have what is used here.
 _VERSION = (1, 44)

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from photo_worker.devkit.container_engine import ContainerEngine
+from photo_worker.devkit.errors import StackError
 from photo_worker.devkit.layout import StackPaths
-from photo_worker.errors import StackError
 
 PROJECT_LABEL = "com.docker.compose.project"
 _SERVICE_LABEL = "com.docker.compose.service"

@@ -61,8 +61,8 @@ def migrate_and_query(env: dict[str, str]) -> None:
     """Create the database if it is missing, migrate its schema, and query it; raises ``NotReady``."""
     import psycopg
 
+    from photo_worker.devkit.errors import DataMismatch
     from photo_worker.errors import DatabaseUnavailable
-    from photo_worker.stack_errors import DataMismatch
 
     # The stack is ready when a worker could start, and a worker needs the schema. Apart from this import, only
     # `binding` uses adapters of the application.

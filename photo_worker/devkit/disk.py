@@ -7,8 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from photo_worker.errors import StackError
-from photo_worker.stack_errors import DataUnwritable, DiskFull
+from photo_worker.devkit.errors import DataUnwritable, DiskFull, StackError
 
 MEGABYTE = 1024 * 1024
 # A start without data writes some 80 MB, mostly Postgres' files; one with data needs only working space.

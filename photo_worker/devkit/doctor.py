@@ -13,13 +13,13 @@ from pathlib import Path
 
 from photo_worker.devkit import external, postgres
 from photo_worker.devkit.diagnosis import Diagnosis, State
+from photo_worker.devkit.errors import StackError
 from photo_worker.devkit.layout import HOME_VARIABLE, StackPaths
 from photo_worker.devkit.ports import LOOPBACK, derived_base, is_taken, owner_of
 from photo_worker.devkit.service import Service, package_version
 from photo_worker.devkit.service_registry import require_known, s3_servers, services_of
 from photo_worker.devkit.stack_options import StackOptions
 from photo_worker.devkit.state import Processes, StackRecord
-from photo_worker.errors import StackError
 
 # The newest version that CI tests; newer ones may work.
 _NEWEST_PYTHON = (3, 14)

@@ -17,10 +17,10 @@ from urllib.parse import SplitResult, urlunsplit
 
 from photo_worker.devkit import probes
 from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.errors import ExternalInvalid, OfflineRefused, ServiceFailed
 from photo_worker.devkit.service_registry import endpoints
 from photo_worker.devkit.state import StackRecord
 from photo_worker.loopback import is_loopback
-from photo_worker.stack_errors import ExternalInvalid, OfflineRefused, ServiceFailed
 
 if TYPE_CHECKING:
     from photo_worker.devkit.status import ServiceStatus

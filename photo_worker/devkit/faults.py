@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from photo_worker.devkit.errors import FaultNotSet, ServiceUnknown, StackNotRunning
 from photo_worker.devkit.fault_rules import NoResponse, Refused, send_request
-from photo_worker.stack_errors import FaultNotSet, ServiceUnknown, StackNotRunning
 
 if TYPE_CHECKING:
     from photo_worker.devkit.stack import Stack

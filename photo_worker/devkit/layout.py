@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from photo_worker.devkit.errors import DataUnwritable, InvalidStackName, StackBusy, StackNotOwned, UnsafeStackPath
 from photo_worker.printable import cut
-from photo_worker.stack_errors import DataUnwritable, InvalidStackName, StackBusy, StackNotOwned, UnsafeStackPath
 
 DEFAULT_NAME = "dev"
 HOME_VARIABLE = "PHOTO_WORKER_HOME"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from photo_worker.devkit.errors import DataMismatch
 from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, default_home, is_locked
 from photo_worker.devkit.stack_options import Kind, S3Server, StackOptions
 from photo_worker.devkit.state import StackRecord, read_json
-from photo_worker.stack_errors import DataMismatch
 
 if TYPE_CHECKING:
     from pathlib import Path

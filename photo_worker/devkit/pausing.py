@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from photo_worker.devkit.errors import StackError
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.state import read_json, write_private
-from photo_worker.errors import StackError
 
 if TYPE_CHECKING:
     from psutil import Process

@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from photo_worker.devkit.errors import NoFreePorts, PortTaken
 from photo_worker.devkit.service_files import service_files
-from photo_worker.stack_errors import NoFreePorts, PortTaken
 
 if TYPE_CHECKING:
     import psutil

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from photo_worker.devkit.errors import DataMismatch, DataUnwritable, ServiceMissing
 from photo_worker.devkit.layout import StackPaths, delete_tree
 from photo_worker.devkit.plan import Preparation
 from photo_worker.devkit.state import DATABASE_USER
-from photo_worker.stack_errors import DataMismatch, DataUnwritable, ServiceMissing
 
 BIN_VARIABLE = "PHOTO_PG_BIN"
 _UNPRIVILEGED = "nobody"

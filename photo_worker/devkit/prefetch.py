@@ -19,11 +19,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from photo_worker.devkit import doctor
+from photo_worker.devkit.errors import DataUnwritable, PrefetchFailed, S3ServerMissing, ServiceMissing
 from photo_worker.devkit.service_registry import require_programs
 from photo_worker.devkit.services import minio
 from photo_worker.devkit.stack_options import StackOptions
 from photo_worker.devkit.state import StackRecord
-from photo_worker.stack_errors import DataUnwritable, PrefetchFailed, S3ServerMissing, ServiceMissing
 
 MINIO_MODULE = "github.com/minio/minio"
 # The hash of the module's files (`go help modules`, "h1:" in go.sum), taken from the public checksum database.

@@ -13,12 +13,11 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from photo_worker.devkit import probes
+from photo_worker.devkit.errors import DataUnwritable, ExternalInvalid, StackError
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.ports import LOOPBACK
 from photo_worker.devkit.state import StackRecord
-from photo_worker.errors import StackError
-from photo_worker.stack_errors import DataUnwritable, ExternalInvalid
 
 # Variables that services inherit from the caller. No others, because a profile, a proxy or an endpoint
 # meant for the real cloud must not reach its emulation.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from functools import cache
 
+from photo_worker.devkit.errors import S3ServerUnfit
 from photo_worker.devkit.service import Endpoint, Service
 from photo_worker.devkit.service_files import service_files
 from photo_worker.devkit.state import StackRecord
-from photo_worker.stack_errors import S3ServerUnfit
 
 
 @cache

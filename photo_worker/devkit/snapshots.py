@@ -16,10 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from photo_worker.devkit import postgres
-from photo_worker.devkit.layout import StackPaths, check_name, delete_tree, set_aside
-from photo_worker.devkit.state import StackRecord, read_json, write_private
-from photo_worker.printable import cut
-from photo_worker.stack_errors import (
+from photo_worker.devkit.errors import (
     DataMismatch,
     DataUnwritable,
     InvalidSnapshotName,
@@ -28,6 +25,9 @@ from photo_worker.stack_errors import (
     SnapshotMissing,
     SnapshotOfOtherKind,
 )
+from photo_worker.devkit.layout import StackPaths, check_name, delete_tree, set_aside
+from photo_worker.devkit.state import StackRecord, read_json, write_private
+from photo_worker.printable import cut
 
 FORMAT = 1
 _FACTS = "snapshot.json"

@@ -12,6 +12,16 @@ from typing import TYPE_CHECKING
 
 from photo_worker.devkit import disk, external, ports
 from photo_worker.devkit.environment import AWS_SERVICES, direct_environment_of, environment_of
+from photo_worker.devkit.errors import (
+    ServiceFailed,
+    ServiceUnknown,
+    SnapshotImpossible,
+    StackDiffers,
+    StackError,
+    StackMoved,
+    StackNotReady,
+    StackNotRunning,
+)
 from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, delete_tree, exclusive, is_locked
 from photo_worker.devkit.runtime.protocol import Runtime
 from photo_worker.devkit.service_registry import require_known, s3_servers, select_services
@@ -19,16 +29,7 @@ from photo_worker.devkit.stack_options import Kind
 from photo_worker.devkit.state import REGION, StackRecord
 from photo_worker.devkit.status import StackStatus, UpReport, not_ready_reason
 from photo_worker.devkit.timeline import Timeline
-from photo_worker.errors import PhotoWorkerError, StackError
-from photo_worker.stack_errors import (
-    ServiceFailed,
-    ServiceUnknown,
-    SnapshotImpossible,
-    StackDiffers,
-    StackMoved,
-    StackNotReady,
-    StackNotRunning,
-)
+from photo_worker.errors import PhotoWorkerError
 
 if TYPE_CHECKING:
     from photo_worker.devkit.service import Service

@@ -16,14 +16,14 @@ from typing import IO
 
 from photo_worker.devkit import disk, external, logs, probes
 from photo_worker.devkit.concurrency import Cancelled, run_all
+from photo_worker.devkit.errors import DataUnwritable, PortTaken, ServiceFailed, StackError
 from photo_worker.devkit.layout import StackPaths, delete_tree, is_locked
 from photo_worker.devkit.plan import StackPlan
 from photo_worker.devkit.ports import has_port, owner_of
 from photo_worker.devkit.service import Service
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.timeline import Timeline
-from photo_worker.errors import PhotoWorkerError, StackError
-from photo_worker.stack_errors import DataUnwritable, PortTaken, ServiceFailed
+from photo_worker.errors import PhotoWorkerError
 
 _LAUNCH_SECONDS = 20.0
 _STOP_SECONDS = 25.0

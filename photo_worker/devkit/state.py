@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from photo_worker.devkit.errors import DataMismatch, DataUnwritable, StackNotOwned
 from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, is_locked, owner_name
 from photo_worker.devkit.ports import BLOCK, StackPorts
-from photo_worker.stack_errors import DataMismatch, DataUnwritable, StackNotOwned
 
 FORMAT = 1
 DATABASE = "photo_worker"

@@ -9,10 +9,7 @@ credentials or permissions), or the program. Only a fault of the job itself ends
     ├── InputError            the caller's input is wrong; never retried
     ├── DependencyError       something the worker needs is away; retried
     ├── ConfigurationError    the settings are wrong; the process does not start, a job waits for a right worker
-    └── StackError            the local development stack; its kinds are in ``stack_errors``
-
-Errors of commands alone are in ``command_errors``, of Temporal in ``temporal_errors``, of a submission's options in
-``submission_errors``, and of missing permissions in ``permission_errors``.
+    └── StackError            the local development stack; see ``photo_worker.devkit.errors``
 """
 
 from photo_worker.errors.base import (
@@ -22,14 +19,22 @@ from photo_worker.errors.base import (
     Fault,
     InputError,
     PhotoWorkerError,
-    StackError,
     ends_job,
     fault_of,
+)
+from photo_worker.errors.commands import (
+    BucketNeverBound,
+    ConfirmationRequired,
+    FixturesMissing,
+    JobEndedWithoutRow,
+    JobWithoutWorkflow,
+    RebindUnconfirmed,
 )
 from photo_worker.errors.configuration import (
     BindingUnreadable,
     BucketBoundElsewhere,
     BucketNotBound,
+    DatabaseForbidden,
     DatabaseMissing,
     DecoderMissing,
     ListingForbidden,
@@ -37,6 +42,7 @@ from photo_worker.errors.configuration import (
     SchemaMissing,
     SchemaUnknown,
     ServiceRefused,
+    WorkerBucketForbidden,
     WorkerBucketMissing,
 )
 from photo_worker.errors.inputs import (
@@ -53,6 +59,7 @@ from photo_worker.errors.inputs import (
     ImageTooLarge,
     InvalidBucket,
     InvalidContract,
+    InvalidEngine,
     InvalidJobId,
     InvalidKey,
     JobConflict,
@@ -86,6 +93,14 @@ from photo_worker.errors.services import (
     WorkerExhausted,
     WorkerIncomplete,
 )
+from photo_worker.errors.temporal import (
+    TemporalForbidden,
+    TemporalNamespaceMissing,
+    TemporalRequestInvalid,
+    TemporalThrottled,
+    TemporalUnauthenticated,
+    TemporalUnavailable,
+)
 
 __all__ = [
     "TERMINATED",
@@ -94,10 +109,13 @@ __all__ = [
     "BucketBoundElsewhere",
     "BucketForbidden",
     "BucketMissing",
+    "BucketNeverBound",
     "BucketNotBound",
     "ConfigurationError",
+    "ConfirmationRequired",
     "ContentMismatch",
     "ContentTypeMismatch",
+    "DatabaseForbidden",
     "DatabaseMissing",
     "DatabaseReadOnly",
     "DatabaseUnavailable",
@@ -110,18 +128,22 @@ __all__ = [
     "EmptyObject",
     "EngineUnavailable",
     "Fault",
+    "FixturesMissing",
     "ImageTooLarge",
     "InputError",
     "InvalidBucket",
     "InvalidContract",
+    "InvalidEngine",
     "InvalidJobId",
     "InvalidKey",
     "JobCancelled",
     "JobConflict",
+    "JobEndedWithoutRow",
     "JobErased",
     "JobExpired",
     "JobFailed",
     "JobMissing",
+    "JobWithoutWorkflow",
     "ListingForbidden",
     "LookFailed",
     "ObjectArchived",
@@ -132,6 +154,7 @@ __all__ = [
     "OcrThrottled",
     "OcrUnavailable",
     "PhotoWorkerError",
+    "RebindUnconfirmed",
     "RecordingInvalid",
     "RecordingMissing",
     "RequestTokenTaken",
@@ -141,15 +164,21 @@ __all__ = [
     "SourceMissing",
     "SourceReplaced",
     "SourceUnreadable",
-    "StackError",
     "StepFailed",
     "StepHeldBack",
     "StepTimeout",
     "StorageUnavailable",
+    "TemporalForbidden",
+    "TemporalNamespaceMissing",
+    "TemporalRequestInvalid",
+    "TemporalThrottled",
+    "TemporalUnauthenticated",
+    "TemporalUnavailable",
     "UnknownEngine",
     "UnreadableDocument",
     "UnsupportedDocument",
     "UploadDamaged",
+    "WorkerBucketForbidden",
     "WorkerBucketMissing",
     "WorkerExhausted",
     "WorkerFailed",

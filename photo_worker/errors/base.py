@@ -77,13 +77,6 @@ class ConfigurationError(PhotoWorkerError):
     hint = "Correct the variable in the environment or in the .env file that the message names."
 
 
-class StackError(PhotoWorkerError):
-    """The local stack has a problem: {reason}."""
-
-    code = "stack_error"
-    hint = "Look at `photo-worker status` and `photo-worker logs`."
-
-
 def fault_of(code: str) -> Fault:
     """Return the fault that belongs to an error code; an unknown code counts as a defect."""
     return next((kind.fault for kind in _tree(PhotoWorkerError) if kind.code == code), "defect")

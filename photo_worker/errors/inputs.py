@@ -236,3 +236,11 @@ class EngineUnavailable(InputError):
     code = "engine_unavailable"
     fault = "worker"
     hint = "Install the extra it needs: pip install 'photo-worker[local-ocr]'."
+
+
+class InvalidEngine(InputError):
+    """The engine {engine!r} cannot be used: {reason}."""
+
+    code = "engine_invalid"
+    wrong_use = True
+    hint = "Name an OCR backend that the workers have, such as textract, or leave it out: then they take their own."

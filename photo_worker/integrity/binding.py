@@ -15,10 +15,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
-from photo_worker.command_errors import BucketNeverBound
 from photo_worker.errors import (
     BindingUnreadable,
     BucketBoundElsewhere,
+    BucketNeverBound,
     BucketNotBound,
     DocumentTooLarge,
     ObjectForbidden,

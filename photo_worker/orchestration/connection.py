@@ -11,10 +11,9 @@ from temporalio.envconfig import ClientConfigProfile
 from temporalio.service import RPCError, RPCStatusCode
 
 from photo_worker.config import DEFAULT_TEMPORAL_TARGET, Settings
-from photo_worker.errors import ConfigurationError
+from photo_worker.errors import ConfigurationError, TemporalUnavailable
 from photo_worker.orchestration import rpc_errors
 from photo_worker.orchestration.converter import data_converter
-from photo_worker.temporal_errors import TemporalUnavailable
 
 # For a user at a prompt, a server that needs longer for its first response is as good as down.
 CONNECT_TIMEOUT_SECONDS = 10.0

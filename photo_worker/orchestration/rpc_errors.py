@@ -11,8 +11,8 @@ import re
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.service import RPCError, RPCStatusCode
 
-from photo_worker.errors import PhotoWorkerError
-from photo_worker.temporal_errors import (
+from photo_worker.errors import (
+    PhotoWorkerError,
     TemporalForbidden,
     TemporalNamespaceMissing,
     TemporalRequestInvalid,

@@ -30,12 +30,11 @@ from temporalio.service import RPCError
 from photo_worker.contracts.base import Contract
 from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.contracts.references import Input, Result, WorkflowRef, WorkflowType
-from photo_worker.errors import TERMINATED, JobCancelled, JobFailed, JobMissing, PhotoWorkerError
+from photo_worker.errors import TERMINATED, JobCancelled, JobFailed, JobMissing, PhotoWorkerError, TemporalUnavailable
 from photo_worker.orchestration import rpc_errors
 from photo_worker.orchestration.erasure import ERASE_SECONDS, erase_workflows, workflow_ids
 from photo_worker.orchestration.pollers import WorkersState, backlog, workers_of
 from photo_worker.ports import JobHandle, JobWorkflow, QueueState, WaitingAttempt, WorkflowState
-from photo_worker.temporal_errors import TemporalUnavailable
 
 _STATUSES = {
     WorkflowExecutionStatus.RUNNING: "running",

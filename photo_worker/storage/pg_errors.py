@@ -19,6 +19,7 @@ from psycopg import conninfo as pg_conninfo
 
 from photo_worker.errors import (
     ConfigurationError,
+    DatabaseForbidden,
     DatabaseMissing,
     DatabaseReadOnly,
     DatabaseUnavailable,
@@ -26,7 +27,6 @@ from photo_worker.errors import (
     SchemaMissing,
     ServiceRefused,
 )
-from photo_worker.permission_errors import DatabaseForbidden
 
 UNDEFINED_NAMES = frozenset({"42P01", "42703", "3F000", "42883"})
 READ_ONLY_SERVER = "25006"

@@ -15,9 +15,9 @@ from photo_worker.devkit.compose import images, program
 from photo_worker.devkit.compose.project import KIND, compose_file, variables
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import PROJECT_LABEL, containers, project_name, project_volumes
+from photo_worker.devkit.errors import StackError
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
-from photo_worker.errors import StackError
 
 MakeStack = Callable[..., Stack]
 

@@ -23,11 +23,7 @@ from photo_worker.devkit.compose import localstack
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import containers, project_name
 from photo_worker.devkit.environment import stack_environment
-from photo_worker.devkit.local_stack import StackOptions, local_stack
-from photo_worker.devkit.readiness import ResetFailed
-from photo_worker.devkit.stack import Stack
-from photo_worker.devkit.state import StackRecord
-from photo_worker.stack_errors import (
+from photo_worker.devkit.errors import (
     ImageMissing,
     PortTaken,
     ServiceFailed,
@@ -39,6 +35,10 @@ from photo_worker.stack_errors import (
     StackNotReady,
     StackNotRunning,
 )
+from photo_worker.devkit.local_stack import StackOptions, local_stack
+from photo_worker.devkit.readiness import ResetFailed
+from photo_worker.devkit.stack import Stack
+from photo_worker.devkit.state import StackRecord
 from tests.compose.support import (
     MakeStack,
     client,

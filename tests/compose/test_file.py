@@ -21,10 +21,10 @@ import pytest
 from make_standin_images import image_names
 from photo_worker.devkit.compose import program
 from photo_worker.devkit.compose.project import direct_hosts, variables
+from photo_worker.devkit.errors import ComposeMissing
 from photo_worker.devkit.guard.rules import ServiceRules, allowed_hosts
 from photo_worker.devkit.service_registry import all_services, default_services
 from photo_worker.devkit.state import StackRecord
-from photo_worker.stack_errors import ComposeMissing
 from standins.recipes import base_name, recipes
 
 ROOT = Path(__file__).resolve().parents[2]

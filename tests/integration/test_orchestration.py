@@ -12,10 +12,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from photo_worker.config import load_settings, read_environment
 from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput
-from photo_worker.errors import PhotoWorkerError
+from photo_worker.errors import PhotoWorkerError, TemporalUnavailable
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.temporal import TemporalOrchestrator
-from photo_worker.temporal_errors import TemporalUnavailable
 from tests.support.harness import Harness, eventually
 
 pytestmark = pytest.mark.stack

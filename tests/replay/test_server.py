@@ -23,8 +23,8 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 
+from photo_worker.errors import TemporalUnavailable
 from photo_worker.sources import Source
-from photo_worker.temporal_errors import TemporalUnavailable
 from temporal_replay_gate.errors import HistoryUnscrubbable, ReplayNothingFound, ReplayQueryRefused
 from temporal_replay_gate.gate import GateOptions, check
 from temporal_replay_gate.server import Selection, download, keep

@@ -24,9 +24,9 @@ from urllib.request import urlopen
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from photo_worker.devkit.errors import S3ServerMissing
 from photo_worker.devkit.services.minio import minio_program
 from photo_worker.devkit.services.seaweedfs import seaweedfs_program
-from photo_worker.stack_errors import S3ServerMissing
 from tests.contracts.s3.case import Endpoint, delete_bucket, new_bucket
 
 HOST = "127.0.0.1"

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from photo_worker.devkit import snapshots
+from photo_worker.devkit.errors import StackBusy
 from photo_worker.devkit.layout import exclusive, is_locked
-from photo_worker.stack_errors import StackBusy
 from tests.integration.devkit.fake_services import processes_of, wait_until
 from tests.stack.support import LedgerStack, begun, command, lines, put
 

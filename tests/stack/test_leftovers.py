@@ -19,12 +19,12 @@ import psutil
 import pytest
 
 from photo_worker.devkit import disk, ports, postgres
+from photo_worker.devkit.errors import DataMismatch, DataUnwritable, DiskFull, PortTaken, ServiceFailed, StackNotReady
 from photo_worker.devkit.layout import StackPaths, is_locked
 from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.service_registry import default_services
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
-from photo_worker.stack_errors import DataMismatch, DataUnwritable, DiskFull, PortTaken, ServiceFailed, StackNotReady
 from tests.integration.devkit.fake_services import FakeService, has_ended, processes_of, wait_until
 from tests.stack.support import RED, Ledger, LedgerStack, begun, command, lines, pids_of, put, record_of
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from photo_worker.devkit.errors import StackNotOwned
 from photo_worker.devkit.layout import delete_tree
-from photo_worker.stack_errors import StackNotOwned
 from tests.integration.devkit.fake_services import processes_of
 from tests.integration.devkit.test_stack import NOBODY, cli_as_nobody
 from tests.stack.support import LedgerStack, pids_of

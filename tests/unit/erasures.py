@@ -19,13 +19,13 @@ from photo_worker.contracts.image import (
 )
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key, raw_key
 from photo_worker.crash_points import CrashPoint
+from photo_worker.errors import TemporalUnavailable
 from photo_worker.integrity.binding import MARKER_KEY, bind
 from photo_worker.integrity.erasure import Erasure, ErasureStep
 from photo_worker.jobs import JobService
 from photo_worker.orchestration.memory import MemoryOrchestrator
 from photo_worker.ports import OcrRecord
 from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
-from photo_worker.temporal_errors import TemporalUnavailable
 
 BUCKET = "photos"
 BODY = b"flour, butter and sugar"

@@ -22,8 +22,8 @@ from photo_worker.errors import (
     OcrThrottled,
     RequestTokenTaken,
     ServiceRefused,
+    WorkerBucketForbidden,
 )
-from photo_worker.permission_errors import WorkerBucketForbidden
 from tests.support.harness import eventually
 
 AWAY = DatabaseUnavailable(database="d", reason="connection refused")

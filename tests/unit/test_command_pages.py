@@ -12,7 +12,7 @@ import pytest
 
 from photo_worker.cli import cli
 from photo_worker.config import Settings
-from photo_worker.errors import StackError
+from photo_worker.devkit.errors import StackError
 from scripts import make_command_pages as made
 from scripts.error_classes import error_classes
 from scripts.make_command_pages import FACTS, PAGES, ROOT, SHARED, commands, facts_of

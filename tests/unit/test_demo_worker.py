@@ -9,8 +9,7 @@ import pytest
 
 from photo_worker import devkit
 from photo_worker.cli import demo
-from photo_worker.errors import WorkerFailed
-from photo_worker.stack_errors import FixturesMissing
+from photo_worker.errors import FixturesMissing, WorkerFailed
 
 
 async def test_keep_worker_gives_up_and_names_log(

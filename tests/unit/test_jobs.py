@@ -11,25 +11,27 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from photo_worker.command_errors import JobEndedWithoutRow, JobWithoutWorkflow
 from photo_worker.contracts.references import Input, Result, WorkflowRef
 from photo_worker.errors import (
     InvalidBucket,
     InvalidContract,
+    InvalidEngine,
     JobConflict,
+    JobEndedWithoutRow,
     JobErased,
     JobFailed,
     JobMissing,
+    JobWithoutWorkflow,
     ObjectMissing,
     PhotoWorkerError,
+    TemporalForbidden,
+    TemporalUnavailable,
 )
 from photo_worker.jobs import JobService
 from photo_worker.orchestration.memory import MemoryOrchestrator
 from photo_worker.ports import JobHandle, JobRecord, WorkflowState
 from photo_worker.sources import Source
 from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
-from photo_worker.submission_errors import InvalidEngine
-from photo_worker.temporal_errors import TemporalForbidden, TemporalUnavailable
 
 BUCKET = "photos"
 BODY = b"\x89PNG\r\n\x1a\n a photo"

@@ -7,6 +7,7 @@ import pytest
 from photo_worker.cli.job_view import JobRow, print_rows
 from photo_worker.cli.output import emit_error
 from photo_worker.contracts.keys import parse_job_id, validate_key
+from photo_worker.devkit.errors import InvalidStackName
 from photo_worker.devkit.layout import check_name
 from photo_worker.errors import (
     InvalidJobId,
@@ -17,7 +18,6 @@ from photo_worker.errors import (
     UnreadableDocument,
 )
 from photo_worker.printable import cut, printable
-from photo_worker.stack_errors import InvalidStackName
 
 NAME = "pie\x1b[2J\n\r\x9b31m\u202egnp.png"
 

@@ -24,9 +24,9 @@ from photo_worker.errors import (
     ObjectForbidden,
     ObjectMissing,
     PhotoWorkerError,
+    WorkerBucketForbidden,
 )
 from photo_worker.integrity.binding import bind
-from photo_worker.permission_errors import WorkerBucketForbidden
 from photo_worker.ports import DocumentRef, ObjectEntry, ObjectInfo
 from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 

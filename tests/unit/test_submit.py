@@ -14,10 +14,10 @@ from photo_worker.bootstrap import Application
 from photo_worker.cli import cli
 from photo_worker.cli.demo import _job_id
 from photo_worker.config import Settings
+from photo_worker.errors import TemporalUnavailable
 from photo_worker.integrity.binding import bind
 from photo_worker.sources import Source
 from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
-from photo_worker.temporal_errors import TemporalUnavailable
 from tests.unit.test_jobs import BODY, Starts
 
 BUCKET = "photo-worker"

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from temporalio.worker import Worker
 
-from photo_worker.temporal_errors import TemporalNamespaceMissing
+from photo_worker.errors import TemporalNamespaceMissing
 from photo_worker.worker import run_until_stopped
 
 

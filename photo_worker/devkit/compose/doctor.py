@@ -11,12 +11,11 @@ from photo_worker.devkit.compose.project import compose_file, own_services, vari
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import containers, project_name, publisher_of
 from photo_worker.devkit.diagnosis import Diagnosis, State
+from photo_worker.devkit.errors import DockerFailed, StackError
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.ports import is_taken, owner_of
 from photo_worker.devkit.service_registry import services_of
 from photo_worker.devkit.state import StackRecord
-from photo_worker.errors import StackError
-from photo_worker.stack_errors import DockerFailed
 
 _GIGABYTE = 1024**3
 # The size of the unpacked images; the stack's own data is small in comparison.

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from photo_worker.devkit import ports
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import publisher_of
+from photo_worker.devkit.errors import DataMismatch, PortTaken
 from photo_worker.devkit.service import Service
 from photo_worker.devkit.state import StackRecord
-from photo_worker.stack_errors import DataMismatch, PortTaken
 
 
 def require_free(engine: ContainerEngine, record: StackRecord, own: Sequence[Service]) -> None:

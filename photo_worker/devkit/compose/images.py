@@ -11,9 +11,9 @@ from photo_worker.devkit.compose.program import Compose, find, on_stderr
 from photo_worker.devkit.compose.project import KIND, WORKER, compose_file, started_services
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import STAND_IN_LABEL
+from photo_worker.devkit.errors import ComposeFailed, DockerFailed, ImageMissing, ImageUnavailable, ImageUnbuildable
 from photo_worker.devkit.service_registry import s3_servers
 from photo_worker.devkit.state import StackRecord
-from photo_worker.stack_errors import ComposeFailed, DockerFailed, ImageMissing, ImageUnavailable, ImageUnbuildable
 
 if TYPE_CHECKING:
     from photo_worker.devkit.stack_options import StackOptions

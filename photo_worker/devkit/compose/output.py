@@ -14,8 +14,8 @@ from datetime import datetime
 
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, containers
+from photo_worker.devkit.errors import StackError
 from photo_worker.devkit.logs import LogReader, printable
-from photo_worker.errors import StackError
 
 # A frame's header: the stream it belongs to, three unused bytes, and the payload's length (Docker documentation,
 # "Attach to a container", "Stream format").

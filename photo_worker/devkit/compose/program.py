@@ -17,8 +17,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import IO
 
+from photo_worker.devkit.errors import ComposeFailed, ComposeMissing
 from photo_worker.devkit.signals import defer_signals, ignore_signals
-from photo_worker.stack_errors import ComposeFailed, ComposeMissing
 
 _VERSION_SECONDS = 20.0
 _GRACE_SECONDS = 5.0

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 from photo_worker.devkit.container_engine import container_proxy_exceptions
 from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.errors import ComposeFileMissing
 from photo_worker.devkit.layout import worktree_root
 from photo_worker.devkit.service_registry import all_services, endpoints, replaceable_services, services_of
 from photo_worker.devkit.state import StackRecord
 from photo_worker.loopback import EXCEPTIONS, joined
-from photo_worker.stack_errors import ComposeFileMissing
 
 KIND = "compose"
 WORKER = "worker"

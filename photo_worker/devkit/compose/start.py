@@ -11,10 +11,10 @@ from photo_worker.devkit.compose.output import shown
 from photo_worker.devkit.concurrency import Cancelled, run_all
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, containers, details
+from photo_worker.devkit.errors import ServiceFailed
 from photo_worker.devkit.service import Service
 from photo_worker.devkit.state import StackRecord
 from photo_worker.devkit.timeline import Timeline
-from photo_worker.stack_errors import ServiceFailed
 
 # Containers seldom end or become unhealthy; a request costs the engine some milliseconds.
 _LOOK_SECONDS = 0.25

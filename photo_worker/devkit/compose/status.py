@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from photo_worker.devkit import external
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, Details, containers, details, project_name
+from photo_worker.devkit.errors import StackError
 from photo_worker.devkit.layout import StackPaths, is_locked
 from photo_worker.devkit.service import Service
 from photo_worker.devkit.service_registry import services_of
 from photo_worker.devkit.state import StackRecord
 from photo_worker.devkit.status import ServiceStatus, StackStatus
-from photo_worker.errors import StackError
 
 
 def look(paths: StackPaths, record: StackRecord) -> StackStatus:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, details
-from photo_worker.stack_errors import DataMismatch, DataUnwritable
+from photo_worker.devkit.errors import DataMismatch, DataUnwritable
 
 
 def save(engine: ContainerEngine, found: Mapping[str, Container], directory: Path) -> None:

@@ -19,21 +19,21 @@ from photo_worker.devkit.compose.status import look
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, containers, is_up, project_name, project_volumes, remove
 from photo_worker.devkit.environment import environment_of
-from photo_worker.devkit.layout import StackPaths, delete_tree
-from photo_worker.devkit.runtime.protocol import Running, Services
-from photo_worker.devkit.signals import ignore_signals
-from photo_worker.devkit.stack_options import Kind
-from photo_worker.devkit.state import Processes, StackRecord
-from photo_worker.errors import StackError
-from photo_worker.stack_errors import (
+from photo_worker.devkit.errors import (
     DataMismatch,
     DockerFailed,
     FaultNotSet,
     ServiceFailed,
     SnapshotOfOtherKind,
+    StackError,
     StackNotRunning,
     StackOfOtherKind,
 )
+from photo_worker.devkit.layout import StackPaths, delete_tree
+from photo_worker.devkit.runtime.protocol import Running, Services
+from photo_worker.devkit.signals import ignore_signals
+from photo_worker.devkit.stack_options import Kind
+from photo_worker.devkit.state import Processes, StackRecord
 
 if TYPE_CHECKING:
     from photo_worker.devkit.compose.images import Image

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from photo_worker.devkit import external, logs, pausing, ports
+from photo_worker.devkit.errors import FaultNotSet, ServiceFailed, StackError, StackNotRunning, StackOfOtherKind
 from photo_worker.devkit.layout import StackPaths, block_signals, delete_tree, discard_tree, is_locked
 from photo_worker.devkit.runtime.protocol import Running, Services
 from photo_worker.devkit.stack_options import Kind
 from photo_worker.devkit.start import StackStart
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.status import StackStatus, problem_of, status_of
-from photo_worker.errors import StackError
-from photo_worker.stack_errors import FaultNotSet, ServiceFailed, StackNotRunning, StackOfOtherKind
 
 if TYPE_CHECKING:
     from photo_worker.devkit.snapshots import Snapshot

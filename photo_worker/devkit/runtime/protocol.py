@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 from photo_worker.devkit.stack_options import Kind
 
 if TYPE_CHECKING:
+    from photo_worker.devkit.errors import ServiceFailed
     from photo_worker.devkit.service import Service
     from photo_worker.devkit.snapshots import Snapshot
     from photo_worker.devkit.state import StackRecord
     from photo_worker.devkit.status import StackStatus
     from photo_worker.devkit.timeline import Timeline
-    from photo_worker.stack_errors import ServiceFailed
 
 Services = Sequence["Service"]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from photo_worker.devkit import probes
 from photo_worker.devkit.environment import ACCOUNT, environment_of
+from photo_worker.devkit.errors import ServiceMissing
 from photo_worker.devkit.ports import LOOPBACK
 from photo_worker.devkit.s3_service import S3_ENDPOINT
 from photo_worker.devkit.service import (
@@ -20,7 +21,6 @@ from photo_worker.devkit.service import (
     plan_of,
     post,
 )
-from photo_worker.stack_errors import ServiceMissing
 
 if TYPE_CHECKING:
     from photo_worker.devkit.layout import StackPaths

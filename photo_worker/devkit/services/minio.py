@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from photo_worker.devkit import probes
 from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.errors import S3ServerMissing
 from photo_worker.devkit.ports import LOOPBACK
 from photo_worker.devkit.s3_service import S3Service
 from photo_worker.devkit.service import base_environment, make_directory, plan_of
-from photo_worker.stack_errors import S3ServerMissing
 
 if TYPE_CHECKING:
     from photo_worker.devkit.layout import StackPaths

@@ -18,10 +18,10 @@ from urllib.parse import quote
 
 from photo_worker.devkit import postgres, probes
 from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.errors import OptionalServiceUnfit, PgBouncerMissing
 from photo_worker.devkit.ports import LOOPBACK
 from photo_worker.devkit.service import Service, base_environment, make_directory, plan_of, write_secret
 from photo_worker.devkit.state import DATABASE, DATABASE_USER
-from photo_worker.stack_errors import OptionalServiceUnfit, PgBouncerMissing
 
 if TYPE_CHECKING:
     from photo_worker.devkit.layout import StackPaths

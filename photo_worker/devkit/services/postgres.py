@@ -10,11 +10,11 @@ from urllib.parse import SplitResult, quote, unquote
 
 from photo_worker.devkit import postgres, probes
 from photo_worker.devkit.environment import direct_environment_of
+from photo_worker.devkit.errors import ExternalInvalid
 from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.ports import LOOPBACK
 from photo_worker.devkit.service import Endpoint, Service, base_environment, write_secret
 from photo_worker.devkit.state import DATABASE, DATABASE_USER
-from photo_worker.stack_errors import ExternalInvalid
 
 if TYPE_CHECKING:
     from photo_worker.devkit.layout import StackPaths

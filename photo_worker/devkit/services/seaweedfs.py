@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from photo_worker.devkit import probes
 from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.errors import S3ServerMissing
 from photo_worker.devkit.ports import LOOPBACK
 from photo_worker.devkit.s3_service import S3Service
 from photo_worker.devkit.service import base_environment, make_directory, package_version, plan_of, program_of
 from photo_worker.devkit.state import write_private
-from photo_worker.stack_errors import S3ServerMissing
 
 if TYPE_CHECKING:
     from photo_worker.devkit.layout import StackPaths

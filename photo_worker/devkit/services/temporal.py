@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from photo_worker.devkit import probes
 from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.errors import ExternalInvalid, ServiceMissing
 from photo_worker.devkit.ports import LOOPBACK
 from photo_worker.devkit.service import (
     Endpoint,
@@ -22,7 +23,6 @@ from photo_worker.devkit.service import (
     program_of,
 )
 from photo_worker.devkit.state import TASK_QUEUE
-from photo_worker.stack_errors import ExternalInvalid, ServiceMissing
 
 if TYPE_CHECKING:
     from photo_worker.devkit.layout import StackPaths

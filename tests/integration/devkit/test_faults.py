@@ -20,13 +20,13 @@ from click.testing import CliRunner, Result
 
 from photo_worker.cli import cli
 from photo_worker.devkit import faults, pausing
+from photo_worker.devkit.errors import FaultNotSet, ServiceUnknown, StackNotReady, StackNotRunning
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.service_registry import default_services
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.sources import expand_sources
-from photo_worker.stack_errors import FaultNotSet, ServiceUnknown, StackNotReady, StackNotRunning
 from tests.integration.devkit.fake_services import FakeService, processes_of, wait_until
 from tests.support.harness import FIXTURES, open_harness
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from photo_worker.devkit.errors import S3ServerMissing
 from photo_worker.devkit.services.seaweedfs import seaweedfs_program
 from photo_worker.devkit.stack import Stack
-from photo_worker.stack_errors import S3ServerMissing
 from tests.support.harness import FIXTURES
 
 pytestmark = pytest.mark.timeout(300)

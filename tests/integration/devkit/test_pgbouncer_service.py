@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from photo_worker.devkit.environment import direct_environment_of
+from photo_worker.devkit.errors import StackDiffers
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
-from photo_worker.stack_errors import StackDiffers
 from tests.support.pgbouncer import program
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]

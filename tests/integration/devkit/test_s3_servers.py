@@ -14,13 +14,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from photo_worker.aws import aws_session
+from photo_worker.devkit.errors import S3ServerMissing
 from photo_worker.devkit.ports import BLOCK
 from photo_worker.devkit.service_registry import select_services
 from photo_worker.devkit.services.minio import minio_program
 from photo_worker.devkit.services.seaweedfs import seaweedfs_program
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
-from photo_worker.stack_errors import S3ServerMissing
 from photo_worker.storage.s3_boto import make_client
 
 if TYPE_CHECKING:

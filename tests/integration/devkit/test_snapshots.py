@@ -13,10 +13,16 @@ from click.testing import CliRunner, Result
 
 from photo_worker.cli import cli
 from photo_worker.devkit import snapshots
+from photo_worker.devkit.errors import (
+    DataMismatch,
+    DataUnwritable,
+    InvalidSnapshotName,
+    SnapshotExists,
+    SnapshotMissing,
+    StackError,
+)
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
-from photo_worker.errors import StackError
-from photo_worker.stack_errors import DataMismatch, DataUnwritable, InvalidSnapshotName, SnapshotExists, SnapshotMissing
 from tests.integration.devkit.fake_services import FakeService
 
 

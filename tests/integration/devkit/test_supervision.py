@@ -17,13 +17,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from photo_worker.devkit.errors import PortTaken, ServiceFailed, StackMoved, StackNotReady
 from photo_worker.devkit.layout import exclusive
 from photo_worker.devkit.ports import free_base
 from photo_worker.devkit.readiness import NotReady
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.status import StackStatus, UpReport
-from photo_worker.stack_errors import PortTaken, ServiceFailed, StackMoved, StackNotReady
 from tests.integration.devkit.fake_services import FakeService, processes_of, wait_until
 
 SECOND = FakeService(name="second", uses=("postgres",))

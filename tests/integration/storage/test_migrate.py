@@ -21,13 +21,13 @@ from psycopg import conninfo, sql
 
 from photo_worker.errors import (
     ConfigurationError,
+    DatabaseForbidden,
     DatabaseMissing,
     DatabaseUnavailable,
     SchemaMissing,
     SchemaUnknown,
     ServiceRefused,
 )
-from photo_worker.permission_errors import DatabaseForbidden
 from photo_worker.storage import migrate
 from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 

@@ -21,12 +21,12 @@ from photo_worker.cli import cli
 from photo_worker.cli.doctor import endpoint_addresses
 from photo_worker.devkit import doctor, postgres
 from photo_worker.devkit.diagnosis import Diagnosis
+from photo_worker.devkit.errors import S3ServerUnfit
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.ports import free_base
 from photo_worker.devkit.services import temporal
 from photo_worker.devkit.stack_options import StackOptions
 from photo_worker.devkit.state import StackRecord
-from photo_worker.stack_errors import S3ServerUnfit
 
 Patch = pytest.MonkeyPatch
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from photo_worker.cli import cli
 from photo_worker.devkit import external
 from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.errors import ExternalInvalid, OfflineRefused
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
-from photo_worker.stack_errors import ExternalInvalid, OfflineRefused
 
 GOOD = {
     "temporal": ["127.0.0.1:7233", "temporal.example:7233", "[::1]:7233"],

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from photo_worker.devkit.errors import DataUnwritable, InvalidStackName, StackBusy, UnsafeStackPath
 from photo_worker.devkit.layout import StackPaths, check_name, default_home, exclusive, is_locked, worktree_root
-from photo_worker.stack_errors import DataUnwritable, InvalidStackName, StackBusy, UnsafeStackPath
 
 
 @pytest.mark.parametrize("name", ["dev", "a", "my-branch-2", "a" * 30])

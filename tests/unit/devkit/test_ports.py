@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from photo_worker.devkit import ports
+from photo_worker.devkit.errors import NoFreePorts, PortTaken
 from photo_worker.devkit.ports import StackPorts, derived_base, free_base, is_taken, owner_of, require_free
-from photo_worker.stack_errors import NoFreePorts, PortTaken
 
 USES = ["temporal", "temporal-ui", "postgres", "aws", "textract"]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from photo_worker.devkit import postgres
+from photo_worker.devkit.errors import DataMismatch, DataUnwritable, ServiceMissing
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.postgres import Postgres, User, data_directory, find_postgres, reachable, reachable_programs
-from photo_worker.stack_errors import DataMismatch, DataUnwritable, ServiceMissing
 
 # Neither root nor the user that runs the tests, even if that is the system user `nobody`.
 NOBODY = User(65_533, 65_533)

@@ -14,10 +14,10 @@ from click.testing import CliRunner
 
 from photo_worker.cli import cli
 from photo_worker.devkit import prefetch
+from photo_worker.devkit.errors import PrefetchFailed, S3ServerMissing, S3ServerUnfit, ServiceMissing
 from photo_worker.devkit.prefetch import PrefetchedItem
 from photo_worker.devkit.services import minio
 from photo_worker.devkit.stack_options import StackOptions
-from photo_worker.stack_errors import PrefetchFailed, S3ServerMissing, S3ServerUnfit, ServiceMissing
 from textract_local.errors import EngineUnavailable
 
 Patch = pytest.MonkeyPatch

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from photo_worker.devkit.environment import direct_environment_of, environment_of
+from photo_worker.devkit.errors import OptionalServiceUnfit, PgBouncerMissing, S3ServerMissing, S3ServerUnfit
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.ports import BLOCK
@@ -24,7 +25,6 @@ from photo_worker.devkit.service_registry import (
 from photo_worker.devkit.services import minio, pgbouncer
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
-from photo_worker.stack_errors import OptionalServiceUnfit, PgBouncerMissing, S3ServerMissing, S3ServerUnfit
 
 Patch = pytest.MonkeyPatch
 

@@ -15,6 +15,7 @@ import pytest
 
 from photo_worker.devkit import probes, readiness
 from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.errors import ServiceMissing
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan, StackPlan
 from photo_worker.devkit.ports import free_base
@@ -22,7 +23,6 @@ from photo_worker.devkit.postgres import User
 from photo_worker.devkit.service import Service
 from photo_worker.devkit.service_registry import default_services
 from photo_worker.devkit.state import StackRecord
-from photo_worker.stack_errors import ServiceMissing
 
 RECORD = StackRecord.new("dev", 20_000, durable=True)
 

@@ -16,9 +16,9 @@ from dotenv import dotenv_values
 from photo_worker.cli.output import env_lines
 from photo_worker.config import Settings
 from photo_worker.devkit.environment import environment_of, stack_environment
+from photo_worker.devkit.errors import DataMismatch
 from photo_worker.devkit.layout import StackPaths, exclusive
 from photo_worker.devkit.state import Processes, StackRecord
-from photo_worker.stack_errors import DataMismatch
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from photo_worker.command_errors import BucketNeverBound
 from photo_worker.contracts.keys import ocr_key
 from photo_worker.errors import (
     BindingUnreadable,
     BucketBoundElsewhere,
     BucketMissing,
+    BucketNeverBound,
     BucketNotBound,
     ObjectForbidden,
     PhotoWorkerError,

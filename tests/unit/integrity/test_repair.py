@@ -9,13 +9,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from photo_worker.command_errors import JobEndedWithoutRow
 from photo_worker.contracts.keys import manifest_key, ocr_key
-from photo_worker.errors import BucketForbidden, ObjectForbidden, ObjectMissing
+from photo_worker.errors import BucketForbidden, JobEndedWithoutRow, ObjectForbidden, ObjectMissing, TemporalUnavailable
 from photo_worker.integrity.finding import Repair
 from photo_worker.integrity.repair import Repairer
 from photo_worker.ports import ObjectEntry, ObjectInfo, QueueState, WorkflowState
-from photo_worker.temporal_errors import TemporalUnavailable
 from tests.support.healthy_deployment import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
 from tests.unit.integrity.repairing import repair, repaired
 

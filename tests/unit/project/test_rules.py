@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import photo_worker
+import photo_worker.devkit.errors
 from photo_worker import errors
 from temporal_replay_gate import errors as replay_errors
 

@@ -8,6 +8,7 @@ from psycopg import errors as pg
 
 from photo_worker.errors import (
     ConfigurationError,
+    DatabaseForbidden,
     DatabaseMissing,
     DatabaseReadOnly,
     DatabaseUnavailable,
@@ -15,7 +16,6 @@ from photo_worker.errors import (
     SchemaMissing,
     ServiceRefused,
 )
-from photo_worker.permission_errors import DatabaseForbidden
 from photo_worker.storage.pg_errors import describe_database, translate, translated
 from photo_worker.storage.postgres import make_pool
 

@@ -14,7 +14,7 @@ import pytest
 from photo_worker.devkit.compose import output
 from photo_worker.devkit.container_engine import ContainerEngine, container_proxy_exceptions, socket_path
 from photo_worker.devkit.containers import Container, containers
-from photo_worker.stack_errors import DockerDenied, DockerElsewhere, DockerFailed, DockerMissing
+from photo_worker.devkit.errors import DockerDenied, DockerElsewhere, DockerFailed, DockerMissing
 from tests.unit.devkit.compose.fake_engine import FakeEngine
 
 

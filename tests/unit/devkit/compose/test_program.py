@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from photo_worker.devkit.compose import program
-from photo_worker.stack_errors import ComposeFailed, ComposeMissing
+from photo_worker.devkit.errors import ComposeFailed, ComposeMissing
 
 
 @pytest.fixture(autouse=True)

@@ -15,11 +15,7 @@ from photo_worker.devkit.compose.guards import require_same_postgres
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import is_up, project_name
 from photo_worker.devkit.environment import stack_environment
-from photo_worker.devkit.layout import StackPaths, exclusive
-from photo_worker.devkit.local_stack import local_stack
-from photo_worker.devkit.stack import Stack
-from photo_worker.devkit.state import StackRecord
-from photo_worker.stack_errors import (
+from photo_worker.devkit.errors import (
     ComposeFileMissing,
     ComposeMissing,
     DataMismatch,
@@ -31,6 +27,10 @@ from photo_worker.stack_errors import (
     StackNotRunning,
     StackOfOtherKind,
 )
+from photo_worker.devkit.layout import StackPaths, exclusive
+from photo_worker.devkit.local_stack import local_stack
+from photo_worker.devkit.stack import Stack
+from photo_worker.devkit.state import StackRecord
 from tests.unit.devkit.compose.fake_engine import FakeEngine
 
 

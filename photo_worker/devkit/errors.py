@@ -1,8 +1,15 @@
-"""Errors of the local stack and its demo: part of the hierarchy of ``photo_worker.errors``."""
+"""Errors of the local stack: part of the hierarchy of ``photo_worker.errors``."""
 
 from __future__ import annotations
 
-from photo_worker.errors import InputError, StackError
+from photo_worker.errors import PhotoWorkerError
+
+
+class StackError(PhotoWorkerError):
+    """The local stack has a problem: {reason}."""
+
+    code = "stack_error"
+    hint = "Look at `photo-worker status` and `photo-worker logs`."
 
 
 class DataUnwritable(StackError):
@@ -320,10 +327,3 @@ class ImageUnbuildable(StackError):
 
     code = "image_unbuildable"
     hint = "Read what the build says; behind a private index, see docs/how-to/compose.md."
-
-
-class FixturesMissing(InputError):
-    """There are no photos to process: neither {path!r} is there nor those of the package."""
-
-    code = "fixtures_missing"
-    hint = "Name a folder of photos: photo-worker demo --fixtures FOLDER."

@@ -1,8 +1,8 @@
-"""Errors that only commands raise and that end no job: part of the hierarchy of ``photo_worker.errors``."""
+"""Errors that only commands raise and that end no job."""
 
 from __future__ import annotations
 
-from photo_worker.errors import ConfigurationError, PhotoWorkerError
+from photo_worker.errors.base import ConfigurationError, InputError, PhotoWorkerError
 
 
 class JobEndedWithoutRow(PhotoWorkerError):
@@ -49,3 +49,10 @@ class ConfirmationRequired(PhotoWorkerError):
 
     code = "confirmation_required"
     hint = "Add --yes."
+
+
+class FixturesMissing(InputError):
+    """There are no photos to process: neither {path!r} is there nor those of the package."""
+
+    code = "fixtures_missing"
+    hint = "Name a folder of photos: photo-worker demo --fixtures FOLDER."

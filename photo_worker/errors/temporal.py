@@ -1,8 +1,8 @@
-"""Errors of Temporal itself: part of the hierarchy of ``photo_worker.errors``."""
+"""Errors of Temporal itself."""
 
 from __future__ import annotations
 
-from photo_worker.errors import ConfigurationError, DependencyError
+from photo_worker.errors.base import ConfigurationError, DependencyError
 
 
 class TemporalUnavailable(DependencyError):
