@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.conformance import documents
 from tests.conformance.service import ANALYSE, GET, START, Service
-from tests.support import bad_inputs
+from textract_support import bad_inputs
 
 
 def figure() -> str:

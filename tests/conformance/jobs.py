@@ -31,7 +31,7 @@ from tests.conformance.job_ends import (
     queries_by_page,
 )
 from tests.conformance.service import ANALYSE, GET, START, Service, texts
-from tests.support import bad_inputs
+from textract_support import bad_inputs
 
 _OPERATIONS = (START, ANALYSE)
 _CONTROLS = "the emulator's controls are needed"

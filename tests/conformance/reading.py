@@ -12,7 +12,7 @@ from PIL import Image
 from tests.conformance import documents
 from tests.conformance.expectation import NO_FORMAT, NO_OBJECT, OWN, UNKNOWN, C, D, Expectation, O
 from tests.conformance.service import Service, texts
-from tests.support import bad_inputs
+from textract_support import bad_inputs
 
 _DETECT = "DetectDocumentText"
 _TEN_MB = 10 * 1024 * 1024

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from photo_worker.errors import InputError
 from photo_worker.ports import DetectedText, DocumentRef, ObjectStore, OcrBackend
-from tests.support.bad_inputs import BAD_INPUTS
+from textract_support.bad_inputs import BAD_INPUTS
 
 Place = Callable[[bytes], DocumentRef]
 

@@ -16,8 +16,8 @@ from photo_worker.errors import JobConflict
 from photo_worker.jobs import JobReport
 from photo_worker.sources import Source
 from tests.contracts.ocr_backend import BAD_CODES
-from tests.support.bad_inputs import BAD_INPUTS
 from tests.support.harness import FIXTURES, Harness, open_harness, waiting_for
+from textract_support.bad_inputs import BAD_INPUTS
 
 pytestmark = pytest.mark.stack
 

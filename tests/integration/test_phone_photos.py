@@ -24,6 +24,7 @@ from tests.crash.real.facts import emulator
 from tests.integration.test_commands import photo_worker
 from tests.support import documents
 from tests.support.harness import Harness
+from textract_support import bad_inputs
 
 pytestmark = pytest.mark.stack
 
@@ -107,7 +108,7 @@ async def test_ocr_refused_document_is_not_billed(running: Harness, tmp_path: Pa
     refused = {
         "pages.pdf": (documents.pdf(12), "document_unsupported", "a PDF of 12 pages"),
         "secret.pdf": (documents.protected_pdf(), "document_protected", "password"),
-        "sealed.pdf": (documents.certificate_pdf(), "document_protected", "certificate"),
+        "sealed.pdf": (bad_inputs.certificate_pdf(), "document_protected", "certificate"),
         "broken.pdf": (b"%PDF-1.7\n" + bytes(2000), "document_unreadable", "damaged"),
         "pages.tif": (documents.tiff(3), "document_unsupported", "a TIFF of 3 pages"),
         "deep.tif": (documents.tiff(mode="F"), "document_unsupported", "32 bits"),

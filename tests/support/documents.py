@@ -73,16 +73,6 @@ def protected_pdf() -> bytes:
     return plain.replace(b"trailer\n<<", b"trailer\n<< " + encrypt, 1)
 
 
-def certificate_pdf() -> bytes:
-    """Return a PDF that is encrypted for the owners of certificates (ISO 32000-1, 7.6.5), not by a password."""
-    encrypt = (
-        b"/Encrypt << /Filter /Adobe.PubSec /SubFilter /adbe.pkcs7.s4 /V 4 /StmF /DefaultCryptFilter"
-        b" /StrF /DefaultCryptFilter /CF << /DefaultCryptFilter << /CFM /AESV2 /Recipients [<00>] >> >> >>"
-        b" /ID [<00> <00>]"
-    )
-    return pdf(1).replace(b"trailer\n<<", b"trailer\n<< " + encrypt, 1)
-
-
 def tiff(pages: int = 1, mode: str = "L") -> bytes:
     """Return a TIFF with this many pages in this mode of Pillow."""
     first, *others = (card(f"page {number + 1}").convert("L").convert(mode) for number in range(pages))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.unit.ocr.analysis.drawn import MERIDIAN, Drawing, draw_grid
 from textract_local.reader.analysis.request import Analysis
 from textract_local.reader.reader import DocumentReader, PageRequest
+from textract_support.drawn import MERIDIAN, Drawing, draw_grid
 
 
 @pytest.fixture(scope="module")

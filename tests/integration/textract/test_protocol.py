@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from tests.integration.textract.conftest import JSON_11, SIGNED, Answer, call, send
 from tests.integration.textract.emulator import DEADLINE_SECONDS, Running, document, running
-from tests.unit.textract.requests import VALID
 from textract_local.server.model import TextractModel
+from textract_support.requests import VALID
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient

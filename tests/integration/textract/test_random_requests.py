@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tests.integration.textract.conftest import Answer, call
 from tests.integration.textract.emulator import Running, document
 from tests.integration.textract.test_protocol_cbor import post
-from tests.unit.textract.requests import VALID
 from textract_local.server.failures import FAILURES
 from textract_local.server.model import TextractModel
+from textract_support.requests import VALID
 
 MODEL = TextractModel()
 FRONT = {failure.code for failure in FAILURES} - {"InternalServerError", "ThrottlingException"}

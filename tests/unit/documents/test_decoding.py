@@ -21,6 +21,7 @@ from photo_worker.errors import (
 from photo_worker.policies import IMAGE_SIDE_LIMIT_PX
 from tests.support import documents
 from tests.support.documents import card, encoded, heic
+from textract_support import bad_inputs
 
 
 def opened(content: bytes) -> Image.Image:
@@ -191,7 +192,7 @@ class TestCheck:
 
     def test_check_pdf_with_certificate_is_protected(self) -> None:
         with pytest.raises(DocumentProtected, match="protected by a certificate"):
-            decoding.check(documents.certificate_pdf(), media.PDF, "document")
+            decoding.check(bad_inputs.certificate_pdf(), media.PDF, "document")
 
     @pytest.mark.parametrize(
         ("content", "kind"),
@@ -249,7 +250,7 @@ def test_check_rare_tiff_is_unsupported_not_damaged(tag: int, value: int, named:
 def test_check_pdf_without_pages_reports_no_success() -> None:
     """PDFium reports no error for a catalogue without pages: its last error is about the previous document."""
     with pytest.raises(DocumentProtected):
-        decoding.check(documents.certificate_pdf(), media.PDF, "secret")
+        decoding.check(bad_inputs.certificate_pdf(), media.PDF, "secret")
     content = documents.pdf(1).replace(b"/Type /Catalog", b"/Type /Cabalog").replace(b"/Pages ", b"/Sages ")
     with pytest.raises(UnreadableDocument, match="no page") as caught:
         decoding.check(content, media.PDF, "page")

@@ -1,23 +1,7 @@
-"""Share one reader per test process: loading the models takes longer than reading most pages."""
+"""The reader that the tests of this directory share."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from textract_support.shared_reader import reader
 
-import pytest
-
-from textract_local.reader.reader import DocumentReader
-
-
-@pytest.fixture(scope="session")
-def reader() -> DocumentReader:
-    return DocumentReader(threads=1)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that read pages ``once``: a wheel reads them, alike on every Python, and test_engine.py covers it."""
-    for item in items:
-        reads = "reader" in getattr(item, "fixturenames", ())
-        if reads and Path(__file__).parent in item.path.parents and item.path.name != "test_engine.py":
-            item.add_marker("single_python")
+__all__ = ["reader"]

@@ -163,6 +163,7 @@ def test_reading_processes_cpu_limit_ends_page(made: Callable[..., ReadingProces
     assert "Rice" in text
 
 
+@pytest.mark.single_python
 def test_reading_processes_read_equals_document_reader(
     made: Callable[..., ReadingProcesses], reader: DocumentReader
 ) -> None:

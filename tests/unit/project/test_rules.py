@@ -85,6 +85,26 @@ def test_public_classes_have_unique_names(name: str) -> None:
     assert {name: modules for name, modules in defined.items() if len(modules) > 1} == {}
 
 
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_package_with_its_tests_imports_nothing_of_the_repository(package: Path) -> None:
+    tops = {path.parts[0] for name in ("*.py", "*/") for path in (found.relative_to(ROOT) for found in ROOT.glob(name))}
+    foreign = {name.removesuffix(".py") for name in tops} - {"docs", "fixtures"}
+    assert {"photo_worker", "tests", "scripts", "benchmarks"} <= foreign
+    imported = {
+        (str(path.relative_to(ROOT)), name)
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for name in _imported(node)
+    }
+    assert sorted(found for found in imported if found[1].partition(".")[0] in foreign) == []
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [name.name for name in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+
+
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
 def test_error_class_has_message_code_and_hint(kind: ErrorClass) -> None:
     assert kind.__doc__, "the docstring is the message"

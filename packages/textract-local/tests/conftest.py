@@ -1,0 +1,23 @@
+"""The surroundings of every test: no settings of the machine's own, and no limit of time for each generated example."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# A loaded machine is slow for reasons that are not the test's.
+settings.register_profile("textract-local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("textract-local")
+
+
+@pytest.fixture(autouse=True)
+def _scrubbed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    # No test reads a developer's own profiles, or asks for credentials on the network.
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
