@@ -7,7 +7,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that names one cell to run."""
-    parser.addoption("--cell", help="run this cell of the enumeration alone: pipeline/number/phase/mode")
+    parser.addoption("--cell", help="run this cell of the enumeration alone: usage/number/phase/mode")
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from photo_worker.sources import Source
 from tests.crash.invariants import Watch
-from tests.crash.pipelines import ACCESS, FIRST, SECOND, THEIRS, photo
 from tests.crash.simulation.commands import Command, Console
 from tests.crash.simulation.gate import OUTAGE, OUTAGES, Mode, Outage, Phase, Process
 from tests.crash.simulation.world import BUCKET, World
+from tests.crash.usages import ACCESS, FIRST, SECOND, THEIRS, photo
 from tests.crash.violation import Violation
 
 # Few enough that several jobs have the same photo.

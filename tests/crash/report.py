@@ -39,14 +39,14 @@ RED, SURVIVED, UNTESTED = "red", "survived", "not judged"
 
 @dataclass(frozen=True)
 class Cell:
-    """One fault at one place of one pipeline, and its outcome.
+    """One fault at one place of one usage, and its outcome.
 
-    ``number`` is the place's position in the pipeline's trace, ``call`` the port call or the crash point there,
+    ``number`` is the place's position in the usage's trace, ``call`` the port call or the crash point there,
     ``source`` the line it stands in. Anything but ``SAME`` and ``NOT_REACHED`` counts as a violation.
     """
 
     layer: str
-    pipeline: str
+    usage: str
     number: int
     call: str
     source: str
@@ -196,7 +196,7 @@ def collect(lines: Path, soak: Path) -> Report:
 
 
 def _place(cell: Cell) -> tuple[str, str, int, str, str, str]:
-    return (cell.layer, cell.pipeline, cell.number, cell.call, cell.mode, cell.phase)
+    return (cell.layer, cell.usage, cell.number, cell.call, cell.mode, cell.phase)
 
 
 def _lines(where: Path) -> Iterator[str]:
@@ -225,7 +225,7 @@ def totals(report: Report) -> dict[str, Any]:
         "holds": report.holds,
         "cells": len(report.cells),
         "cells_by_layer": {layer: sum(cell.layer == layer for cell in report.cells) for layer in report.layers},
-        "pipelines": len({(cell.layer, cell.pipeline) for cell in report.cells}),
+        "usages": len({(cell.layer, cell.usage) for cell in report.cells}),
         "places": len({_place(cell)[:4] for cell in report.cells}),
         "not_reached": sum(cell.outcome == NOT_REACHED for cell in report.cells),
         "violations": len(report.violations) + report.soak_violations,
@@ -241,13 +241,13 @@ def summary(report: Report, pages: Iterable[Path]) -> str:
     figures = totals(report)
     lines = []
     for cell in report.violations:
-        lines += [f"violated: {cell.layer}/{cell.pipeline}/{cell.number} {cell.call} {cell.mode} {cell.phase}"]
+        lines += [f"violated: {cell.layer}/{cell.usage}/{cell.number} {cell.call} {cell.mode} {cell.phase}"]
         lines += [f"    {cell.detail or cell.outcome}", f"    again: {cell.command}"]
     for found in report.survivors:
         lines += [f"safeguard {found.name!r}: {found.outcome} with {found.test}", f"    again: {found.command}"]
     by_layer = ", ".join(f"{number} {layer}" for layer, number in figures["cells_by_layer"].items())
     lines.append(
-        f"crash report: {figures['cells']} cells ({by_layer or 'none'}) in {figures['pipelines']} pipelines, "
+        f"crash report: {figures['cells']} cells ({by_layer or 'none'}) in {figures['usages']} usages, "
         f"{figures['violations']} violations; {figures['safeguards_red']} of {figures['safeguards']} safeguards turned"
         " their test red when they were switched off"
     )

@@ -103,7 +103,7 @@ def _head(report: Report) -> Iterator[str]:
     tiles = [
         (figures["cells"], "cells"),
         (figures["places"], "places to crash"),
-        (figures["pipelines"], "pipelines"),
+        (figures["usages"], "usages"),
         (figures["violations"], "violations"),
         (f"{figures['safeguards_red']} / {figures['safeguards']}", "safeguards off, test red"),
     ]
@@ -141,7 +141,7 @@ def _faults(report: Report) -> Iterator[str]:
         return
     yield '<h2>What is red</h2><ul class="faults">'
     for cell in report.violations:
-        place = f"{cell.layer} / {cell.pipeline} / {cell.number} {cell.call}, {cell.mode} {cell.phase}"
+        place = f"{cell.layer} / {cell.usage} / {cell.number} {cell.call}, {cell.mode} {cell.phase}"
         yield (
             f"<li><b>{escape(place)}</b> <span class=soft>{escape(cell.source)}</span><br>"
             f"{escape(cell.detail or cell.outcome)}<br><code>{escape(cell.command)}</code></li>"
@@ -170,8 +170,8 @@ def _layer(report: Report, layer: str) -> Iterator[str]:
     for run in report.runs:
         if run.layer == layer:
             yield _run(run)
-    for pipeline, group in groupby(cells, key=lambda cell: cell.pipeline):
-        yield from _matrix(pipeline, list(group))
+    for usage, group in groupby(cells, key=lambda cell: cell.usage):
+        yield from _matrix(usage, list(group))
 
 
 def _run(run: LayerRun) -> str:
@@ -181,14 +181,14 @@ def _run(run: LayerRun) -> str:
     return f"<p>{escape(said)}: <code>{escape(run.command)}</code></p>"
 
 
-def _matrix(pipeline: str, cells: Sequence[Cell]) -> Iterator[str]:
-    """Yield the table of one pipeline: a row per call in the order of the run, a column per mode and phase."""
+def _matrix(usage: str, cells: Sequence[Cell]) -> Iterator[str]:
+    """Yield the table of one usage: a row per call in the order of the run, a column per mode and phase."""
     columns = sorted({(cell.mode, cell.phase) for cell in cells}, key=_column)
     rows = sorted({(cell.number, cell.call, cell.source) for cell in cells})
     found = {(cell.number, cell.call, cell.source, cell.mode, cell.phase): cell for cell in cells}
     broken = sum(not cell.holds for cell in cells)
     badge = f'<span class="badge bad">{broken} violated</span>' if broken else '<span class="badge ok">all hold</span>'
-    yield f"<details{' open' if broken or len(rows) <= 60 else ''}><summary><b>{escape(pipeline)}</b>: "
+    yield f"<details{' open' if broken or len(rows) <= 60 else ''}><summary><b>{escape(usage)}</b>: "
     yield f"{len(cells)} cells at {len(rows)} places {badge}</summary>"
     yield '<div class="scroll"><table class="matrix"><thead><tr><th colspan="3"></th>'
     for mode, group in groupby(columns, key=lambda column: column[0]):

@@ -1,8 +1,8 @@
-"""Layer 2: every fault at every port call of every pipeline leaves the outcome of a run without faults.
+"""Layer 2: every fault at every port call of every usage leaves the outcome of a run without faults.
 
-A pipeline runs once to record its port calls. Then it runs again for each call, phase and mode, from the same seed, so
-that everything before the fault is the same. A new call is enumerated without a new test; a new pipeline is one more
-entry in ``pipelines``. One cell alone: ``python3 dev.py nox -s crash -- tests/crash/test_enumeration.py --cell CELL``.
+A usage runs once to record its port calls. Then it runs again for each call, phase and mode, from the same seed, so
+that everything before the fault is the same. A new call is enumerated without a new test; a new usage is one more
+entry in ``usages``. One cell alone: ``python3 dev.py nox -s crash -- tests/crash/test_enumeration.py --cell CELL``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Any
 import pytest
 
 from tests.crash.invariants import Watch, outcome
-from tests.crash.pipelines import PIPELINES, TWO, Pipeline, all_succeeded, named, names
 from tests.crash.report import NOT_REACHED, SAME, VIOLATED, Cell, record, record_run
 from tests.crash.simulation.commands import Console
 from tests.crash.simulation.gate import Call, Fault, Mode, Phase
 from tests.crash.simulation.world import World
+from tests.crash.usages import TWO, USAGES, Usage, all_succeeded, named, names
 from tests.crash.violation import Violation
 
 COMMAND = "python3 dev.py nox -s crash -- tests/crash/test_enumeration.py --cell "
 
-# The number of tested pairs of faults of the main pipeline; 0 tests all of them.
+# The number of tested pairs of faults of the main usage; 0 tests all of them.
 PAIRS_VARIABLE = "PHOTO_WORKER_CRASH_PAIRS"
 _PAIRS = 150
 _SEED_VARIABLE = "PHOTO_WORKER_CRASH_SEED"
@@ -74,9 +74,9 @@ def modes_of(call: Call) -> Iterator[tuple[Phase, Mode]]:
         yield Phase.AFTER, Mode.DOUBLE
 
 
-def play(pipeline: Pipeline, folder: Path, *faults: Fault) -> tuple[World, dict[str, Any], list[Violation]]:
-    """Run a pipeline to its end; return the world, its outcome, and the violations."""
-    world = World(seed=seed(), faults=faults, versions=pipeline.versions)
+def play(usage: Usage, folder: Path, *faults: Fault) -> tuple[World, dict[str, Any], list[Violation]]:
+    """Run a usage to its end; return the world, its outcome, and the violations."""
+    world = World(seed=seed(), faults=faults, versions=usage.versions)
     watch = Watch(world)
     world.watch = watch.now
     # Waits are random unless a throttling service sets them.
@@ -84,17 +84,17 @@ def play(pipeline: Pipeline, folder: Path, *faults: Fault) -> tuple[World, dict[
     random.seed(seed())
     try:
         console = Console(world)
-        pipeline.drive(console, folder)
+        usage.drive(console, folder)
     finally:
         random.setstate(drawn)
         world.close()
     found = [violation for violation in world.violations if isinstance(violation, Violation)]
     found += [Violation(2, f"{one.name} has no answer") for one in console.commands if not one.ended]
-    return world, outcome(world), [*found, *watch.at_rest(pipeline.accepted, pipeline.erased)]
+    return world, outcome(world), [*found, *watch.at_rest(usage.accepted, usage.erased)]
 
 
 def judge(
-    pipeline: Pipeline,
+    usage: Usage,
     without: dict[str, Any],
     found: dict[str, Any],
     broken: list[Violation],
@@ -104,9 +104,9 @@ def judge(
     if broken:
         return "; ".join(map(str, dict.fromkeys(broken)))
     # If the source was replaced, the product does not choose which content a job reads.
-    ends = all_succeeded if mode in {Mode.REPLACE, Mode.REPLACE_BACK} else pipeline.ends
+    ends = all_succeeded if mode in {Mode.REPLACE, Mode.REPLACE_BACK} else usage.ends
     if ends is not None:
-        return "" if ends(found) else f"invariant 5: this is no end of {pipeline.name}: {_told(found)}"
+        return "" if ends(found) else f"invariant 5: this is no end of {usage.name}: {_told(found)}"
     parts = [name for name in without if without[name] != found[name]]
     return f"invariant 5: other {', '.join(parts)} than without faults: {_told(found)}" if parts else ""
 
@@ -116,21 +116,21 @@ def _told(found: dict[str, Any]) -> str:
     return f"rows {rows}, objects {sorted(found['objects'])}, workflows {found['workflows']}, {found['charges']}"
 
 
-def run_cell(pipeline: Pipeline, folder: Path, call: Call, phase: Phase, mode: Mode, without: dict[str, Any]) -> Cell:
+def run_cell(usage: Usage, folder: Path, call: Call, phase: Phase, mode: Mode, without: dict[str, Any]) -> Cell:
     """Run one cell and record it."""
     began = time.perf_counter()
-    command = f"{COMMAND}{pipeline.name}/{call.number}/{phase}/{mode}"
+    command = f"{COMMAND}{usage.name}/{call.number}/{phase}/{mode}"
     detail = ""
     try:
-        world, found, broken = play(pipeline, folder, Fault(call.number, phase, mode))
-        detail = judge(pipeline, without, found, broken, mode)
+        world, found, broken = play(usage, folder, Fault(call.number, phase, mode))
+        detail = judge(usage, without, found, broken, mode)
         reached = (call.number, phase) in world.gate.met
         ended = VIOLATED if detail else SAME if reached else NOT_REACHED
     except Exception as error:
         ended, detail = VIOLATED, f"{type(error).__name__}: {error}"
     cell = Cell(
         layer="enumeration",
-        pipeline=pipeline.name,
+        usage=usage.name,
         number=call.number,
         call=call.name,
         source=call.source,
@@ -153,20 +153,20 @@ def _failure(cell: Cell) -> str:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", names())
 def test_enumeration_single_fault_ends_as_without_fault(name: str, tmp_path: Path, cell: str | None) -> None:
-    pipeline = named(name)
-    world, without, broken = play(pipeline, tmp_path)
+    usage = named(name)
+    world, without, broken = play(usage, tmp_path)
     assert not broken, f"{name} without faults: {'; '.join(map(str, broken))}"
     # Every cell is compared with this run, which must not be that of a broken product.
-    other = pipeline.end.differs_from(without)
+    other = usage.end.differs_from(without)
     assert not other, f"invariant 2: {name} ends without faults with {other}"
-    wanted = places_of(world, pipeline.outside)
+    wanted = places_of(world, usage.outside)
     if cell is not None:
         wanted = [(call, phase, mode) for call, phase, mode in wanted if f"{name}/{call.number}/{phase}/{mode}" == cell]
         if not wanted and cell.startswith(f"{name}/"):
             pytest.fail(f"{name} has no cell {cell}")
         if not wanted:
             pytest.skip(f"{cell} is no cell of {name}")
-    cells = [run_cell(pipeline, tmp_path, call, phase, mode, without) for call, phase, mode in wanted]
+    cells = [run_cell(usage, tmp_path, call, phase, mode, without) for call, phase, mode in wanted]
     wrong = [_failure(one) for one in cells if not one.holds]
     assert not wrong, "\n".join(wrong)
     # With the same seed every call occurs again, so that every cell has injected its fault.
@@ -176,22 +176,22 @@ def test_enumeration_single_fault_ends_as_without_fault(name: str, tmp_path: Pat
 def test_enumeration_two_faults_of_photo_end_as_without_fault(tmp_path: Path, cell: str | None) -> None:
     if cell is not None:
         pytest.skip("a cell has one fault")
-    pipeline = named("photo")
-    world, without, _ = play(pipeline, tmp_path)
+    usage = named("photo")
+    world, without, _ = play(usage, tmp_path)
     places = [Fault(call.number, phase, mode) for call, phase, mode in places_of(world)]
     pairs = [(one, other) for one in places for other in places if one.number < other.number]
     most = int(os.environ.get(PAIRS_VARIABLE, _PAIRS))
     chosen = pairs if not most else random.Random(seed()).sample(pairs, min(most, len(pairs)))  # noqa: S311
     wrong = []
     for pair in chosen:
-        _, found, broken = play(pipeline, tmp_path, *pair)
-        detail = judge(pipeline, without, found, broken)
+        _, found, broken = play(usage, tmp_path, *pair)
+        detail = judge(usage, without, found, broken)
         if detail:
             wrong.append(f"seed {seed()}, {pair}: {detail}")
     record_run("pairs", seed=seed(), command=f"{PAIRS_VARIABLE}=0 {COMMAND[:-8]}", pairs=len(chosen), of=len(pairs))
     assert not wrong, "\n".join(wrong)
 
 
-def test_pipelines_have_unique_names(cell: str | None) -> None:
-    assert len(set(names())) == len(PIPELINES)
-    assert cell is None or cell.partition("/")[0] in names(), f"there is no pipeline of {cell}"
+def test_usages_have_unique_names(cell: str | None) -> None:
+    assert len(set(names())) == len(USAGES)
+    assert cell is None or cell.partition("/")[0] in names(), f"there is no usage of {cell}"

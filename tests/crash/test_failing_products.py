@@ -76,12 +76,12 @@ def test_layers_with_failing_product_are_red(product: str, layer: str, mutants: 
     assert "invariant 2" in "".join(found.failures), found.failures
 
 
-@pytest.mark.parametrize("pipeline", ["erased", "absent", "refused", "cancelled", "replaced"])
-def test_enumeration_of_pipeline_without_success_is_red(pipeline: str, mutants: Mutants, tmp_path: Path) -> None:
-    """None of these pipelines ends with a success: an erasure leaves nothing, and the others must fail."""
+@pytest.mark.parametrize("usage", ["erased", "absent", "refused", "cancelled", "replaced"])
+def test_enumeration_of_usage_without_success_is_red(usage: str, mutants: Mutants, tmp_path: Path) -> None:
+    """None of these usages ends with a success: an erasure leaves nothing, and the others must fail."""
     environment = {FOLDER_VARIABLE: str(tmp_path)}
     found = mutants.run(
-        [_DAMAGED if pipeline != "absent" else _CANCELS], [f"{_ENUMERATION}[{pipeline}]"], environment=environment
+        [_DAMAGED if usage != "absent" else _CANCELS], [f"{_ENUMERATION}[{usage}]"], environment=environment
     )
-    assert found.red, f"{pipeline}: {found.errors}\n{found.output}"
+    assert found.red, f"{usage}: {found.errors}\n{found.output}"
     assert "invariant 2" in "".join(found.failures), found.failures

@@ -18,12 +18,12 @@ from photo_worker.contracts.keys import manifest_key
 from photo_worker.errors import DatabaseUnavailable
 from photo_worker.jobs import JobService
 from photo_worker.sources import Source
-from tests.crash.pipelines import ONE, named, photo
 from tests.crash.simulation.commands import Console
 from tests.crash.simulation.core import TaskFailed
 from tests.crash.simulation.execution import Execution
 from tests.crash.simulation.gate import Fault, Mode, Phase, current
 from tests.crash.simulation.world import BUCKET, World
+from tests.crash.usages import ONE, named, photo
 
 ABSENT = Source(label="absent", bucket=BUCKET, key="theirs/absent.png")
 

@@ -30,7 +30,7 @@ from tests.crash.simulation.gate import Mode
 
 CELL = Cell(
     layer="enumeration",
-    pipeline="photo",
+    usage="photo",
     number=3,
     call="store.put_new",
     source="photo_worker/activities/ocr.py:61",
@@ -164,7 +164,7 @@ class TestVerdict:
         assert "enumeration/photo/3 store.put_new die after" in said
         assert "invariant 3: 2 charges" in said
         assert f"again: {CELL.command}" in said
-        assert "1 cells (1 enumeration) in 1 pipelines, 1 violations" in said
+        assert "1 cells (1 enumeration) in 1 usages, 1 violations" in said
 
 
 class TestPage:

@@ -9,39 +9,39 @@ import pytest
 
 from photo_worker.integrity.binding import bind
 from tests.crash.invariants import Watch, outcome
-from tests.crash.pipelines import ONE, Pipeline, named, photo
 from tests.crash.report import SAME, VIOLATED, Cell, record
 from tests.crash.simulation.commands import Console
 from tests.crash.simulation.gate import Fault, Mode, Phase
 from tests.crash.simulation.intruder import Intruder
 from tests.crash.simulation.world import BUCKET, World
 from tests.crash.test_enumeration import judge
+from tests.crash.usages import ONE, Usage, named, photo
 from tests.crash.violation import Violation
 
-_PIPELINES = ("photo", "phone", "theirs", "no-photo")
+_USAGES = ("photo", "phone", "theirs", "no-photo")
 
 
-def _play(pipeline: Pipeline, folder: Path, *faults: Fault) -> tuple[World, Intruder, list[Violation]]:
+def _play(usage: Usage, folder: Path, *faults: Fault) -> tuple[World, Intruder, list[Violation]]:
     world = World(faults=faults)
     intruder = Intruder(world, ONE)
     world.gate.outside[Mode.INTRUDE] = intruder.intrude
     watch = Watch(world)
     world.watch = watch.now
     try:
-        pipeline.drive(Console(world), folder)
+        usage.drive(Console(world), folder)
     finally:
         world.close()
     seen = [found for found in world.violations if isinstance(found, Violation)]
-    return world, intruder, [*seen, *intruder.broken, *watch.at_rest(pipeline.accepted, pipeline.erased)]
+    return world, intruder, [*seen, *intruder.broken, *watch.at_rest(usage.accepted, usage.erased)]
 
 
-@pytest.mark.parametrize("name", _PIPELINES)
+@pytest.mark.parametrize("name", _USAGES)
 def test_other_deployment_at_each_call_takes_nothing(name: str, tmp_path: Path) -> None:
-    pipeline = named(name)
-    world, _, broken = _play(pipeline, tmp_path)
+    usage = named(name)
+    world, _, broken = _play(usage, tmp_path)
     without = outcome(world)
     assert not broken
-    assert not pipeline.end.differs_from(without)
+    assert not usage.end.differs_from(without)
     places = [
         (call, phase)
         for call in world.gate.calls
@@ -51,8 +51,8 @@ def test_other_deployment_at_each_call_takes_nothing(name: str, tmp_path: Path) 
     wrong = []
     for call, phase in places:
         began = time.perf_counter()
-        found, intruder, broken = _play(pipeline, tmp_path, Fault(call.number, phase, Mode.INTRUDE))
-        detail = judge(pipeline, without, outcome(found), broken)
+        found, intruder, broken = _play(usage, tmp_path, Fault(call.number, phase, Mode.INTRUDE))
+        detail = judge(usage, without, outcome(found), broken)
         if not intruder.times:
             detail = detail or "the other deployment did nothing"
         if detail:

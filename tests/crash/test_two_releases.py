@@ -19,18 +19,18 @@ import pytest
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from tests.crash.invariants import Watch, outcome
 from tests.crash.mutants import ROOT, Mutation, changed_sources
-from tests.crash.pipelines import ONE, Pipeline, named, photo
 from tests.crash.report import SAME, VIOLATED, Cell, record
 from tests.crash.simulation.commands import Console
 from tests.crash.simulation.execution import Execution
 from tests.crash.simulation.world import World
 from tests.crash.test_enumeration import judge
+from tests.crash.usages import ONE, Usage, named, photo
 from tests.crash.violation import Violation
 
 _FILE = "photo_worker/workflows/image.py"
 _BEFORE = Mutation(_FILE, "        if workflow.patched(LIFETIME):\n", "        if False:\n")
-_PIPELINES = ("photo", "no-photo", "phone", "throttled", "failed-job", "replaced", "cancelled")
-# More workflow tasks than any pipeline has: the switch happens at each of them, and finally never.
+_USAGES = ("photo", "no-photo", "phone", "throttled", "failed-job", "replaced", "cancelled")
+# More workflow tasks than any usage has: the switch happens at each of them, and finally never.
 _MOST_TASKS = 9
 
 
@@ -47,7 +47,7 @@ def before() -> Iterator[type]:
 
 @dataclass
 class Run:
-    """The outcome of a pipeline with two releases."""
+    """The outcome of a usage with two releases."""
 
     world: World
     broken: list[Violation]
@@ -58,8 +58,8 @@ class Run:
         return self.world.service.executions[str(ONE)]
 
 
-def _play(pipeline: Pipeline, folder: Path, release_of: Callable[[World], type], *, seed: int = 0) -> Run:
-    """Run a pipeline; before every step the workers switch to the release that ``release_of`` returns."""
+def _play(usage: Usage, folder: Path, release_of: Callable[[World], type], *, seed: int = 0) -> Run:
+    """Run a usage; before every step the workers switch to the release that ``release_of`` returns."""
     world = World(seed=seed)
     watch = Watch(world)
 
@@ -71,11 +71,11 @@ def _play(pipeline: Pipeline, folder: Path, release_of: Callable[[World], type],
     look()
     world.watch = look
     try:
-        pipeline.drive(Console(world), folder)
+        usage.drive(Console(world), folder)
     finally:
         world.close()
     seen = [found for found in world.violations if isinstance(found, Violation)]
-    return Run(world, [*seen, *watch.at_rest(pipeline.accepted, pipeline.erased)])
+    return Run(world, [*seen, *watch.at_rest(usage.accepted, usage.erased)])
 
 
 def _tasks(world: World) -> int:
@@ -88,12 +88,12 @@ def _failed(world: World) -> int:
     return 0 if found is None else found.failed_tasks
 
 
-def _judged(pipeline: Pipeline, run: Run, without: Run, number: int, mode: str, began: float) -> str:
-    detail = judge(pipeline, outcome(without.world), outcome(run.world), run.broken)
+def _judged(usage: Usage, run: Run, without: Run, number: int, mode: str, began: float) -> str:
+    detail = judge(usage, outcome(without.world), outcome(run.world), run.broken)
     record(
         Cell(
             "enumeration",
-            f"two-releases: {pipeline.name}",
+            f"two-releases: {usage.name}",
             number,
             "workflow task",
             _FILE,
@@ -101,38 +101,38 @@ def _judged(pipeline: Pipeline, run: Run, without: Run, number: int, mode: str, 
             "before",
             VIOLATED if detail else SAME,
             time.perf_counter() - began,
-            f"python3 dev.py nox -s crash -- tests/crash/test_two_releases.py -k {pipeline.name}",
+            f"python3 dev.py nox -s crash -- tests/crash/test_two_releases.py -k {usage.name}",
             detail,
         )
     )
     return f"{mode} at task {number}: {detail}" if detail else ""
 
 
-@pytest.mark.parametrize("name", _PIPELINES)
+@pytest.mark.parametrize("name", _USAGES)
 def test_new_release_completes_workflows_of_previous_release(name: str, before: type, tmp_path: Path) -> None:
-    pipeline = named(name)
-    without = _play(pipeline, tmp_path, lambda world: ImageProcessingWorkflow)
-    assert not pipeline.end.differs_from(outcome(without.world))
+    usage = named(name)
+    without = _play(usage, tmp_path, lambda world: ImageProcessingWorkflow)
+    assert not usage.end.differs_from(outcome(without.world))
     assert len(without.execution.done) < _MOST_TASKS
     wrong = []
     for switch in range(1, _MOST_TASKS):
         began = time.perf_counter()
         run = _play(
-            pipeline,
+            usage,
             tmp_path,
             lambda world, at=switch: before if _tasks(world) < at else ImageProcessingWorkflow,  # type: ignore[misc]
         )
-        wrong.append(_judged(pipeline, run, without, switch, "old to new", began))
+        wrong.append(_judged(usage, run, without, switch, "old to new", began))
         assert run.execution.failed_tasks == 0
         # It did begin with the previous release, which records no marker of the patch.
         assert run.execution.events.count("MarkerRecorded") < without.execution.events.count("MarkerRecorded")
     assert not any(wrong), "\n".join(filter(None, wrong))
 
 
-@pytest.mark.parametrize("name", _PIPELINES)
+@pytest.mark.parametrize("name", _USAGES)
 def test_previous_release_leaves_workflows_it_cannot_replay(name: str, before: type, tmp_path: Path) -> None:
-    pipeline = named(name)
-    without = _play(pipeline, tmp_path, lambda world: ImageProcessingWorkflow)
+    usage = named(name)
+    without = _play(usage, tmp_path, lambda world: ImageProcessingWorkflow)
     wrong, met = [], 0
     for switch in range(1, len(without.execution.done)):
         began = time.perf_counter()
@@ -143,39 +143,39 @@ def test_previous_release_leaves_workflows_it_cannot_replay(name: str, before: t
                 return ImageProcessingWorkflow
             return before
 
-        run = _play(pipeline, tmp_path, rolled_back_and_forth)
-        wrong.append(_judged(pipeline, run, without, switch, "new to old", began))
+        run = _play(usage, tmp_path, rolled_back_and_forth)
+        wrong.append(_judged(usage, run, without, switch, "new to old", began))
         met += run.execution.failed_tasks
         assert run.execution.failed_tasks == 3
     assert not any(wrong), "\n".join(filter(None, wrong))
     assert met
 
 
-@pytest.mark.parametrize("name", _PIPELINES)
+@pytest.mark.parametrize("name", _USAGES)
 def test_both_releases_side_by_side_complete_every_job(name: str, before: type, tmp_path: Path) -> None:
-    pipeline = named(name)
-    without = _play(pipeline, tmp_path, lambda world: ImageProcessingWorkflow)
+    usage = named(name)
+    without = _play(usage, tmp_path, lambda world: ImageProcessingWorkflow)
     wrong, failed = [], 0
     for seed in range(12):
         began = time.perf_counter()
-        run = _side_by_side(pipeline, tmp_path, before, seed)
-        wrong.append(_judged(pipeline, run, without, seed, "side by side", began))
+        run = _side_by_side(usage, tmp_path, before, seed)
+        wrong.append(_judged(usage, run, without, seed, "side by side", began))
         failed += run.execution.failed_tasks
     assert not any(wrong), "\n".join(filter(None, wrong))
     assert failed, "no task of a job was given to a worker that could not run it"
 
 
-def _side_by_side(pipeline: Pipeline, folder: Path, before: type, seed: int) -> Run:
+def _side_by_side(usage: Usage, folder: Path, before: type, seed: int) -> Run:
     world = World(seed=seed, workers=2)
     world.workers[0].run(before)
     watch = Watch(world)
     world.watch = watch.now
     try:
-        pipeline.drive(Console(world), folder)
+        usage.drive(Console(world), folder)
     finally:
         world.close()
     seen = [found for found in world.violations if isinstance(found, Violation)]
-    return Run(world, [*seen, *watch.at_rest(pipeline.accepted, pipeline.erased)])
+    return Run(world, [*seen, *watch.at_rest(usage.accepted, usage.erased)])
 
 
 def test_job_waiting_for_newer_worker_is_not_failed(before: type, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_job_waiting_for_newer_worker_is_not_failed(before: type, tmp_path: Path
     world = World()
     console = Console(world)
     try:
-        pipeline = named("photo")
+        usage = named("photo")
         command = console.submit(ONE, photo(tmp_path))
         while not (command.done and _tasks(world) >= 1):
             assert world.step()
@@ -200,4 +200,4 @@ def test_job_waiting_for_newer_worker_is_not_failed(before: type, tmp_path: Path
         console.settle()
     finally:
         world.close()
-    assert not pipeline.end.differs_from(outcome(world))
+    assert not usage.end.differs_from(outcome(world))

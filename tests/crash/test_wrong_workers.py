@@ -17,12 +17,12 @@ import pytest
 
 from photo_worker.errors import BucketBoundElsewhere, SchemaMissing, WorkerBucketMissing
 from tests.crash.invariants import Watch, outcome
-from tests.crash.pipelines import named
 from tests.crash.report import SAME, VIOLATED, Cell, record
 from tests.crash.simulation.commands import Console
 from tests.crash.simulation.port_errors import ROWS, STORE, TEXTRACT, Answer
 from tests.crash.simulation.world import World
 from tests.crash.test_enumeration import judge
+from tests.crash.usages import named
 from tests.crash.violation import Violation
 
 _SEEDS = range(6)
@@ -60,39 +60,39 @@ WRONG: dict[str, tuple[tuple[str, ...], Answer]] = {
     "textract-permissions": (("textract",), _known(TEXTRACT.forbidden)),
     "textract-no-start": ((_START,), _known(TEXTRACT.forbidden)),
 }
-# Pipelines whose workers send no request to Textract, or store nothing.
+# Usages whose workers send no request to Textract, or store nothing.
 _UNREAD = frozenset({"no-photo"})
 _UNSTORED = frozenset({"no-photo", "refused"})
-_PIPELINES = ("photo", "phone", "theirs", "no-photo", "failing", "refused", "cancelled")
+_USAGES = ("photo", "phone", "theirs", "no-photo", "failing", "refused", "cancelled")
 
 
 def _run(
     name: str, folder: Path, seed: int, prepare: Callable[[World], object]
 ) -> tuple[World, dict[str, object], list[Violation]]:
-    pipeline = named(name)
+    usage = named(name)
     world = World(seed=seed, workers=2)
     prepare(world)
     watch = Watch(world)
     world.watch = watch.now
     try:
-        pipeline.drive(Console(world), folder)
+        usage.drive(Console(world), folder)
     finally:
         world.close()
     seen = [found for found in world.violations if isinstance(found, Violation)]
-    return world, outcome(world), [*seen, *watch.at_rest(pipeline.accepted, pipeline.erased)]
+    return world, outcome(world), [*seen, *watch.at_rest(usage.accepted, usage.erased)]
 
 
-@pytest.mark.parametrize("name", _PIPELINES)
+@pytest.mark.parametrize("name", _USAGES)
 @pytest.mark.parametrize("wrong", WRONG)
 def test_misconfigured_worker_fails_no_job(wrong: str, name: str, tmp_path: Path) -> None:
     ports, answer = WRONG[wrong]
-    pipeline = named(name)
+    usage = named(name)
     began = time.perf_counter()
     details, refusals = [], 0
     for seed in _SEEDS:
         _, without, broken = _run(name, tmp_path, seed, lambda world: None)
         assert not broken
-        assert not pipeline.end.differs_from(without)
+        assert not usage.end.differs_from(without)
         asked: list[str] = []
 
         def refuse(said: list[str] = asked) -> Exception:
@@ -104,7 +104,7 @@ def test_misconfigured_worker_fails_no_job(wrong: str, name: str, tmp_path: Path
 
         _, found, broken = _run(name, tmp_path, seed, set_up_wrongly)
         refusals += len(asked)
-        detail = judge(pipeline, without, found, broken)
+        detail = judge(usage, without, found, broken)
         if detail:
             details.append(f"seed {seed}: {detail}")
     record(
@@ -123,6 +123,6 @@ def test_misconfigured_worker_fails_no_job(wrong: str, name: str, tmp_path: Path
         )
     )
     assert not details
-    # The misconfigured worker did get an activity with some seed, if the pipeline has one that needs this port.
+    # The misconfigured worker did get an activity with some seed, if the usage has one that needs this port.
     unneeded = _UNREAD if ports[0].startswith("textract") else _UNSTORED if ports == _STORE_WRITES else frozenset()
     assert refusals or name in unneeded

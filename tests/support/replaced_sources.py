@@ -20,8 +20,8 @@ from photo_worker.errors import SourceReplaced
 from photo_worker.ocr.textract import TextractBackend
 from photo_worker.ports import FINAL_STATUSES, JobRepository, OcrBackend
 from photo_worker.storage.memory import MemoryObjectStore
-from tests.crash.pipelines import FIRST, SECOND
 from tests.crash.simulation.textract import MemoryTextract, blocks_of
+from tests.crash.usages import FIRST, SECOND
 from tests.support.documents import InlineDecoder
 
 BUCKET, KEY = "photos", "inbox/current.png"

@@ -69,9 +69,9 @@ ANSWERS = (WORKFLOW_TASK, "verify_and_locate_asset", "ocr_textract", "persist_ar
 
 @dataclass(frozen=True)
 class Case:
-    """One fault: the pipeline, the process, its crash point, and what happens to it there."""
+    """One fault: the usage, the process, its crash point, and what happens to it there."""
 
-    pipeline: str
+    usage: str
     point: str
     phase: str
     mode: str
@@ -79,7 +79,7 @@ class Case:
     @property
     def name(self) -> str:
         """The name of the case, for ``--real-cell``."""
-        return f"{self.pipeline}-{self.point}-{self.phase}-{self.mode}"
+        return f"{self.usage}-{self.point}-{self.phase}-{self.mode}"
 
 
 @dataclass(frozen=True)
@@ -101,39 +101,39 @@ def cases_of(point: str) -> list[Case]:
     """Return every case at one point: before and after it, killed and stopped."""
     if point in ANSWERS:
         return [Case("photo", point, ACKNOWLEDGED, KILL)]
-    pipelines = {
+    usages = {
         "damaged": FAILURE_POINTS,
         "submit": CLIENT_POINTS,
         "erase": ERASE_POINTS,
         "photo": WORKER_POINTS,
         "phone": CONVERT_POINTS,
     }
-    (pipeline,) = (name for name, points in pipelines.items() if point in points)
-    return [Case(pipeline, point, phase.value, mode) for phase in Phase for mode in (KILL, STOP)]
+    (usage,) = (name for name, points in usages.items() if point in points)
+    return [Case(usage, point, phase.value, mode) for phase in Phase for mode in (KILL, STOP)]
 
 
-def document_of(environment: Environment, pipeline: str) -> Path:
-    """Return the file that a pipeline's jobs submit."""
-    converted = pipeline in {"phone", "erase"}
-    path = environment.folder / f"{pipeline}.{'webp' if converted else 'png'}"
-    make = documents.webp_of if converted else documents.damaged if pipeline == "damaged" else documents.png_of
+def document_of(environment: Environment, usage: str) -> Path:
+    """Return the file that a usage's jobs submit."""
+    converted = usage in {"phone", "erase"}
+    path = environment.folder / f"{usage}.{'webp' if converted else 'png'}"
+    make = documents.webp_of if converted else documents.damaged if usage == "damaged" else documents.png_of
     body = make(TEXT)
     if not path.exists():
         path.write_bytes(body)
     return path
 
 
-async def run_without_faults(environment: Environment, pipeline: str) -> CellResult:
-    """Run a pipeline once without faults."""
+async def run_without_faults(environment: Environment, usage: str) -> CellResult:
+    """Run a usage once without faults."""
     started = time.monotonic()
-    async with environment.world(f"{pipeline}-faultless") as world:
+    async with environment.world(f"{usage}-faultless") as world:
         job_id = uuid4()
         worker = await world.worker()
-        await world.submit(document_of(environment, pipeline), job_id)
+        await world.submit(document_of(environment, usage), job_id)
         await world.ended(job_id, _PATIENCE_SECONDS)
         await worker.drain()
-        if pipeline == "erase":
-            await _ends(await world.command(*_command_of(world, pipeline, job_id)), 0)
+        if usage == "erase":
+            await _ends(await world.command(*_command_of(world, usage, job_id)), 0)
         return replace(await cell_result_of(world, job_id), seconds=time.monotonic() - started)
 
 
@@ -142,7 +142,7 @@ async def run(environment: Environment, case: Case) -> CellResult:
     started = time.monotonic()
     job_id = uuid4()
     async with environment.world(case.name) as world:
-        steps = _command_case if case.pipeline in {"submit", "erase"} else _worker_case
+        steps = _command_case if case.usage in {"submit", "erase"} else _worker_case
         reached = await steps(world, case, job_id)
         ending = await cell_result_of(world, job_id)
     return replace(ending, reached=reached, seconds=time.monotonic() - started)
@@ -161,10 +161,10 @@ async def cell_result_of(world: World, *job_ids: UUID, words: Sequence[str] = (T
     return CellResult(facts, violations, world.bucket)
 
 
-def wrong_end(pipeline: str, ending: CellResult) -> str:
+def wrong_end(usage: str, ending: CellResult) -> str:
     """Return what is wrong with a run without faults, the reference of others; empty if nothing is."""
     ends = [(row.status, row.error_code) for row in ending.facts.rows]
-    expected = _ENDS.get(pipeline, _SUCCESS)
+    expected = _ENDS.get(usage, _SUCCESS)
     wrong = [] if ends == expected else [f"invariant 2: without any fault the job ended {ends} and not {expected}"]
     return "; ".join([*map(str, ending.violations), *wrong])
 
@@ -181,7 +181,7 @@ def difference(ending: CellResult, faultless: CellResult) -> str:
 
 
 async def _worker_case(world: World, case: Case, job_id: UUID) -> bool:
-    document = document_of(world.environment, case.pipeline)
+    document = document_of(world.environment, case.usage)
     if case.phase == ACKNOWLEDGED:
         first = await world.worker()
         await world.submit(document, job_id)
@@ -204,9 +204,9 @@ async def _worker_case(world: World, case: Case, job_id: UUID) -> bool:
 
 async def _command_case(world: World, case: Case, job_id: UUID) -> bool:
     worker = await world.worker()
-    arguments = _command_of(world, case.pipeline, job_id)
-    if case.pipeline == "erase":
-        await world.submit(document_of(world.environment, case.pipeline), job_id)
+    arguments = _command_of(world, case.usage, job_id)
+    if case.usage == "erase":
+        await world.submit(document_of(world.environment, case.usage), job_id)
         await world.ended(job_id, _PATIENCE_SECONDS)
     arm = _arm(world, case)
     first = await world.command(*arguments, arm=arm)
@@ -221,7 +221,7 @@ async def _command_case(world: World, case: Case, job_id: UUID) -> bool:
         await _ends(second, 1, DatabaseUnavailable.code)
     else:
         await _ends(second, 0)
-    if case.pipeline == "submit":
+    if case.usage == "submit":
         await world.ended(job_id, _PATIENCE_SECONDS)
     if first.alive:
         first.signal(signal.SIGCONT)
@@ -231,12 +231,12 @@ async def _command_case(world: World, case: Case, job_id: UUID) -> bool:
     return reached
 
 
-def _command_of(world: World, pipeline: str, job_id: UUID) -> tuple[str, ...]:
+def _command_of(world: World, usage: str, job_id: UUID) -> tuple[str, ...]:
     # Without settings of the user who runs the tests.
     common = ("--env-file", "/dev/null")
-    if pipeline == "erase":
+    if usage == "erase":
         return (*common, "erase", "--yes", str(job_id))
-    return (*common, "submit", "--job-id", str(job_id), str(document_of(world.environment, pipeline)))
+    return (*common, "submit", "--job-id", str(job_id), str(document_of(world.environment, usage)))
 
 
 async def _ends(command: Child, expected: int, word: str = "") -> None:

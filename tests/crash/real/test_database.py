@@ -27,7 +27,7 @@ _WAITS_FOR_A_ROW = """
 class Write:
     """One write of a row: the ``nth`` one that sets this status."""
 
-    pipeline: str
+    usage: str
     name: str
     status: str
     nth: int = 1
@@ -47,13 +47,13 @@ async def test_database_write_cut_off_ends_as_without_fault(environment: Environ
     chosen = [(write, how) for write, how in CASES if chosen_cell in {None, name_of(write, how)}]
     if not chosen:
         pytest.skip(f"{chosen_cell} is no cell of this test")
-    pipelines = sorted({write.pipeline for write, _ in chosen})
-    endings = await asyncio.gather(*(cells.run_without_faults(environment, pipeline) for pipeline in pipelines))
-    faultless = dict(zip(pipelines, endings, strict=True))
-    assert not any(cells.wrong_end(pipeline, ending) for pipeline, ending in faultless.items())
+    usages = sorted({write.usage for write, _ in chosen})
+    endings = await asyncio.gather(*(cells.run_without_faults(environment, usage) for usage in usages))
+    faultless = dict(zip(usages, endings, strict=True))
+    assert not any(cells.wrong_end(usage, ending) for usage, ending in faultless.items())
 
     async def one(write: Write, how: str) -> str:
-        return await judged(environment, write, how, faultless[write.pipeline])
+        return await judged(environment, write, how, faultless[write.usage])
 
     problems = [problem for problem in await asyncio.gather(*(one(*case) for case in chosen)) if problem]
     assert not problems, "\n\n".join(problems)
@@ -61,7 +61,7 @@ async def test_database_write_cut_off_ends_as_without_fault(environment: Environ
 
 def name_of(write: Write, how: str) -> str:
     """Return the name of the cell, for ``--real-cell``."""
-    return f"{write.pipeline}-{write.name}-{how.replace(' ', '-')}"
+    return f"{write.usage}-{write.name}-{how.replace(' ', '-')}"
 
 
 async def judged(environment: Environment, write: Write, how: str, faultless: cells.CellResult) -> str:
@@ -79,7 +79,7 @@ async def judged(environment: Environment, write: Write, how: str, faultless: ce
     report.record(
         report.Cell(
             layer="real",
-            pipeline=write.pipeline,
+            usage=write.usage,
             number=100 + WRITES.index(write),
             call=f"Postgres: {write.name}",
             source="photo_worker/storage/statements.py",
@@ -105,8 +105,8 @@ async def run(environment: Environment, write: Write, how: str) -> cells.CellRes
         async with cutter_to((server.hostname, server.port), write.status, write.nth, how) as (cutter, port):
             credentials, _, _ = server.netloc.rpartition("@")
             through = server._replace(netloc=f"{credentials}@127.0.0.1:{port}").geturl()
-            document = await asyncio.to_thread(cells.document_of, environment, write.pipeline)
-            if write.pipeline == "submit":
+            document = await asyncio.to_thread(cells.document_of, environment, write.usage)
+            if write.usage == "submit":
                 worker = await world.worker()
                 submitted = await world.command(
                     "--env-file", "/dev/null", "submit", "--job-id", str(job_id), str(document), DATABASE_URL=through

@@ -47,7 +47,7 @@ PLACES = (
     ("damaged", CrashPoint.FAILURE_RECORDED),
 )
 _DAMAGED = ("failed", UnreadableDocument.code)
-ENDS = tuple(_DAMAGED if pipeline == "damaged" else ("succeeded", None) for pipeline, _ in (*PLACES, ("photo", None)))
+ENDS = tuple(_DAMAGED if usage == "damaged" else ("succeeded", None) for usage, _ in (*PLACES, ("photo", None)))
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Job:
 
     id: UUID
     number: int
-    pipeline: str
+    usage: str
 
     @property
     def text(self) -> str:
@@ -66,15 +66,15 @@ class Job:
     def file(self, folder: Path) -> Path:
         """Write the document and return its file."""
         path = folder / f"document-{self.number}.png"
-        path.write_bytes((documents.damaged if self.pipeline == "damaged" else documents.png_of)(self.text))
+        path.write_bytes((documents.damaged if self.usage == "damaged" else documents.png_of)(self.text))
         return path
 
 
 def jobs() -> list[Job]:
     """Return a cell's jobs ordered by their ids, for comparison: one per place, and one that is submitted later."""
-    pipelines = [pipeline for pipeline, _ in PLACES] + ["photo"]
-    ids = sorted((uuid4() for _ in pipelines), key=str)
-    return [Job(job_id, number, pipeline) for number, (job_id, pipeline) in enumerate(zip(ids, pipelines, strict=True))]
+    usages = [usage for usage, _ in PLACES] + ["photo"]
+    ids = sorted((uuid4() for _ in usages), key=str)
+    return [Job(job_id, number, usage) for number, (job_id, usage) in enumerate(zip(ids, usages, strict=True))]
 
 
 async def test_jobs_outlast_outage_of_each_service(environment: Environment, chosen_cell: str | None) -> None:
@@ -109,7 +109,7 @@ async def judged(environment: Environment, outage: Outage, faultless: CellResult
     report.record(
         report.Cell(
             layer="real",
-            pipeline="outage",
+            usage="outage",
             number=200 + [each.service for each in OUTAGES].index(outage.service),
             call=f"{outage.service}: {LENGTH_SECONDS:.0f} s",
             source="photo_worker/policies.py",

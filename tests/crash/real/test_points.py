@@ -86,21 +86,21 @@ async def test_submit_killed_or_stopped_then_repeated_completes(
 
 
 async def all_end_as_without(environment: Environment, wanted: Sequence[Case], chosen: str | None) -> None:
-    """Run cells concurrently and compare each with its pipeline's run without faults."""
+    """Run cells concurrently and compare each with its usage's run without faults."""
     if chosen is not None:
         wanted = [case for case in wanted if case.name == chosen]
         if not wanted:
             pytest.skip(f"{chosen} is no cell of this test")
-    pipelines = sorted({case.pipeline for case in wanted})
-    endings = await asyncio.gather(*(cells.run_without_faults(environment, pipeline) for pipeline in pipelines))
-    faultless = dict(zip(pipelines, endings, strict=True))
-    for pipeline, ending in faultless.items():
-        assert not cells.wrong_end(pipeline, ending)
+    usages = sorted({case.usage for case in wanted})
+    endings = await asyncio.gather(*(cells.run_without_faults(environment, usage) for usage in usages))
+    faultless = dict(zip(usages, endings, strict=True))
+    for usage, ending in faultless.items():
+        assert not cells.wrong_end(usage, ending)
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def one(case: Case) -> str:
         async with gate:
-            return await judged(environment, case, faultless[case.pipeline])
+            return await judged(environment, case, faultless[case.usage])
 
     problems = [problem for problem in await asyncio.gather(*map(one, wanted)) if problem]
     assert not problems, "\n\n".join(problems)
@@ -122,7 +122,7 @@ async def judged(environment: Environment, case: Case, faultless: CellResult) ->
     report.record(
         report.Cell(
             layer="real",
-            pipeline=case.pipeline,
+            usage=case.usage,
             number=[*CrashPoint, *cells.ANSWERS].index(case.point),
             call=case.point,
             source=source_of(case.point),

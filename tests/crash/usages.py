@@ -1,6 +1,6 @@
-"""Pipelines as data: each is one use of the product from an upload on, with its start, commands and expected end.
+"""Usages as data: each is one use of the product from an upload on, with its start, commands and expected end.
 
-Each runs once without faults and once for every fault at every port call. A new pipeline is one more entry.
+Each runs once without faults and once for every fault at every port call. A new usage is one more entry.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ACCESS = "Unable to get object metadata from S3. Check object key, region and/or
 
 @dataclass(frozen=True)
 class End:
-    """The outcome of a pipeline without injected faults.
+    """The outcome of a usage without injected faults.
 
     It is written down instead of taken from a run without faults, which the same product makes.
     """
@@ -60,7 +60,7 @@ def _instead(name: str, found: int, wanted: int) -> str:
 
 
 @dataclass(frozen=True)
-class Pipeline:
+class Usage:
     """One sequence of commands. ``drive`` gives the commands and runs them to their end.
 
     ``ends`` judges an outcome if a fault may change it legitimately, such as which of two racing commands is first.
@@ -77,7 +77,7 @@ class Pipeline:
     versions: bool = False
     """Whether the bucket has versioning."""
     outside: tuple[Mode, ...] = ()
-    """Events outside of the deployment to inject at every call; other pipelines cover its processes and services."""
+    """Events outside of the deployment to inject at every call; other usages cover its processes and services."""
 
 
 def photo(folder: Path, name: str = "photo", content: bytes | None = None) -> Source:
@@ -333,22 +333,20 @@ _REPLACED = (Mode.REPLACE, Mode.REPLACE_BACK)
 _theirs_later = _read_later(FIRST, SECOND, THEIRS, "image/png")
 
 
-PIPELINES: tuple[Pipeline, ...] = (
-    Pipeline("photo", "A photo is submitted, verified, read and persisted.", _one, End({ONE: _OK}, 1, 3), (ONE,)),
-    Pipeline(
+USAGES: tuple[Usage, ...] = (
+    Usage("photo", "A photo is submitted, verified, read and persisted.", _one, End({ONE: _OK}, 1, 3), (ONE,)),
+    Usage(
         "same-photo-twice",
         "Two jobs with the same bytes.",
         _same_photo_twice,
         End({ONE: _OK, TWO: _OK}, 1, 5),
         (ONE, TWO),
     ),
-    Pipeline("same-id-twice", "One job id, submitted twice at once.", _same_id_twice, End({ONE: _OK}, 1, 3), (ONE,)),
-    Pipeline("no-photo", "What was submitted is no document.", _no_photo, End({ONE: "content_mismatch"}, 0, 1), (ONE,)),
-    Pipeline("phone", "A photo that OCR cannot read is converted first.", _phone, End({ONE: _OK}, 1, 4), (ONE,)),
-    Pipeline(
-        "phone-twice", "Two jobs share a converted copy.", _phone_twice, End({ONE: _OK, TWO: _OK}, 1, 6), (ONE, TWO)
-    ),
-    Pipeline(
+    Usage("same-id-twice", "One job id, submitted twice at once.", _same_id_twice, End({ONE: _OK}, 1, 3), (ONE,)),
+    Usage("no-photo", "What was submitted is no document.", _no_photo, End({ONE: "content_mismatch"}, 0, 1), (ONE,)),
+    Usage("phone", "A photo that OCR cannot read is converted first.", _phone, End({ONE: _OK}, 1, 4), (ONE,)),
+    Usage("phone-twice", "Two jobs share a converted copy.", _phone_twice, End({ONE: _OK, TWO: _OK}, 1, 6), (ONE, TWO)),
+    Usage(
         "phone-erased",
         "A job whose photo was converted is erased.",
         _phone_erased,
@@ -357,7 +355,7 @@ PIPELINES: tuple[Pipeline, ...] = (
         (ONE,),
         ends=_gone,
     ),
-    Pipeline(
+    Usage(
         "phone-erased-in-verify",
         "A job is erased while its photo is converted.",
         _phone_erased_in_verify,
@@ -366,7 +364,7 @@ PIPELINES: tuple[Pipeline, ...] = (
         (ONE,),
         ends=_gone,
     ),
-    Pipeline(
+    Usage(
         "phone-erased-beside",
         "Of two jobs with one copy one is erased.",
         _phone_erased_beside,
@@ -374,16 +372,16 @@ PIPELINES: tuple[Pipeline, ...] = (
         (TWO,),
         (ONE,),
     ),
-    Pipeline(
+    Usage(
         "many-pages",
         "A PDF of several pages is refused before it is paid for.",
         _many_pages,
         End({ONE: "document_unsupported"}, 0, 1),
         (ONE,),
     ),
-    Pipeline("absent", "The object does not exist.", _absent, End({ONE: "object_missing"}, 0, 0), (ONE,)),
-    Pipeline("theirs", "The photo is somebody's own object.", _theirs, End({ONE: _OK}, 1, 3), (ONE,)),
-    Pipeline(
+    Usage("absent", "The object does not exist.", _absent, End({ONE: "object_missing"}, 0, 0), (ONE,)),
+    Usage("theirs", "The photo is somebody's own object.", _theirs, End({ONE: _OK}, 1, 3), (ONE,)),
+    Usage(
         "theirs-later",
         "Somebody's own object is read, read again, replaced and read once more.",
         _theirs_later,
@@ -391,7 +389,7 @@ PIPELINES: tuple[Pipeline, ...] = (
         (ONE, TWO, THREE),
         outside=_REPLACED,
     ),
-    Pipeline(
+    Usage(
         "theirs-later-with-versions",
         "The same in a bucket that keeps versions.",
         _theirs_later,
@@ -400,7 +398,7 @@ PIPELINES: tuple[Pipeline, ...] = (
         versions=True,
         outside=_REPLACED,
     ),
-    Pipeline(
+    Usage(
         "their-phone-later",
         "The same with an object that has to be converted.",
         _read_later(_webp(1), _webp(2), "theirs/phone.webp", "image/webp"),
@@ -408,7 +406,7 @@ PIPELINES: tuple[Pipeline, ...] = (
         (ONE, TWO, THREE),
         outside=_REPLACED,
     ),
-    Pipeline(
+    Usage(
         "replaced",
         "The object is replaced while it is read.",
         _replaced,
@@ -416,7 +414,7 @@ PIPELINES: tuple[Pipeline, ...] = (
         (ONE,),
         ends=all_succeeded,
     ),
-    Pipeline(
+    Usage(
         "replaced-and-back",
         "The object is replaced while it is read, and then put back.",
         _replaced_and_back,
@@ -424,36 +422,36 @@ PIPELINES: tuple[Pipeline, ...] = (
         (ONE, TWO),
         ends=all_succeeded,
     ),
-    Pipeline("throttled", "Textract asks to slow down.", _throttled, End({ONE: _OK}, 1, 3), (ONE,)),
-    Pipeline(
+    Usage("throttled", "Textract asks to slow down.", _throttled, End({ONE: _OK}, 1, 3), (ONE,)),
+    Usage(
         "failed-job",
         "Textract fails a job, which is not charged; the next one succeeds.",
         _failed_job,
         End({ONE: _OK}, 1, 3),
         (ONE,),
     ),
-    Pipeline(
+    Usage(
         "failing",
         "Textract fails three jobs of a photo one after the other.",
         _failing,
         End({ONE: _OK}, 1, 3),
         (ONE,),
     ),
-    Pipeline(
+    Usage(
         "not-let-in",
         "Textract may not read the photo for a while.",
         _not_let_in,
         End({ONE: _OK, TWO: _OK}, 1, 5),
         (ONE, TWO),
     ),
-    Pipeline(
+    Usage(
         "refused",
         "Textract fails the job over the document.",
         _refused,
         End({ONE: "document_unsupported"}, 0, 1),
         (ONE,),
     ),
-    Pipeline(
+    Usage(
         "cancelled",
         "A job is cancelled while Textract reads.",
         _cancelled,
@@ -461,8 +459,8 @@ PIPELINES: tuple[Pipeline, ...] = (
         (ONE,),
         ends=_succeeded_or("job_cancelled"),
     ),
-    Pipeline("erased", "A finished job is erased.", _erased_at_the_end, End({}, 1, 0), (), (ONE,), ends=_gone),
-    Pipeline(
+    Usage("erased", "A finished job is erased.", _erased_at_the_end, End({}, 1, 0), (), (ONE,), ends=_gone),
+    Usage(
         "erased-in-ocr",
         "A job is erased while Textract reads.",
         _erased_in_ocr,
@@ -471,7 +469,7 @@ PIPELINES: tuple[Pipeline, ...] = (
         (ONE,),
         ends=_gone,
     ),
-    Pipeline(
+    Usage(
         "erased-beside",
         "Of two jobs with one photo one is erased.",
         _erased_beside_another,
@@ -479,7 +477,7 @@ PIPELINES: tuple[Pipeline, ...] = (
         (TWO,),
         (ONE,),
     ),
-    Pipeline(
+    Usage(
         "repaired",
         "A check starts what a dead submission left behind.",
         _repaired,
@@ -489,11 +487,11 @@ PIPELINES: tuple[Pipeline, ...] = (
 )
 
 
-def named(name: str) -> Pipeline:
-    """Return a pipeline. Raises ``KeyError``."""
-    return {pipeline.name: pipeline for pipeline in PIPELINES}[name]
+def named(name: str) -> Usage:
+    """Return a usage. Raises ``KeyError``."""
+    return {usage.name: usage for usage in USAGES}[name]
 
 
-def names(pipelines: Iterable[Pipeline] = PIPELINES) -> list[str]:
+def names(usages: Iterable[Usage] = USAGES) -> list[str]:
     """Return the names, in order."""
-    return [pipeline.name for pipeline in pipelines]
+    return [usage.name for usage in usages]
