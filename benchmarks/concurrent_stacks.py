@@ -23,9 +23,9 @@ import psycopg
 from psycopg import conninfo, sql
 
 from benchmarks.cleanup import ended_in_any_case
+from photo_worker.adapters.postgres import migrate
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes
-from photo_worker.storage import migrate
 
 THREE_BAR = 2.5
 MEMORY_BAR_MIB = 700.0

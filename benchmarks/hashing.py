@@ -26,7 +26,7 @@ from uuid import uuid4
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-    from photo_worker.ports import ObjectInfo
+    from photo_worker.ports.object_store import ObjectInfo
 
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 1 << 20
@@ -65,8 +65,8 @@ def run(variables: dict[str, str], *, size_bytes: int = SIZE_BYTES) -> dict[str,
     """Upload, verify, hash and delete an object of this size; return the time and memory."""
     from boto3.s3.transfer import TransferConfig
 
+    from photo_worker.adapters.s3.object_store import make_client
     from photo_worker.aws import aws_session
-    from photo_worker.storage.s3_boto import make_client
 
     client = make_client(session=aws_session(variables))
     bucket = f"bench-{uuid4().hex}"
@@ -128,11 +128,11 @@ def _measure(bucket: str) -> dict[str, Any]:
     from temporalio.testing import ActivityEnvironment
 
     from photo_worker.activities.assets import AssetActivities
+    from photo_worker.adapters.documents.process import ProcessDecoder
+    from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+    from photo_worker.adapters.s3.object_store import BotoObjectStore, make_client
     from photo_worker.aws import aws_session
     from photo_worker.contracts.image import LocateAssetInput
-    from photo_worker.documents.process import ProcessDecoder
-    from photo_worker.storage.memory import MemoryJobRepository
-    from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 
     process = psutil.Process()
     peak = 0

@@ -47,7 +47,7 @@ from pathlib import Path
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 from photo_worker.bootstrap import workflow_classes
-from photo_worker.orchestration.converter import data_converter
+from photo_worker.adapters.temporal.converter import data_converter
 
 async def histories():
     for path in sorted(Path(sys.argv[1]).rglob("*.json")):

@@ -91,14 +91,14 @@ async def _rate(start: Callable[[str, str], Awaitable[Any]], queue: str, jobs: i
 
 async def measure(variables: dict[str, str], *, jobs: int = JOBS, rounds: int = ROUNDS) -> dict[str, Any]:
     """Run product, floor and no-op in turn, ``rounds`` times, and return medians and ratios."""
+    from photo_worker.adapters.postgres.job_repository import make_pool
+    from photo_worker.adapters.s3.object_store import make_client
+    from photo_worker.adapters.temporal.connection import connect
     from photo_worker.aws import aws_session
     from photo_worker.bootstrap import build_activities, build_application, workflow_classes
     from photo_worker.config import load_settings, read_environment
     from photo_worker.contracts.image import ImageProcessingInput
-    from photo_worker.orchestration.connection import connect
     from photo_worker.sources import Source
-    from photo_worker.storage.postgres import make_pool
-    from photo_worker.storage.s3_boto import make_client
     from photo_worker.worker import build_worker
 
     settings = load_settings(read_environment(variables, None))

@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any, Self
 from photo_worker.config import Settings
 from photo_worker.contracts.image import CONFIGURED_ENGINE
 from photo_worker.errors import BackendMissing, ConfigurationError, UnknownEngine
-from photo_worker.ports import JobRepository, ObjectStore, OcrBackend, RequiresUsable, WorkflowOrchestrator
+from photo_worker.ports.job_repository import JobRepository
+from photo_worker.ports.object_store import ObjectStore
+from photo_worker.ports.ocr import OcrBackend, RequiresUsable
+from photo_worker.ports.orchestrator import WorkflowOrchestrator
 
 if TYPE_CHECKING:
     import boto3
     from temporalio.client import Client
 
-    from photo_worker.integrity.erasure import Erasure
-    from photo_worker.integrity.inspector import InspectionConfig
-    from photo_worker.integrity.repair import Repairer
-    from photo_worker.integrity.scan import Scanner
-    from photo_worker.jobs import JobService
+    from photo_worker.services.consistency.inspector import InspectionConfig
+    from photo_worker.services.consistency.repair import Repairer
+    from photo_worker.services.consistency.scan import Scanner
+    from photo_worker.services.erasure import Erasure
+    from photo_worker.services.jobs import JobService
 
 # An activity uses its connection for milliseconds, and Postgres allows 100 connections in all by default.
 _MAX_CONNECTIONS = 20
@@ -62,7 +65,7 @@ class Application(AbstractContextManager["Application"]):
     async def client(self) -> Client:
         """Return the connection to Temporal, made at the first call. Raises what ``connect`` raises."""
         if self._client is None:
-            from photo_worker.orchestration.connection import connect
+            from photo_worker.adapters.temporal.connection import connect
 
             self._client = await connect(self.settings, self.settings.variables)
         return self._client
@@ -76,7 +79,7 @@ class Application(AbstractContextManager["Application"]):
         """
         if self.connected is None:
             from photo_worker import pipelines
-            from photo_worker.orchestration.temporal import TemporalOrchestrator
+            from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 
             self.connected = TemporalOrchestrator(
                 await self.client(), self.settings.temporal_task_queue, types=pipelines.workflow_types()
@@ -92,7 +95,7 @@ class Application(AbstractContextManager["Application"]):
 
     def jobs(self) -> JobService:
         """Return the use cases of jobs; before ``connect`` they only report."""
-        from photo_worker.jobs import JobService
+        from photo_worker.services.jobs import JobService
 
         return JobService(
             self.store,
@@ -104,21 +107,21 @@ class Application(AbstractContextManager["Application"]):
 
     def erasure(self) -> Erasure:
         """Return the use case that deletes every trace of a job."""
-        from photo_worker.integrity.erasure import Erasure
+        from photo_worker.services.erasure import Erasure
 
         return Erasure(self.store, self.repository, self.orchestrator, self.settings.s3_bucket)
 
     def scanner(self, config: InspectionConfig) -> AbstractAsyncContextManager[Scanner]:
         """Return a context manager of the scanner that checks the invariants."""
-        from photo_worker.integrity.inspector import InspectionPorts
-        from photo_worker.integrity.scan import open_scanner
+        from photo_worker.services.consistency.inspector import InspectionPorts
+        from photo_worker.services.consistency.scan import open_scanner
 
         ports = InspectionPorts(self.store, self.repository, self.orchestrator, self.settings.s3_bucket)
         return open_scanner(ports, config)
 
     def repairer(self, scanner: Scanner) -> Repairer:
         """Return the use case that repairs the findings of ``scanner``."""
-        from photo_worker.integrity.repair import Repairer
+        from photo_worker.services.consistency.repair import Repairer
 
         return Repairer(scanner, self.erasure().erase, lifetime_seconds=self.settings.job_lifetime_seconds)
 
@@ -128,7 +131,7 @@ def database_conninfo(settings: Settings) -> str:
 
     PG* variables give the parameters that DATABASE_URL does not, as libpq's own defaults do.
     """
-    from photo_worker.storage.pg_connection import with_defaults
+    from photo_worker.adapters.postgres.connection import with_defaults
 
     return with_defaults(settings.require_database_url(), settings.variables)
 
@@ -138,9 +141,9 @@ def build_application(settings: Settings) -> Application:
 
     Raises ``ConfigurationError`` if DATABASE_URL is missing or no AWS region is set.
     """
+    from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
+    from photo_worker.adapters.s3.object_store import BotoObjectStore, make_client
     from photo_worker.aws import aws_session
-    from photo_worker.storage.postgres import PostgresJobRepository, make_pool
-    from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 
     pool = make_pool(database_conninfo(settings), max_size=min(settings.max_activities, _MAX_CONNECTIONS))
     session = aws_session(settings.variables)
@@ -171,7 +174,7 @@ class BackendRegistry:
         settings do, and any error of the backend's constructor.
         """
         from photo_worker.activities.heartbeats import HeartbeatNotes, wait
-        from photo_worker.ocr.registry import BackendContext, make_backend
+        from photo_worker.adapters.ocr.registry import BackendContext, make_backend
 
         name = self._settings.ocr_engine if engine == CONFIGURED_ENGINE else engine
         context = BackendContext(
@@ -206,7 +209,7 @@ def build_activities(
 ) -> list[Callable[..., Any]]:
     """Return every activity of the worker, bound to this process's ports."""
     from photo_worker.activities.heartbeats import stop_if_cancelled
-    from photo_worker.documents.process import ProcessDecoder
+    from photo_worker.adapters.documents.process import ProcessDecoder
     from photo_worker.pipelines import PIPELINES, ActivityPorts
 
     ports = ActivityPorts(

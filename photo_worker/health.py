@@ -20,10 +20,10 @@ from pathlib import Path
 
 from temporalio.service import RPCError
 
+from photo_worker.adapters.temporal.connection import connect
+from photo_worker.adapters.temporal.pollers import workers_of
 from photo_worker.config import load_settings, read_environment
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.orchestration.connection import connect
-from photo_worker.orchestration.pollers import workers_of
 
 
 async def check(

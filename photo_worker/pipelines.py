@@ -19,7 +19,10 @@ from photo_worker.activities.results import ResultActivities
 from photo_worker.contracts import image, keys
 from photo_worker.contracts.base import Contract
 from photo_worker.contracts.references import WorkflowType
-from photo_worker.ports import DocumentDecoder, JobRepository, ObjectStore, OcrBackend
+from photo_worker.ports.document_decoder import DocumentDecoder
+from photo_worker.ports.job_repository import JobRepository
+from photo_worker.ports.object_store import ObjectStore
+from photo_worker.ports.ocr import OcrBackend
 from photo_worker.workflows.image import ImageProcessingWorkflow
 
 

@@ -22,8 +22,8 @@ from photo_worker.errors import (
     WorkerBucketForbidden,
     WorkerBucketMissing,
 )
-from photo_worker.integrity.binding import MARKER_KEY, require_own_bucket
-from photo_worker.ports import ObjectStore
+from photo_worker.ports.object_store import ObjectStore
+from photo_worker.services.binding import MARKER_KEY, require_own_bucket
 
 # Keys that belong to no job, in the form of jobs' keys, because policies may allow only such keys.
 _NEVER_WRITTEN = (ocr_key(UUID(int=0)), converted_key("none", "none", "0" * 64))
@@ -37,7 +37,7 @@ def readiness_checks(application: Application) -> list[Check]:
 
 
 def _database(settings: Settings) -> Check:
-    from photo_worker.storage.migrate import require_usable
+    from photo_worker.adapters.postgres.migrate import require_usable
 
     url = database_conninfo(settings)
     return lambda: require_usable(url)

@@ -19,10 +19,10 @@ from temporalio.worker import FixedSizeSlotSupplier, Interceptor, Worker, Worker
 from photo_worker.activities.boundary import ErrorBoundary
 from photo_worker.activities.hold_back import HoldBackInterceptor
 from photo_worker.activities.overdue import OverdueInterceptor
+from photo_worker.adapters.temporal.pollers import announce_waiting
+from photo_worker.adapters.temporal.rpc_errors import translate_bridge
 from photo_worker.admission import Admission, AdmittedSlots, Check
 from photo_worker.config import Settings
-from photo_worker.orchestration.pollers import announce_waiting
-from photo_worker.orchestration.rpc_errors import translate_bridge
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 NEEDED = (
     "photo_worker/py.typed",
     "photo_worker/devkit/requirements-seaweedfs.txt",
-    "photo_worker/storage/migrations/env.py",
-    "photo_worker/storage/migrations/schema.sql",
+    "photo_worker/adapters/postgres/migrations/env.py",
+    "photo_worker/adapters/postgres/migrations/schema.sql",
 )
 # What `demo` processes outside of a checkout, and its limit of size.
 PHOTOS = "photo_worker/devkit/photos/"

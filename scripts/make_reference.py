@@ -10,8 +10,8 @@ from typing import Any
 
 from photo_worker import pipelines
 from photo_worker.config import Settings
-from photo_worker.integrity.finding import REPAIRS
-from photo_worker.integrity.rules import PROMISES, all_rules
+from photo_worker.services.consistency.finding import REPAIRS
+from photo_worker.services.consistency.rules import PROMISES, all_rules
 from scripts.error_classes import a_job_waits, error_classes, hint_of
 from temporal_replay_gate.histories import attributes, discover, exit_of, patch_ids
 from temporal_replay_gate.outcomes import activity_outcomes, failure_type
@@ -38,8 +38,8 @@ def _check() -> str:
     lines = [
         "# What `photo-worker check` looks at",
         "",
-        "From `photo_worker/integrity/rules.py`. The code stands in the command's `-o json`. An error breaks a",
-        "promise, a warning should be looked at, and a notice does not make a check fail. A repair is what",
+        "From `photo_worker/services/consistency/rules.py`. The code stands in the command's `-o json`. An error",
+        "breaks a promise, a warning should be looked at, and a notice does not make a check fail. A repair is what",
         "`--repair` may do; a single finding may still offer none. The promises are those of the last table.",
         "",
         "| code | severity | what holds | promise | repair |",

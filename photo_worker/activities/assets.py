@@ -33,7 +33,9 @@ from photo_worker.policies import (
     SNIFF_BYTES,
     SYNC_OCR_LIMIT_BYTES,
 )
-from photo_worker.ports import FINAL_STATUSES, DocumentDecoder, JobRepository, ObjectInfo, ObjectStore
+from photo_worker.ports.document_decoder import DocumentDecoder
+from photo_worker.ports.job_repository import FINAL_STATUSES, JobRepository
+from photo_worker.ports.object_store import ObjectInfo, ObjectStore
 
 # The pages of these types are counted before OCR is paid for.
 _COUNTED_TYPES = frozenset({media.PDF, media.TIFF})

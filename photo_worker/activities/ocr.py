@@ -25,15 +25,9 @@ from photo_worker.errors import (
     StorageUnavailable,
 )
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES, SYNC_OCR_LIMIT_BYTES
-from photo_worker.ports import (
-    DetectedText,
-    DocumentRef,
-    JobRepository,
-    ObjectInfo,
-    ObjectStore,
-    OcrBackend,
-    Revision,
-)
+from photo_worker.ports.job_repository import JobRepository
+from photo_worker.ports.object_store import DocumentRef, ObjectInfo, ObjectStore, Revision
+from photo_worker.ports.ocr import DetectedText, OcrBackend
 
 OCR_CONTENT_TYPE = "application/json"
 

@@ -9,7 +9,8 @@ from photo_worker.contracts.image import FailureInput, FailureResult, Manifest, 
 from photo_worker.contracts.keys import manifest_key, parse_job_id
 from photo_worker.crash_points import CrashPoint, crash_point
 from photo_worker.errors import JobErased
-from photo_worker.ports import JobRepository, ObjectStore, OcrRecord
+from photo_worker.ports.job_repository import JobRepository, OcrRecord
+from photo_worker.ports.object_store import ObjectStore
 
 
 class ResultActivities:

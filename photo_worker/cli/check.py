@@ -20,9 +20,9 @@ from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, o
 from photo_worker.printable import printable
 
 if TYPE_CHECKING:
-    from photo_worker.integrity.finding import IntegrityFinding
-    from photo_worker.integrity.repair import RepairResult
-    from photo_worker.integrity.scan import ScanProgress, ScanReport
+    from photo_worker.services.consistency.finding import IntegrityFinding
+    from photo_worker.services.consistency.repair import RepairResult
+    from photo_worker.services.consistency.scan import ScanProgress, ScanReport
 
 # Findings of each rule in the text output; -o json has all of them.
 _SHOWN_PER_RULE = 10
@@ -110,7 +110,7 @@ async def _run(
     from datetime import UTC, datetime
 
     from photo_worker.bootstrap import build_application
-    from photo_worker.integrity.inspector import InspectionConfig
+    from photo_worker.services.consistency.inspector import InspectionConfig
 
     with build_application(context.settings) as application:
         await application.connect()
@@ -163,7 +163,7 @@ def _repair_printer(output: OutputFormat) -> Callable[[RepairResult], None]:
 
 
 def _data(report: ScanReport, steps: Sequence[RepairResult], seconds: float, *, sound: bool) -> dict[str, Any]:
-    from photo_worker.integrity.rules import all_rules
+    from photo_worker.services.consistency.rules import all_rules
 
     counts = Counter(found.code for found in report.findings)
     return {
@@ -196,7 +196,7 @@ def _data(report: ScanReport, steps: Sequence[RepairResult], seconds: float, *, 
 
 def _binding_word(report: ScanReport) -> str:
     """Return bound, unbound or bound_elsewhere."""
-    from photo_worker.integrity.binding import Bound, Unbound
+    from photo_worker.services.binding import Bound, Unbound
 
     if isinstance(report.binding, Bound):
         return "bound"
@@ -204,7 +204,7 @@ def _binding_word(report: ScanReport) -> str:
 
 
 def _print(report: ScanReport, seconds: float, *, repaired: bool) -> None:
-    from photo_worker.integrity.rules import all_rules
+    from photo_worker.services.consistency.rules import all_rules
 
     by_rule = {
         rule.code: found for rule in all_rules() if (found := [one for one in report.findings if one.code == rule.code])
@@ -220,7 +220,7 @@ def _print(report: ScanReport, seconds: float, *, repaired: bool) -> None:
 
 
 def _print_table(by_rule: dict[str, list[IntegrityFinding]]) -> None:
-    from photo_worker.integrity.rules import all_rules
+    from photo_worker.services.consistency.rules import all_rules
 
     holds = {rule.code: rule.holds for rule in all_rules()}
     width = max(len(code) for code in by_rule)
@@ -230,7 +230,7 @@ def _print_table(by_rule: dict[str, list[IntegrityFinding]]) -> None:
 
 
 def _print_finding(one: IntegrityFinding, *, repaired: bool) -> None:
-    from photo_worker.integrity.finding import REPAIRS
+    from photo_worker.services.consistency.finding import REPAIRS
 
     click.echo(f"\n{one.severity} [{one.code}]" + (f" job {one.job_id}" if one.job_id else ""))
     click.echo(f"  {printable(one.where)}")
@@ -242,7 +242,7 @@ def _print_finding(one: IntegrityFinding, *, repaired: bool) -> None:
 
 
 def _summary(report: ScanReport, seconds: float) -> str:
-    from photo_worker.integrity.finding import Severity
+    from photo_worker.services.consistency.finding import Severity
 
     severities = Counter(found.severity.value for found in report.findings)
     ordered = [(name.value, severities[name.value]) for name in Severity if severities[name.value]]

@@ -164,7 +164,7 @@ def _values(settings: Settings, environment: Environment) -> dict[str, Resolved]
 
 def _temporal(settings: Settings, environment: Environment) -> dict[str, Resolved]:
     """Resolve what the Temporal library reads from its variables and its profile; its import takes half a second."""
-    from photo_worker.orchestration.connection import connection_options
+    from photo_worker.adapters.temporal.connection import connection_options
 
     options = connection_options(settings, environment.variables)
     profile = Origin("profile")

@@ -88,8 +88,8 @@ def demo(
 
 def _check_engine(engine: str | None) -> None:
     """Raise ``InvalidEngine``, or ``UnknownEngine`` if this machine, which runs the demo's worker, has no such one."""
-    from photo_worker.jobs import check_engine
-    from photo_worker.ocr.registry import known_engines
+    from photo_worker.adapters.ocr.registry import known_engines
+    from photo_worker.services.jobs import check_engine
 
     check_engine(engine)
     if engine is not None and engine not in (known := known_engines()):
@@ -125,7 +125,7 @@ def _named(source: Source) -> Source:
 
 
 def _job_id(source: Source) -> UUID:
-    from photo_worker.jobs import UPLOAD_LIMIT_BYTES
+    from photo_worker.services.jobs import UPLOAD_LIMIT_BYTES
 
     try:
         content = read_regular(source.path, UPLOAD_LIMIT_BYTES) if source.path else source.key.encode()

@@ -16,7 +16,7 @@ from photo_worker.errors import ConfirmationRequired, JobMissing
 from photo_worker.printable import printable
 
 if TYPE_CHECKING:
-    from photo_worker.integrity.erasure import ErasureStep, Traces
+    from photo_worker.services.erasure import ErasureStep, Traces
 
 
 @click.command(cls=ErrorReportingCommand)

@@ -13,9 +13,9 @@ from uuid import UUID
 import click
 
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.jobs import JobReport
-from photo_worker.ports import FINAL_STATUSES
+from photo_worker.ports.job_repository import FINAL_STATUSES
 from photo_worker.printable import printable
+from photo_worker.services.jobs import JobReport
 
 _T = TypeVar("_T")
 # Wide enough for the whole table if the output is not a terminal: logs and files do not wrap.

@@ -43,8 +43,8 @@ def migrate(
     same, and the command warns; with --bind it then fails. It also warns, and binds nothing, if the database was
     bound to another bucket before: S3_BUCKET may be wrong, and workers take no work until --bind.
     """
+    from photo_worker.adapters.postgres.migrate import current, upgrade
     from photo_worker.bootstrap import database_conninfo
-    from photo_worker.storage.migrate import current, upgrade
 
     context = resolve_context(ctx, stack_name=stack_name)
     url = database_conninfo(context.settings)
@@ -85,7 +85,7 @@ def _bind(context: CommandContext, *, must_bind: bool, rebind: bool, yes: bool) 
     that keeps it from being bound.
     """
     from photo_worker.bootstrap import build_application
-    from photo_worker.integrity.binding import (
+    from photo_worker.services.binding import (
         BoundElsewhere,
         Unbound,
         bind,

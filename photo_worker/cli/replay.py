@@ -81,7 +81,7 @@ class _Service:
         self._recorded = photo.parent.parent / "recorded"
 
     async def connect(self) -> Client:
-        from photo_worker.orchestration.connection import connect
+        from photo_worker.adapters.temporal.connection import connect
 
         return await connect(self._context.settings, self._context.variables)
 
@@ -103,7 +103,7 @@ HOOKS = Hooks(
     command="photo-worker replay",
     project="the product",
     workflows="photo_worker.bootstrap:workflow_classes",
-    converter="photo_worker.orchestration.converter:data_converter",
+    converter="photo_worker.adapters.temporal.converter:data_converter",
     release=__version__,
     vocabulary=_vocabulary,
     scenarios=_scenarios,

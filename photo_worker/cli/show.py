@@ -33,7 +33,7 @@ def show(ctx: click.Context, job_id: str, stack_name: str | None, output: Output
     from photo_worker.bootstrap import build_application
     from photo_worker.cli.job_view import links
     from photo_worker.contracts.keys import parse_job_id
-    from photo_worker.ports import FINAL_STATUSES
+    from photo_worker.ports.job_repository import FINAL_STATUSES
 
     wanted = parse_job_id(job_id)
     context = resolve_context(ctx, stack_name=stack_name)

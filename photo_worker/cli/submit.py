@@ -16,7 +16,7 @@ from photo_worker.printable import cut
 
 if TYPE_CHECKING:
     from photo_worker.cli.job_view import JobRow
-    from photo_worker.ports import WorkflowOrchestrator
+    from photo_worker.ports.orchestrator import WorkflowOrchestrator
     from photo_worker.sources import Source
 
 # Enough to keep a worker busy from the start, few enough not to overload a laptop's services.
@@ -116,8 +116,8 @@ async def submit_all(
     """
     from photo_worker.bootstrap import build_application
     from photo_worker.cli.job_view import JobRow, with_progress
-    from photo_worker.integrity.binding import require_own_bucket
-    from photo_worker.jobs import check_engine
+    from photo_worker.services.binding import require_own_bucket
+    from photo_worker.services.jobs import check_engine
 
     check_engine(engine)
     with build_application(context.settings) as application:
@@ -167,7 +167,7 @@ async def _note_no_worker(orchestrator: WorkflowOrchestrator, queue: str) -> Non
 
 def _note_unknown_backend(engine: str | None) -> None:
     """Print a note if this machine does not have the backend: the jobs wait for a worker that has it."""
-    from photo_worker.ocr.registry import known_engines
+    from photo_worker.adapters.ocr.registry import known_engines
 
     if engine is not None and engine not in (known := known_engines()):
         click.echo(

@@ -81,8 +81,8 @@ def textract_emulator(
     first = spawn_early()
     try:
         # Imported while the child process loads its OCR engine.
+        from photo_worker.adapters.ocr.library_errors import COUNTERPARTS, product_errors
         from photo_worker.devkit.guard.rules import ServiceRules, allowed_hosts
-        from photo_worker.ocr.library_errors import COUNTERPARTS, product_errors
         from textract_local.server import EmulatorOptions, configure_logging, run
     except ImportError as error:
         raise ExtraMissing(reason=str(error)) from error

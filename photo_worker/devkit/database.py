@@ -61,12 +61,11 @@ def migrate_and_query(env: dict[str, str]) -> None:
     """Create the database if it is missing, migrate its schema, and query it; raises ``NotReady``."""
     import psycopg
 
-    from photo_worker.devkit.errors import DataMismatch
-    from photo_worker.errors import DatabaseUnavailable
-
     # The stack is ready when a worker could start, and a worker needs the schema. Apart from this import, only
     # `binding` uses adapters of the application.
-    from photo_worker.storage import migrate
+    from photo_worker.adapters.postgres import migrate
+    from photo_worker.devkit.errors import DataMismatch
+    from photo_worker.errors import DatabaseUnavailable
 
     url = with_explicit_parameters(env["DATABASE_URL"])
     name = _name_in(url)
@@ -96,8 +95,8 @@ def migrate_external(url: str) -> None:
     """
     import psycopg
 
+    from photo_worker.adapters.postgres import migrate
     from photo_worker.errors import DatabaseUnavailable
-    from photo_worker.storage import migrate
 
     try:
         migrate.upgrade(url)
@@ -180,7 +179,7 @@ def _create(server: _Connection, url: str, steps: str) -> None:
 def _make_template(server: _Connection, url: str, template: str, steps: str) -> None:
     from psycopg import sql
 
-    from photo_worker.storage import migrate
+    from photo_worker.adapters.postgres import migrate
 
     server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(template)))
     server.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(template)))

@@ -14,9 +14,9 @@ from temporalio import workflow
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from photo_worker.storage import migrate
-from photo_worker.storage.postgres import PostgresJobRepository, make_pool
-from photo_worker.storage.s3_boto import BotoObjectStore, make_client
+from photo_worker.adapters.postgres import migrate
+from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
+from photo_worker.adapters.s3.object_store import BotoObjectStore, make_client
 from tests.contracts.object_store import PAGE, ObjectStoreContract
 from tests.contracts.s3.case import REGION, Endpoint, delete_bucket, new_bucket
 from tests.support.harness import FIXTURES

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from photo_worker.errors import JobConflict, JobErased
-from photo_worker.ports import JobRecord, JobRepository, OcrRecord
+from photo_worker.ports.job_repository import JobRecord, JobRepository, OcrRecord
 from tests.contracts.job_writes import BUCKET, FINAL, KEY, OCR, OTHER_SHA, SHA, STEPS, in_parallel, step
 
 

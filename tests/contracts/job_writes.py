@@ -8,7 +8,7 @@ from threading import Barrier
 from typing import TypeVar
 from uuid import UUID
 
-from photo_worker.ports import JobRecord, JobRepository, OcrRecord
+from photo_worker.ports.job_repository import JobRecord, JobRepository, OcrRecord
 
 BUCKET, KEY, SHA = "photos", "raw/pie.jpg", "a" * 64
 OTHER_SHA = "b" * 64

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.s3.object_store import BotoObjectStore
 from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
-from photo_worker.ports import ObjectStore
-from photo_worker.storage.memory import MemoryObjectStore
-from photo_worker.storage.s3_boto import BotoObjectStore
+from photo_worker.ports.object_store import ObjectStore
 
 MIB = 1 << 20
 # How many keys a store under test lists at once.

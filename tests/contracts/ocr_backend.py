@@ -20,7 +20,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from photo_worker.errors import InputError
-from photo_worker.ports import DetectedText, DocumentRef, ObjectStore, OcrBackend
+from photo_worker.ports.object_store import DocumentRef, ObjectStore
+from photo_worker.ports.ocr import DetectedText, OcrBackend
 from textract_support.bad_inputs import BAD_INPUTS
 
 Place = Callable[[bytes], DocumentRef]

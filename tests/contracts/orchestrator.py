@@ -9,7 +9,7 @@ import pytest
 
 from photo_worker.contracts.references import WorkflowRef, job_of
 from photo_worker.errors import JobCancelled, JobFailed, JobMissing
-from photo_worker.ports import WorkflowOrchestrator
+from photo_worker.ports.orchestrator import WorkflowOrchestrator
 from tests.support.harness import eventually
 from tests.support.waiting_workflows import FIRST, SECOND, Outcome, Wait
 

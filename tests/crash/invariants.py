@@ -1,7 +1,7 @@
 """The invariants of a simulated deployment: those of every moment, and those at rest.
 
-Invariants of live data are checked by the product's own rules, ``photo_worker.integrity``. Numbers are those of
-docs/explanation/crash-safety.md. The product has no messages and dead letters (7) yet; the simulation replays
+Invariants of live data are checked by the product's own rules, ``photo_worker.services.consistency``. Numbers are
+those of docs/explanation/crash-safety.md. The product has no messages and dead letters (7) yet; the simulation replays
 histories (8) whenever a worker gets a workflow that another one began.
 """
 
@@ -14,14 +14,14 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
 from photo_worker.errors import ObjectMissing, ends_job
-from photo_worker.integrity.binding import MARKER_KEY
-from photo_worker.integrity.evidence import Evidence, StoredObject
-from photo_worker.integrity.finding import Severity
-from photo_worker.integrity.rules import all_rules, findings
-from photo_worker.integrity.rules_results import read_manifest
-from photo_worker.ports import JobRecord
-from photo_worker.storage.memory import MemoryObjectStore
+from photo_worker.ports.job_repository import JobRecord
+from photo_worker.services.binding import MARKER_KEY
+from photo_worker.services.consistency.evidence import Evidence, StoredObject
+from photo_worker.services.consistency.finding import Severity
+from photo_worker.services.consistency.rules import all_rules, findings
+from photo_worker.services.consistency.rules_results import read_manifest
 from tests.crash.simulation.orchestrator import state_of
 from tests.crash.simulation.world import BUCKET, World
 from tests.crash.violation import POLICIES, Violation

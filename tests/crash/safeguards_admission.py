@@ -99,7 +99,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         "a refusal of the operation passes",
         (
             Mutation(
-                "photo_worker/ocr/textract.py",
+                "photo_worker/adapters/ocr/textract.py",
                 "    except client.exceptions.AccessDeniedException as error:\n        raise",
                 "    except ZeroDivisionError as error:\n        raise",
             ),
@@ -114,7 +114,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         "the privileges are not looked at",
         (
             Mutation(
-                "photo_worker/storage/migrate.py",
+                "photo_worker/adapters/postgres/migrate.py",
                 "        for statement in _EXPLAINED:\n",
                 "        for statement in ():\n",
             ),

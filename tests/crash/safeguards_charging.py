@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
-_FILE = "photo_worker/ocr/textract_jobs.py"
+_FILE = "photo_worker/adapters/ocr/textract_jobs.py"
 _ATTEMPTS = "tests/unit/ocr/test_attempts.py::"
 _REPLACED = "tests/unit/test_replaced_sources.py::"
 
@@ -77,7 +77,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "the hash is not compared",
         (
             Mutation(
-                "photo_worker/ocr/local.py",
+                "photo_worker/adapters/ocr/local.py",
                 "if document.sha256 and hashlib.sha256(content).hexdigest() != document.sha256:",
                 "if False:",
             ),
@@ -101,7 +101,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "an upload is always written",
         (
             Mutation(
-                "photo_worker/jobs.py",
+                "photo_worker/services/jobs.py",
                 "            written = self._store.put_new(self._bucket, photo.key, photo.body,"
                 " content_type=photo.content_type)\n",
                 "            written = False\n"
@@ -169,7 +169,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a refusal counts as a damaged document",
         (
             Mutation(
-                "photo_worker/ocr/textract_errors.py",
+                "photo_worker/adapters/ocr/textract_errors.py",
                 "        found = _refused(message, service, document)\n",
                 "        found = UnreadableDocument(name=document.key, reason=message)\n",
             ),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
-_ERASE = "photo_worker/integrity/erasure.py"
-_SURVEY = "photo_worker/integrity/scan.py"
-_LOOK = "photo_worker/integrity/inspector.py"
-_REPAIR = "photo_worker/integrity/repair.py"
-_BINDING = "photo_worker/integrity/binding.py"
-_V0004 = "photo_worker/storage/migrations/versions/v0004_earlier_hashes.py"
+_ERASE = "photo_worker/services/erasure.py"
+_SURVEY = "photo_worker/services/consistency/scan.py"
+_LOOK = "photo_worker/services/consistency/inspector.py"
+_REPAIR = "photo_worker/services/consistency/repair.py"
+_BINDING = "photo_worker/services/binding.py"
+_V0004 = "photo_worker/adapters/postgres/migrations/versions/v0004_earlier_hashes.py"
 _BINDINGS = "tests/unit/integrity/test_binding.py::"
 _ERASURES = "tests/unit/test_erase.py::"
 _SURVEYS = "tests/unit/integrity/test_scan.py::"
@@ -63,7 +63,13 @@ ERASING: tuple[Safeguard, ...] = (
         "the copy stays for ever where the other job finds other bytes than those of the erased one",
         (9,),
         "what an erased job has read is forgotten with its row",
-        (Mutation("photo_worker/storage/memory.py", "            if heir is not None:\n", "            if False:\n"),),
+        (
+            Mutation(
+                "photo_worker/adapters/memory/job_repository.py",
+                "            if heir is not None:\n",
+                "            if False:\n",
+            ),
+        ),
         (_ERASURES + "test_erase_keeps_copy_that_queued_job_may_read",),
     ),
     Safeguard(
@@ -160,7 +166,7 @@ ERASING: tuple[Safeguard, ...] = (
         "only the latest version is deleted",
         (
             Mutation(
-                "photo_worker/storage/s3_boto.py",
+                "photo_worker/adapters/s3/object_store.py",
                 "            for version in self._versions(bucket, key):\n",
                 "            for version in self._versions(bucket, key)[:1]:\n",
             ),
@@ -193,7 +199,7 @@ ERASING: tuple[Safeguard, ...] = (
         "the end of the lock's transaction is not asked for",
         (
             Mutation(
-                "photo_worker/storage/postgres.py",
+                "photo_worker/adapters/postgres/job_repository.py",
                 '            with translated(self._name):\n                connection.execute("COMMIT")\n',
                 "",
             ),

@@ -20,7 +20,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         "the photo is stored after its row",
         (
             Mutation(
-                "photo_worker/jobs.py",
+                "photo_worker/services/jobs.py",
                 "            await self._store_raw(photo)\n            try:\n",
                 "            try:\n",
             ),
@@ -48,7 +48,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         "a photo that an erasure took between its storing and its row is missing for good",
         (2, 4),
         "the photo is not looked at after the row was written",
-        (Mutation("photo_worker/jobs.py", "                await self._keep_raw(chosen, photo)\n", ""),),
+        (Mutation("photo_worker/services/jobs.py", "                await self._keep_raw(chosen, photo)\n", ""),),
         (_JOBS + "test_submit_photo_deleted_by_erasure_is_stored_again",),
     ),
     Safeguard(
@@ -59,7 +59,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         "the row's status is not looked at",
         (
             Mutation(
-                "photo_worker/jobs.py",
+                "photo_worker/services/jobs.py",
                 "        if record.status in FINAL_STATUSES:\n            return Submission(",
                 "        if False:\n            return Submission(",
             ),
@@ -74,7 +74,9 @@ SUBMISSION: tuple[Safeguard, ...] = (
         "what is joined is not looked at",
         (
             Mutation(
-                "photo_worker/jobs.py", "        if handle.joined:\n            await self.workflow_of(chosen)\n", ""
+                "photo_worker/services/jobs.py",
+                "        if handle.joined:\n            await self.workflow_of(chosen)\n",
+                "",
             ),
         ),
         (_JOBS + "test_submit_closed_workflow_without_row_is_refused",),
@@ -103,7 +105,9 @@ SUBMISSION: tuple[Safeguard, ...] = (
         "submit does not look for the mark after the start",
         (
             Mutation(
-                "photo_worker/jobs.py", "if await asyncio.to_thread(self._repository.is_erased, chosen):", "if False:"
+                "photo_worker/services/jobs.py",
+                "if await asyncio.to_thread(self._repository.is_erased, chosen):",
+                "if False:",
             ),
         ),
         (_JOBS + "test_submit_erased_before_start_leaves_nothing[before the photo is stored again]",),
@@ -116,7 +120,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         "a refused upload stays",
         (
             Mutation(
-                "photo_worker/jobs.py",
+                "photo_worker/services/jobs.py",
                 "                await asyncio.to_thread(self._withdraw, chosen, photo.key)\n                raise\n",
                 "                raise\n",
             ),
@@ -131,7 +135,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         "a refused upload is deleted whoever uses it",
         (
             Mutation(
-                "photo_worker/jobs.py",
+                "photo_worker/services/jobs.py",
                 "            if sole:\n                self._store.delete(self._bucket, key)",
                 "            if True:\n                self._store.delete(self._bucket, key)",
             ),
@@ -182,7 +186,7 @@ PROCESS: tuple[Safeguard, ...] = (
         "wait writes nothing",
         (
             Mutation(
-                "photo_worker/jobs.py",
+                "photo_worker/services/jobs.py",
                 "await asyncio.to_thread(self._settle, job_id, error)",
                 "True",
             ),
@@ -197,7 +201,7 @@ PROCESS: tuple[Safeguard, ...] = (
         "Temporal may use a closed workflow's id again",
         (
             Mutation(
-                "photo_worker/orchestration/temporal.py",
+                "photo_worker/adapters/temporal/orchestrator.py",
                 "WorkflowIDReusePolicy.REJECT_DUPLICATE",
                 "WorkflowIDReusePolicy.ALLOW_DUPLICATE",
             ),
@@ -212,7 +216,7 @@ PROCESS: tuple[Safeguard, ...] = (
         "Temporal may end the running workflow for the new one",
         (
             Mutation(
-                "photo_worker/orchestration/temporal.py",
+                "photo_worker/adapters/temporal/orchestrator.py",
                 "                id_reuse_policy=reuse,\n"
                 "                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,\n",
                 "                id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,\n",

@@ -15,8 +15,8 @@ _POOLED = "tests/integration/storage/test_pgbouncer.py::"
 _SILENCE = "tests/integration/storage/test_unresponsive_services.py::"
 _COPIES = "tests/unit/test_converted_copies.py::TestConverted::"
 _ASSETS = "photo_worker/activities/assets.py"
-_CONNECTION = "photo_worker/storage/pg_connection.py"
-_V0002 = "photo_worker/storage/migrations/versions/v0002_erasures.py"
+_CONNECTION = "photo_worker/adapters/postgres/connection.py"
+_V0002 = "photo_worker/adapters/postgres/migrations/versions/v0002_erasures.py"
 
 ROWS: tuple[Safeguard, ...] = (
     Safeguard(
@@ -27,7 +27,7 @@ ROWS: tuple[Safeguard, ...] = (
         "the upsert writes any status over a final one",
         (
             Mutation(
-                "photo_worker/storage/statements.py",
+                "photo_worker/adapters/postgres/statements.py",
                 "status = CASE WHEN recipes.status IN ('succeeded', 'failed') OR EXCLUDED.status = 'queued'",
                 "status = CASE WHEN EXCLUDED.status = 'queued'",
             ),
@@ -40,7 +40,7 @@ ROWS: tuple[Safeguard, ...] = (
         "whoever submits the same id again turns a running job's row into a queued one",
         (6,),
         "the upsert lets queued replace running",
-        (Mutation("photo_worker/storage/statements.py", " OR EXCLUDED.status = 'queued'\n", "\n"),),
+        (Mutation("photo_worker/adapters/postgres/statements.py", " OR EXCLUDED.status = 'queued'\n", "\n"),),
         (_POSTGRES + "test_queue_running_job_stays_running",),
     ),
     Safeguard(
@@ -51,7 +51,7 @@ ROWS: tuple[Safeguard, ...] = (
         "the upsert takes the last error code",
         (
             Mutation(
-                "photo_worker/storage/statements.py",
+                "photo_worker/adapters/postgres/statements.py",
                 "error_code = CASE WHEN recipes.status IN ('succeeded', 'failed')\n"
                 "            THEN recipes.error_code ELSE EXCLUDED.error_code END",
                 "error_code = EXCLUDED.error_code",
@@ -66,8 +66,8 @@ ROWS: tuple[Safeguard, ...] = (
         (1, 10),
         "the upsert has no conflict clause",
         (
-            Mutation("photo_worker/storage/statements.py", "    ON CONFLICT (id) DO UPDATE SET", "    /*"),
-            Mutation("photo_worker/storage/statements.py", '    RETURNING *"""', '    */ RETURNING *"""'),
+            Mutation("photo_worker/adapters/postgres/statements.py", "    ON CONFLICT (id) DO UPDATE SET", "    /*"),
+            Mutation("photo_worker/adapters/postgres/statements.py", '    RETURNING *"""', '    */ RETURNING *"""'),
         ),
         (_POSTGRES + "test_write_repeated_changes_nothing[succeed]",),
     ),
@@ -79,7 +79,7 @@ ROWS: tuple[Safeguard, ...] = (
         "the upsert takes a row of another key",
         (
             Mutation(
-                "photo_worker/storage/statements.py",
+                "photo_worker/adapters/postgres/statements.py",
                 "WHERE recipes.s3_raw_key = EXCLUDED.s3_raw_key",
                 "WHERE recipes.id = EXCLUDED.id",
             ),
@@ -94,7 +94,7 @@ ROWS: tuple[Safeguard, ...] = (
         "the upsert does not compare hashes",
         (
             Mutation(
-                "photo_worker/storage/statements.py",
+                "photo_worker/adapters/postgres/statements.py",
                 "AND (recipes.content_sha256 = EXCLUDED.content_sha256",
                 "AND (true",
             ),
@@ -107,7 +107,7 @@ ROWS: tuple[Safeguard, ...] = (
         "a job that ended as failed shows the result of an attempt that came too late",
         (6, 10),
         "the result row is written whatever the job's status",
-        (Mutation("photo_worker/storage/statements.py", "FROM job WHERE status = 'succeeded'", "FROM job"),),
+        (Mutation("photo_worker/adapters/postgres/statements.py", "FROM job WHERE status = 'succeeded'", "FROM job"),),
         (_POSTGRES + "test_succeed_after_fail_stores_no_ocr_row",),
     ),
     Safeguard(
@@ -117,9 +117,9 @@ ROWS: tuple[Safeguard, ...] = (
         (2, 10),
         "the result row's insert has no conflict clause",
         (
-            Mutation("photo_worker/storage/statements.py", "ON CONFLICT (recipe_id) DO UPDATE SET", "/*"),
+            Mutation("photo_worker/adapters/postgres/statements.py", "ON CONFLICT (recipe_id) DO UPDATE SET", "/*"),
             Mutation(
-                "photo_worker/storage/statements.py",
+                "photo_worker/adapters/postgres/statements.py",
                 "page_count = EXCLUDED.page_count\n        RETURNING *",
                 "*/ RETURNING *",
             ),
@@ -132,7 +132,13 @@ ROWS: tuple[Safeguard, ...] = (
         "after a restart of Postgres that is over, connections of the pool that it has ended fail attempts of jobs",
         (2, 11),
         "a lost connection raises at once",
-        (Mutation("photo_worker/storage/postgres.py", "if not _is_lost(error):", "if True or not _is_lost(error):"),),
+        (
+            Mutation(
+                "photo_worker/adapters/postgres/job_repository.py",
+                "if not _is_lost(error):",
+                "if True or not _is_lost(error):",
+            ),
+        ),
         (_POSTGRES_FAULTS + "test_pool_replaces_terminated_connections_unnoticed",),
     ),
     Safeguard(
@@ -144,7 +150,7 @@ ROWS: tuple[Safeguard, ...] = (
         "statements have no limit at the server",
         (
             Mutation(
-                "photo_worker/storage/pg_connection.py",
+                "photo_worker/adapters/postgres/connection.py",
                 "cursor.execute(_LIMIT + statement, {**values, **limit})\n            cursor.nextset()\n",
                 "cursor.execute(statement, {**values, **limit})\n",
             ),
@@ -159,7 +165,7 @@ ROWS: tuple[Safeguard, ...] = (
         "the row is returned as the statement saw it",
         (
             Mutation(
-                "photo_worker/storage/postgres.py",
+                "photo_worker/adapters/postgres/job_repository.py",
                 'if row.status == "succeeded" and row.s3_ocr_key is None:',
                 'if row.status == "never":',
             ),
@@ -204,7 +210,9 @@ ROWS: tuple[Safeguard, ...] = (
         "only the connection that was met is replaced",
         (
             Mutation(
-                "photo_worker/storage/postgres.py", "        if lost.opened < self._renewed:\n", "        if True:\n"
+                "photo_worker/adapters/postgres/job_repository.py",
+                "        if lost.opened < self._renewed:\n",
+                "        if True:\n",
             ),
         ),
         (_SILENCE + "test_pool_dead_connections_cost_one_call",),
@@ -215,7 +223,7 @@ ROWS: tuple[Safeguard, ...] = (
         "workers that wait for a slow Postgres take the last connections that it has left",
         (2,),
         "a full pool is explained by a connection beside it",
-        (Mutation("photo_worker/storage/postgres.py", "error = None if busy else", "error ="),),
+        (Mutation("photo_worker/adapters/postgres/job_repository.py", "error = None if busy else", "error ="),),
         (_SILENCE + "test_pool_stall_opens_no_extra_connections",),
     ),
 )
@@ -238,7 +246,7 @@ ERASURE: tuple[Safeguard, ...] = (
         "marking takes no lock",
         (
             Mutation(
-                "photo_worker/storage/statements.py",
+                "photo_worker/adapters/postgres/statements.py",
                 "SELECT pg_advisory_xact_lock(recipes_job_lock(%(id)s))",
                 "SELECT 1",
             ),
@@ -269,7 +277,13 @@ ERASURE: tuple[Safeguard, ...] = (
         "erasing one of two jobs with the same photo takes the other's photo away",
         (4,),
         "any number of users counts as one",
-        (Mutation("photo_worker/storage/statements.py", "            AND id <> %(id)s\n", "            AND false\n"),),
+        (
+            Mutation(
+                "photo_worker/adapters/postgres/statements.py",
+                "            AND id <> %(id)s\n",
+                "            AND false\n",
+            ),
+        ),
         (_ERASURES + "test_erase_keeps_photo_that_another_job_uses",),
     ),
     Safeguard(
@@ -280,7 +294,7 @@ ERASURE: tuple[Safeguard, ...] = (
         "jobs that are marked count as users",
         (
             Mutation(
-                "photo_worker/storage/statements.py",
+                "photo_worker/adapters/postgres/statements.py",
                 "AND NOT EXISTS (SELECT FROM erasures WHERE job_digest = recipes_job_digest(recipes.id))",
                 "AND true",
             ),
@@ -295,7 +309,7 @@ ERASURE: tuple[Safeguard, ...] = (
         "only the latest run is looked for",
         (
             Mutation(
-                "photo_worker/orchestration/erasure.py",
+                "photo_worker/adapters/temporal/erasure.py",
                 "found = {run.run_id async for run in client.list_workflows(query) if run.id == workflow_id}",
                 "found = set[str]()",
             ),
@@ -310,7 +324,7 @@ ERASURE: tuple[Safeguard, ...] = (
         "only the workflows of this release's types are looked for",
         (
             Mutation(
-                "photo_worker/orchestration/erasure.py",
+                "photo_worker/adapters/temporal/erasure.py",
                 "{*own, *{found.id async for found in client.list_workflows(query)}}",
                 "{*own}",
             ),
@@ -326,7 +340,11 @@ OBJECTS: tuple[Safeguard, ...] = (
         "bytes that changed on their way are stored as if they were the object",
         (4, 5),
         "put sends no Content-MD5",
-        (Mutation("photo_worker/storage/s3_boto.py", '        "ContentMD5": b64encode(digest).decode(),\n', ""),),
+        (
+            Mutation(
+                "photo_worker/adapters/s3/object_store.py", '        "ContentMD5": b64encode(digest).decode(),\n', ""
+            ),
+        ),
         (_S3_UNIT + "test_put_body_damaged_in_transit_is_not_stored",),
     ),
     Safeguard(
@@ -335,7 +353,7 @@ OBJECTS: tuple[Safeguard, ...] = (
         "two attempts at once each believe that their answer is the job's",
         (5,),
         "put_new sends no If-None-Match",
-        (Mutation("photo_worker/storage/s3_boto.py", '        request["IfNoneMatch"] = "*"\n', ""),),
+        (Mutation("photo_worker/adapters/s3/object_store.py", '        request["IfNoneMatch"] = "*"\n', ""),),
         (_S3 + "test_put_new_concurrently_one_writer_wins",),
     ),
     Safeguard(
@@ -346,7 +364,7 @@ OBJECTS: tuple[Safeguard, ...] = (
         "only the first page is read",
         (
             Mutation(
-                "photo_worker/storage/s3_boto.py",
+                "photo_worker/adapters/s3/object_store.py",
                 '                for item in page.get("Contents", []):\n'
                 '                    yield ObjectEntry(bucket, item["Key"], item["Size"], item["LastModified"])\n',
                 '                for item in page.get("Contents", []):\n'
@@ -362,7 +380,7 @@ OBJECTS: tuple[Safeguard, ...] = (
         "a store that takes requests and never answers holds the worker's threads longer than their attempts last",
         (2,),
         "the client waits for as long as botocore does by itself",
-        (Mutation("photo_worker/storage/s3_boto.py", "        read_timeout=read_timeout,\n", ""),),
+        (Mutation("photo_worker/adapters/s3/object_store.py", "        read_timeout=read_timeout,\n", ""),),
         (_SILENCE + "test_s3_call_ends_when_service_hangs[False]",),
     ),
     Safeguard(
@@ -373,7 +391,7 @@ OBJECTS: tuple[Safeguard, ...] = (
         "writes do not name it",
         (
             Mutation(
-                "photo_worker/storage/s3_boto.py",
+                "photo_worker/adapters/s3/object_store.py",
                 '            request["ServerSideEncryption"] = self._encryption\n',
                 "            pass\n",
             ),

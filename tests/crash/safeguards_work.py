@@ -75,7 +75,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         "the converter lets pydantic's own error pass",
         (
             Mutation(
-                "photo_worker/orchestration/converter.py",
+                "photo_worker/adapters/temporal/converter.py",
                 "except ValidationError as error:",
                 "except ZeroDivisionError as error:",
             ),

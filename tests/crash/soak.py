@@ -33,10 +33,10 @@ from uuid import UUID
 
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
+from photo_worker.adapters.postgres import migrate
 from photo_worker.devkit.stack import Stack
 from photo_worker.errors import DependencyError
-from photo_worker.ports import FINAL_STATUSES
-from photo_worker.storage import migrate
+from photo_worker.ports.job_repository import FINAL_STATUSES
 from tests.crash.real import killing_services
 from tests.crash.real.environment import Environment, World, open_environment
 from tests.crash.real.facts import emulator

@@ -16,7 +16,7 @@ from temporalio.api.common.v1 import Payload
 
 from photo_worker.contracts.keys import manifest_key
 from photo_worker.errors import DatabaseUnavailable
-from photo_worker.jobs import JobService
+from photo_worker.services.jobs import JobService
 from photo_worker.sources import Source
 from tests.crash.simulation.commands import Console
 from tests.crash.simulation.core import TaskFailed

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from photo_worker.storage.memory import MemoryObjectStore
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
 from tests.crash.simulation.textract import MemoryTextract
 from tests.integration.textract.emulator import document, until
 from tests.integration.textract.jobs_world import world_in

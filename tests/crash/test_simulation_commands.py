@@ -10,8 +10,8 @@ import asyncio
 import pytest
 from temporalio.client import Client
 
+from photo_worker.adapters.temporal.connection import connect
 from photo_worker.config import load_settings, read_environment
-from photo_worker.orchestration.connection import connect
 from tests.crash.contract.basics import BASICS
 from tests.crash.contract.children import CHILDREN
 from tests.crash.contract.local import LOCAL

@@ -13,8 +13,8 @@ import pytest
 from temporalio.client import Client
 
 from photo_worker import policies
+from photo_worker.adapters.temporal.connection import connect
 from photo_worker.config import load_settings, read_environment
-from photo_worker.orchestration.connection import connect
 from tests.crash.contract.image_workflow import (
     SCENARIOS,
     STEPS,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from photo_worker.integrity.binding import bind
+from photo_worker.services.binding import bind
 from tests.crash.invariants import Watch, outcome
 from tests.crash.report import SAME, VIOLATED, Cell, record
 from tests.crash.simulation.commands import Console

@@ -55,7 +55,7 @@ WRONG: dict[str, tuple[tuple[str, ...], Answer]] = {
     "threads": (("rows",), lambda: RuntimeError("can't start new thread")),
     "open-files": (("store",), lambda: OSError(errno.EMFILE, "Too many open files")),
     "memory": (("store",), MemoryError),
-    "installation": (("rows",), lambda: ModuleNotFoundError("No module named 'photo_worker.storage.rows'")),
+    "installation": (("rows",), lambda: ModuleNotFoundError("No module named 'photo_worker.adapters.job_rows'")),
     "textract-credentials": (("textract",), _known(TEXTRACT.refused)),
     "textract-permissions": (("textract",), _known(TEXTRACT.forbidden)),
     "textract-no-start": ((_START,), _known(TEXTRACT.forbidden)),

@@ -13,7 +13,7 @@ import pytest
 
 from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.errors import JobConflict
-from photo_worker.jobs import JobReport
+from photo_worker.services.jobs import JobReport
 from photo_worker.sources import Source
 from tests.contracts.ocr_backend import BAD_CODES
 from tests.support.harness import FIXTURES, Harness, open_harness, waiting_for

@@ -18,9 +18,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from photo_worker.adapters.s3.object_store import BotoObjectStore
 from photo_worker.contracts.keys import ocr_key, raw_key
-from photo_worker.integrity.binding import MARKER_KEY, bound_since
-from photo_worker.storage.s3_boto import BotoObjectStore
+from photo_worker.services.binding import MARKER_KEY, bound_since
 from tests.integration.test_commands import clean, photo_worker
 from tests.support.command_runs import Run
 from tests.support.harness import FIXTURES, eventually

@@ -17,14 +17,14 @@ from temporalio.testing import ActivityEnvironment
 
 from photo_worker import cli
 from photo_worker.activities.assets import AssetActivities
+from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput, LocateAssetInput
 from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
 from photo_worker.crash_points import CrashPoint, Phase, armed
-from photo_worker.integrity.erasure import Erasure
-from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
-from photo_worker.integrity.repair import Repairer
-from photo_worker.integrity.scan import Scanner, ScanReport, open_scanner
-from photo_worker.orchestration.temporal import TemporalOrchestrator
+from photo_worker.services.consistency.inspector import InspectionConfig, InspectionPorts
+from photo_worker.services.consistency.repair import Repairer
+from photo_worker.services.consistency.scan import Scanner, ScanReport, open_scanner
+from photo_worker.services.erasure import Erasure
 from photo_worker.sources import Source
 from tests.support import documents
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness

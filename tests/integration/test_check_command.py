@@ -12,13 +12,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
+from photo_worker.adapters.s3.object_store import BotoObjectStore
+from photo_worker.adapters.temporal.connection import connect
+from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.config import load_settings, read_environment
 from photo_worker.contracts.image import ImageProcessingInput
 from photo_worker.contracts.keys import raw_key
-from photo_worker.orchestration.connection import connect
-from photo_worker.orchestration.temporal import TemporalOrchestrator
-from photo_worker.storage.postgres import PostgresJobRepository, make_pool
-from photo_worker.storage.s3_boto import BotoObjectStore
 from tests.integration.test_commands import worker_process
 from tests.support.command_runs import Run
 from tests.support.harness import FIXTURES, eventually

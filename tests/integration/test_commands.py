@@ -20,8 +20,8 @@ import psycopg
 import pytest
 from mypy_boto3_s3 import S3Client
 
+from photo_worker.adapters.temporal.connection import connect
 from photo_worker.config import load_settings, read_environment
-from photo_worker.orchestration.connection import connect
 from tests.support.grpc_errors import refusing
 from tests.support.harness import FIXTURES, eventually
 

@@ -20,7 +20,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.integrity.binding import bind
+from photo_worker.services.binding import bind
 from photo_worker.sources import Source
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness
 from tests.support.resources import create_database, drop_database

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from photo_worker.integrity.binding import MARKER_KEY
+from photo_worker.services.binding import MARKER_KEY
 from tests.integration.test_commands import photo_worker
 from tests.support.harness import FIXTURES, eventually, open_harness
 from tests.support.s3_responses import Answer, Request, S3Answers, refusal, s3_answering

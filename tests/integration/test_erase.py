@@ -20,13 +20,13 @@ import pytest
 from mypy_boto3_s3 import S3Client
 from psycopg import sql
 
+from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput
 from photo_worker.contracts.keys import manifest_key, ocr_key
 from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.errors import JobErased
-from photo_worker.integrity.binding import MARKER_KEY
-from photo_worker.integrity.erasure import Erasure, ErasureStep, Part
-from photo_worker.orchestration.temporal import TemporalOrchestrator
+from photo_worker.services.binding import MARKER_KEY
+from photo_worker.services.erasure import Erasure, ErasureStep, Part
 from photo_worker.sources import Source
 from tests.integration.test_commands import clean, photo_worker
 from tests.support.harness import FIXTURES, Harness, eventually

@@ -61,7 +61,7 @@ async def test_textract_failed_jobs_are_retried_and_billed_once(
     running: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:
     # By default it is hours if the cause is unknown.
-    monkeypatch.setattr("photo_worker.ocr.textract_jobs._FIRST_UNEXPLAINED_WAIT_SECONDS", 0.02)
+    monkeypatch.setattr("photo_worker.adapters.ocr.textract_jobs._FIRST_UNEXPLAINED_WAIT_SECONDS", 0.02)
     photo = a_photo(tmp_path)
     jobs_fail(running, photo, message, 3)
     submission = await submit(running, photo)

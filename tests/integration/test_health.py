@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from photo_worker.adapters.temporal.pollers import announce_waiting, workers_of
 from photo_worker.admission import Admission
 from photo_worker.errors import DatabaseUnavailable
 from photo_worker.health import check
-from photo_worker.orchestration.pollers import announce_waiting, workers_of
 from tests.support.harness import Harness, eventually
 
 pytestmark = pytest.mark.stack

@@ -28,8 +28,8 @@ from photo_worker.bootstrap import BackendRegistry
 from photo_worker.contracts.image import OcrInput, OcrResult
 from photo_worker.contracts.keys import ocr_key, raw_key
 from photo_worker.crash_points import CrashPoint, Phase, armed
-from photo_worker.integrity.binding import MARKER_KEY
-from photo_worker.jobs import Submission
+from photo_worker.services.binding import MARKER_KEY
+from photo_worker.services.jobs import Submission
 from photo_worker.sources import Source
 from tests.integration.test_image_workflow import quick_retries
 from tests.support.harness import Harness, eventually

@@ -22,10 +22,12 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from photo_worker import policies
+from photo_worker.adapters.ocr.recorded import RecordedBackend
 from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput, ImageProcessingResult
 from photo_worker.errors import JobCancelled, JobFailed, OcrUnavailable, SourceReplaced
-from photo_worker.ocr.recorded import RecordedBackend
-from photo_worker.ports import DetectedText, DocumentRef, JobRecord
+from photo_worker.ports.job_repository import JobRecord
+from photo_worker.ports.object_store import DocumentRef
+from photo_worker.ports.ocr import DetectedText
 from photo_worker.sources import Source
 from photo_worker.workflows.image import LIFETIME, ImageProcessingWorkflow
 from temporal_replay_gate.record import replay_problem
@@ -188,7 +190,7 @@ class TestFailure:
         def broken(self: object, document: DocumentRef) -> DetectedText:
             raise ZeroDivisionError("a defect")
 
-        monkeypatch.setattr("photo_worker.ocr.recorded.RecordedBackend.detect_text", broken)
+        monkeypatch.setattr("photo_worker.adapters.ocr.recorded.RecordedBackend.detect_text", broken)
         quick_retries(monkeypatch)
         async with harness.worker():
             submission = await harness.service.submit(a_photo(), engine="recorded")
@@ -204,7 +206,7 @@ async def test_workflow_before_lifetimes_bounds_rereads(harness: Harness, monkey
         raise SourceReplaced(bucket=document.bucket, key=document.key)
 
     patched = workflow.patched
-    monkeypatch.setattr("photo_worker.ocr.recorded.RecordedBackend.detect_text", replaced)
+    monkeypatch.setattr("photo_worker.adapters.ocr.recorded.RecordedBackend.detect_text", replaced)
     monkeypatch.setattr(policies, "REREAD_LONGEST_WAIT", timedelta(milliseconds=50))
     quick_retries(monkeypatch)
     submission = await harness.service.submit(a_photo(), engine="recorded")
@@ -270,7 +272,7 @@ class TestCancellation:
             asyncio.run_coroutine_threadsafe(leave.wait(), loop).result(30)
             return DetectedText({"DocumentMetadata": {"Pages": 1}, "Blocks": []}, "1.0")
 
-        monkeypatch.setattr("photo_worker.ocr.recorded.RecordedBackend.detect_text", slow)
+        monkeypatch.setattr("photo_worker.adapters.ocr.recorded.RecordedBackend.detect_text", slow)
         async with harness.worker():
             submission = await harness.service.submit(a_photo(), engine="recorded")
             await asyncio.wait_for(entered.wait(), 30)

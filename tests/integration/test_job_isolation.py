@@ -11,12 +11,13 @@ from uuid import UUID
 
 import pytest
 
+from photo_worker.adapters.s3.object_store import BotoObjectStore
 from photo_worker.admission import Admission
 from photo_worker.errors import ObjectForbidden, OcrUnavailable
-from photo_worker.ports import DetectedText, DocumentRef, ObjectInfo, OcrBackend
+from photo_worker.ports.object_store import DocumentRef, ObjectInfo
+from photo_worker.ports.ocr import DetectedText, OcrBackend
 from photo_worker.readiness import readiness_checks
 from photo_worker.sources import Source
-from photo_worker.storage.s3_boto import BotoObjectStore
 from tests.support.harness import FIXTURES, Harness, waiting_for
 
 if TYPE_CHECKING:

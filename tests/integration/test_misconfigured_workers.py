@@ -31,7 +31,7 @@ from temporalio.worker import Worker
 from photo_worker import health
 from photo_worker.cli import cli
 from photo_worker.errors import JobEndedWithoutRow
-from photo_worker.integrity.binding import MARKER_KEY
+from photo_worker.services.binding import MARKER_KEY
 from photo_worker.sources import Source
 from tests.crash.real.outages import FORBIDDEN, POSTGRES, READ_ONLY, S3, TEXTRACT, reach_of, role_in
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness, waiting_for

@@ -10,11 +10,11 @@ import pytest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
+from photo_worker.adapters.temporal.connection import connect
+from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.config import load_settings, read_environment
 from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput
 from photo_worker.errors import PhotoWorkerError, TemporalUnavailable
-from photo_worker.orchestration.connection import connect
-from photo_worker.orchestration.temporal import TemporalOrchestrator
 from tests.support.harness import Harness, eventually
 
 pytestmark = pytest.mark.stack

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.contracts.image import Manifest
-from photo_worker.integrity.binding import MARKER_KEY
-from photo_worker.integrity.erasure import Erasure
-from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
-from photo_worker.integrity.scan import open_scanner
-from photo_worker.jobs import JobReport
-from photo_worker.orchestration.temporal import TemporalOrchestrator
+from photo_worker.services.binding import MARKER_KEY
+from photo_worker.services.consistency.inspector import InspectionConfig, InspectionPorts
+from photo_worker.services.consistency.scan import open_scanner
+from photo_worker.services.erasure import Erasure
+from photo_worker.services.jobs import JobReport
 from photo_worker.sources import Source
 from tests.crash.real.facts import emulator
 from tests.integration.test_commands import photo_worker

@@ -19,8 +19,8 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from photo_worker import policies
+from photo_worker.adapters.temporal.converter import data_converter
 from photo_worker.contracts.image import ImageProcessingResult
-from photo_worker.orchestration.converter import data_converter
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from scripts.check_committed import problems_in
 from temporal_replay_gate.gate import GateOptions, check

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
-from photo_worker.storage.s3_boto import make_client
+from photo_worker.adapters.s3.object_store import make_client
 from tests.contracts.s3.case import REGION, Endpoint
 from tests.contracts.s3.table import DEVIATES, SERVERS, expect_deviations
 from tests.s3.servers import NotToBeHad, ServerFailed, open_server

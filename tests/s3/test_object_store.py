@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from photo_worker.storage.s3_boto import BotoObjectStore
+from photo_worker.adapters.s3.object_store import BotoObjectStore
 from tests.contracts.object_store import PAGE, ObjectStoreContract
 from tests.contracts.s3.case import Endpoint, delete_bucket, new_bucket
 from tests.s3.conftest import Servers

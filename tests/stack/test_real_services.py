@@ -23,7 +23,7 @@ from photo_worker.devkit import disk, ports, postgres
 from photo_worker.devkit.errors import ServiceFailed, StackNotReady
 from photo_worker.devkit.service_registry import default_services
 from photo_worker.devkit.stack import Stack
-from photo_worker.integrity.binding import MARKER_KEY
+from photo_worker.services.binding import MARKER_KEY
 from tests.integration.devkit.fake_services import processes_of, wait_until
 from tests.stack.support import pids_of
 from tests.support import workflows

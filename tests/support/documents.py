@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from photo_worker.documents import decoding
+from photo_worker.adapters.documents import decoding
 
 HEICS = Path(__file__).resolve().parent / "heic"
 

@@ -18,15 +18,16 @@ from psycopg.conninfo import conninfo_to_dict
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
+from photo_worker.adapters.s3.object_store import BotoObjectStore
 from photo_worker.admission import Admission
 from photo_worker.bootstrap import Application, build_activities, build_application, workflow_classes
 from photo_worker.config import Settings, load_settings, read_environment
-from photo_worker.integrity.binding import bind
-from photo_worker.jobs import JobService
-from photo_worker.ports import OcrBackend, WaitingAttempt
+from photo_worker.ports.ocr import OcrBackend
+from photo_worker.ports.orchestrator import WaitingAttempt
 from photo_worker.readiness import readiness_checks
-from photo_worker.storage.postgres import PostgresJobRepository, make_pool
-from photo_worker.storage.s3_boto import BotoObjectStore
+from photo_worker.services.binding import bind
+from photo_worker.services.jobs import JobService
 from photo_worker.worker import build_worker
 from tests.support.workers import running
 

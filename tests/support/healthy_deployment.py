@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.memory.orchestrator import MemoryOrchestrator
 from photo_worker.contracts.image import ConvertedCopy, Manifest
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key, raw_key
-from photo_worker.integrity.binding import bind
-from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
-from photo_worker.orchestration.memory import MemoryOrchestrator
-from photo_worker.ports import OcrRecord, WorkflowState
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
+from photo_worker.ports.job_repository import OcrRecord
+from photo_worker.ports.orchestrator import WorkflowState
+from photo_worker.services.binding import bind
+from photo_worker.services.consistency.inspector import InspectionConfig, InspectionPorts
 
 BUCKET = "worker-bucket"
 FOREIGN = "their-bucket"

@@ -14,12 +14,13 @@ from temporalio.testing import ActivityEnvironment
 from photo_worker.activities.assets import AssetActivities
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.activities.results import ResultActivities
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.ocr.textract import TextractBackend
 from photo_worker.contracts.image import LocateAssetInput, LocatedAsset, OcrInput, OcrResult, PersistInput
 from photo_worker.contracts.keys import ocr_key
 from photo_worker.errors import SourceReplaced
-from photo_worker.ocr.textract import TextractBackend
-from photo_worker.ports import FINAL_STATUSES, JobRepository, OcrBackend
-from photo_worker.storage.memory import MemoryObjectStore
+from photo_worker.ports.job_repository import FINAL_STATUSES, JobRepository
+from photo_worker.ports.ocr import OcrBackend
 from tests.crash.simulation.textract import MemoryTextract, blocks_of
 from tests.crash.usages import FIRST, SECOND
 from tests.support.documents import InlineDecoder

@@ -19,9 +19,9 @@ import psycopg
 import pytest
 from psycopg import conninfo, sql
 
+from photo_worker.adapters.postgres import migrate
+from photo_worker.adapters.s3.object_store import make_client
 from photo_worker.aws import aws_session
-from photo_worker.storage import migrate
-from photo_worker.storage.s3_boto import make_client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

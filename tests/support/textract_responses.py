@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import boto3
 
+from photo_worker.adapters.ocr.textract import TextractApi, TextractBackend, make_client
 from photo_worker.aws import aws_session
-from photo_worker.ocr.textract import TextractApi, TextractBackend, make_client
-from photo_worker.ports import AttemptNotes
+from photo_worker.ports.ocr import AttemptNotes
 
 if TYPE_CHECKING:
     pass

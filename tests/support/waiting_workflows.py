@@ -7,10 +7,10 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
+from photo_worker.adapters.memory.orchestrator import Program, Signals
 from photo_worker.contracts.base import Contract
 from photo_worker.contracts.references import WorkflowType
 from photo_worker.errors import JobFailed
-from photo_worker.orchestration.memory import Program, Signals
 
 
 class Wait(Contract):

@@ -15,7 +15,8 @@ from temporalio.testing import ActivityEnvironment
 from photo_worker.contracts.image import (
     PersistInput,
 )
-from photo_worker.ports import DetectedText, DocumentRef
+from photo_worker.ports.object_store import DocumentRef
+from photo_worker.ports.ocr import DetectedText
 from tests.crash.simulation.textract import blocks_of
 
 BUCKET = "photos"

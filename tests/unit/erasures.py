@@ -11,6 +11,9 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from photo_worker.activities.results import ResultActivities
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.memory.orchestrator import MemoryOrchestrator
 from photo_worker.contracts.image import (
     IMAGE_PROCESSING,
     ImageProcessingInput,
@@ -20,12 +23,10 @@ from photo_worker.contracts.image import (
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key, raw_key
 from photo_worker.crash_points import CrashPoint
 from photo_worker.errors import TemporalUnavailable
-from photo_worker.integrity.binding import MARKER_KEY, bind
-from photo_worker.integrity.erasure import Erasure, ErasureStep
-from photo_worker.jobs import JobService
-from photo_worker.orchestration.memory import MemoryOrchestrator
-from photo_worker.ports import OcrRecord
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
+from photo_worker.ports.job_repository import OcrRecord
+from photo_worker.services.binding import MARKER_KEY, bind
+from photo_worker.services.erasure import Erasure, ErasureStep
+from photo_worker.services.jobs import JobService
 
 BUCKET = "photos"
 BODY = b"flour, butter and sugar"

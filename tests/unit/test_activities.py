@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from photo_worker.activities.assets import AssetActivities
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.activities.results import ResultActivities
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.ocr.textract import TextractBackend
 from photo_worker.contracts.image import (
     FailureInput,
     LocateAssetInput,
@@ -38,9 +41,8 @@ from photo_worker.errors import (
     UnknownEngine,
     UnsupportedDocument,
 )
-from photo_worker.ocr.textract import TextractBackend
-from photo_worker.ports import ObjectInfo, OcrBackend
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
+from photo_worker.ports.object_store import ObjectInfo
+from photo_worker.ports.ocr import OcrBackend
 from tests.support import documents
 from tests.support.documents import InlineDecoder
 from tests.unit.activity_calls import BUCKET, Charging, CountingBackend, image, persist_input, run

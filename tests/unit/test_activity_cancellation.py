@@ -19,13 +19,15 @@ from photo_worker.activities.assets import AssetActivities
 from photo_worker.activities.heartbeats import wait
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.activities.results import ResultActivities
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
 from photo_worker.contracts.image import (
     FailureInput,
     LocateAssetInput,
     OcrInput,
 )
-from photo_worker.ports import DetectedText, DocumentRef
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
+from photo_worker.ports.object_store import DocumentRef
+from photo_worker.ports.ocr import DetectedText
 from tests.support.documents import InlineDecoder
 from tests.unit.activity_calls import BUCKET, CountingBackend, image, persist_input
 

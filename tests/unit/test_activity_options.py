@@ -11,7 +11,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 from photo_worker import policies
-from photo_worker.orchestration.converter import data_converter
+from photo_worker.adapters.temporal.converter import data_converter
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from temporal_replay_gate.trace import TracingRunner
 

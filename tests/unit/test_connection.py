@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from photo_worker.adapters.temporal.connection import connection_options
 from photo_worker.config import load_settings, read_environment
 from photo_worker.errors import ConfigurationError
-from photo_worker.orchestration.connection import connection_options
 
 
 def options(variables: dict[str, str]) -> dict[str, object]:

@@ -7,12 +7,12 @@ from pydantic import BaseModel, ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.exceptions import ApplicationError
 
+from photo_worker.adapters.temporal.converter import ContractPayloadConverter
 from photo_worker.contracts import image
 from photo_worker.contracts.arguments import only_argument
 from photo_worker.contracts.base import Contract
 from photo_worker.contracts.image import FailureInput, ImageProcessingInput, LocatedAsset
 from photo_worker.errors import InvalidContract
-from photo_worker.orchestration.converter import ContractPayloadConverter
 
 CONTRACTS = [
     kind

@@ -14,11 +14,12 @@ from PIL import Image
 from photo_worker import media
 from photo_worker.activities.assets import AssetActivities
 from photo_worker.activities.ocr import OcrActivities
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.ocr.textract import TextractBackend
 from photo_worker.contracts.image import LocateAssetInput, LocatedAsset, OcrInput
 from photo_worker.errors import JobErased, ObjectForbidden, OcrThrottled
-from photo_worker.ocr.textract import TextractBackend
-from photo_worker.ports import DocumentDecoder
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
+from photo_worker.ports.document_decoder import DocumentDecoder
 from tests.crash.simulation.textract import MemoryTextract
 from tests.support import documents
 from tests.support.documents import InlineDecoder

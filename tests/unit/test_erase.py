@@ -20,9 +20,10 @@ from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key
 from photo_worker.contracts.references import WorkflowType
 from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.errors import JobErased, JobMissing, ObjectForbidden, TemporalUnavailable
-from photo_worker.integrity.binding import bind
-from photo_worker.integrity.erasure import Erasure, ErasureStep, Part
-from photo_worker.ports import ObjectEntry, OcrRecord
+from photo_worker.ports.job_repository import OcrRecord
+from photo_worker.ports.object_store import ObjectEntry
+from photo_worker.services.binding import bind
+from photo_worker.services.erasure import Erasure, ErasureStep, Part
 from photo_worker.sources import Source
 from tests.unit.erasures import BODY, BUCKET, COPY, POINTS, RAW, SHA, World, left
 

@@ -11,6 +11,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.memory.orchestrator import MemoryOrchestrator
 from photo_worker.contracts.references import Input, Result, WorkflowRef
 from photo_worker.errors import (
     InvalidBucket,
@@ -27,11 +30,10 @@ from photo_worker.errors import (
     TemporalForbidden,
     TemporalUnavailable,
 )
-from photo_worker.jobs import JobService
-from photo_worker.orchestration.memory import MemoryOrchestrator
-from photo_worker.ports import JobHandle, JobRecord, WorkflowState
+from photo_worker.ports.job_repository import JobRecord
+from photo_worker.ports.orchestrator import JobHandle, WorkflowState
+from photo_worker.services.jobs import JobService
 from photo_worker.sources import Source
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 
 BUCKET = "photos"
 BODY = b"\x89PNG\r\n\x1a\n a photo"

@@ -17,10 +17,13 @@ from photo_worker.activities.assets import AssetActivities
 from photo_worker.activities.heartbeats import HeartbeatNotes, heartbeating
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.activities.results import ResultActivities
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
 from photo_worker.contracts.image import LocateAssetInput, OcrInput, OcrResult, PersistInput
 from photo_worker.errors import DatabaseUnavailable, JobErased, ObjectMissing
-from photo_worker.ports import DetectedText, DocumentRef, JobRecord, ObjectInfo, OcrRecord
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
+from photo_worker.ports.job_repository import JobRecord, OcrRecord
+from photo_worker.ports.object_store import DocumentRef, ObjectInfo
+from photo_worker.ports.ocr import DetectedText
 from tests.support import documents
 from tests.support.documents import InlineDecoder
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 import pytest
 
+from photo_worker.adapters.postgres.job_repository import make_pool
 from photo_worker.logs import configure_logging
-from photo_worker.storage.postgres import make_pool
 
 
 @pytest.fixture(autouse=True)

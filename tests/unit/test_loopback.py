@@ -15,11 +15,11 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from photo_worker.adapters.ocr import textract
+from photo_worker.adapters.s3 import object_store as s3_boto
 from photo_worker.aws import aws_session
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.loopback import is_loopback, proxy_exceptions
-from photo_worker.ocr import textract
-from photo_worker.storage import s3_boto
 from tests.support.s3_responses import Answer, refusal, s3_answering
 from textract_local.server.jobs.aws import AwsClients
 

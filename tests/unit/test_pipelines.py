@@ -8,13 +8,14 @@ import pytest
 from temporalio import activity, workflow
 
 from photo_worker import pipelines
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
 from photo_worker.bootstrap import Application, build_activities, workflow_classes
 from photo_worker.cli.replay_vocabulary import vocabulary
 from photo_worker.config import Settings
 from photo_worker.contracts.references import job_of
-from photo_worker.integrity.evidence import JOB_FOLDERS, owner_of
 from photo_worker.pipelines import PIPELINES, Pipeline
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
+from photo_worker.services.consistency.evidence import JOB_FOLDERS, owner_of
 
 JOB = UUID("00000000-0000-4000-8000-000000000001")
 EACH = [pytest.param(pipeline, id=pipeline.kind.name) for pipeline in PIPELINES]

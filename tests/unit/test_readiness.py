@@ -13,6 +13,8 @@ import pytest
 
 from photo_worker import readiness
 from photo_worker.activities.boundary import to_application_error
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
 from photo_worker.bootstrap import Application, BackendRegistry
 from photo_worker.config import Settings
 from photo_worker.contracts.image import CONFIGURED_ENGINE
@@ -26,9 +28,8 @@ from photo_worker.errors import (
     PhotoWorkerError,
     WorkerBucketForbidden,
 )
-from photo_worker.integrity.binding import bind
-from photo_worker.ports import DocumentRef, ObjectEntry, ObjectInfo
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
+from photo_worker.ports.object_store import DocumentRef, ObjectEntry, ObjectInfo
+from photo_worker.services.binding import bind
 
 BUCKET = "recipes"
 DATABASE = "postgresql://nowhere/recipes"

@@ -10,13 +10,14 @@ from uuid import uuid4
 
 import pytest
 
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.ocr.local import LocalBackend
 from photo_worker.contracts.keys import raw_key
 from photo_worker.errors import ObjectMissing, SourceReplaced, UnreadableDocument, UploadDamaged
-from photo_worker.jobs import JobService
-from photo_worker.ocr.local import LocalBackend
-from photo_worker.ports import DocumentRef
+from photo_worker.ports.object_store import DocumentRef
+from photo_worker.services.jobs import JobService
 from photo_worker.sources import Source
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from tests.crash.simulation.textract import blocks_of
 from tests.support import replaced_sources
 from tests.support.replaced_sources import BUCKET, FIRST, KEY, SECOND, Place, text_of

@@ -8,12 +8,12 @@ from uuid import uuid4
 import pytest
 from temporalio.service import RPCStatusCode
 
+from photo_worker.adapters.temporal.connection import connect
+from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
+from photo_worker.adapters.temporal.rpc_errors import translate_bridge
 from photo_worker.config import load_settings, read_environment
 from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.orchestration.connection import connect
-from photo_worker.orchestration.rpc_errors import translate_bridge
-from photo_worker.orchestration.temporal import TemporalOrchestrator
 from tests.support.grpc_errors import refusing
 
 KINDS = {

@@ -13,13 +13,14 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
 from photo_worker.cli import cli
 from photo_worker.cli.job_view import JobRow
 from photo_worker.errors import DocumentTooLarge, SourceMissing, SourceUnreadable
 from photo_worker.files import FileTooLarge, read_regular
-from photo_worker.jobs import UPLOAD_LIMIT_BYTES, JobService
+from photo_worker.services.jobs import UPLOAD_LIMIT_BYTES, JobService
 from photo_worker.sources import Source, expand_sources
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 
 PNG = b"\x89PNG\r\n\x1a\n a photo"
 

@@ -10,14 +10,15 @@ from uuid import UUID
 import pytest
 from click.testing import CliRunner, Result
 
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
 from photo_worker.bootstrap import Application
 from photo_worker.cli import cli
 from photo_worker.cli.demo import _job_id
 from photo_worker.config import Settings
 from photo_worker.errors import TemporalUnavailable
-from photo_worker.integrity.binding import bind
+from photo_worker.services.binding import bind
 from photo_worker.sources import Source
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from tests.unit.test_jobs import BODY, Starts
 
 BUCKET = "photo-worker"

@@ -9,12 +9,13 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner
 
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
 from photo_worker.bootstrap import Application
 from photo_worker.cli import cli
 from photo_worker.cli.output import emit, table
 from photo_worker.config import Settings
-from photo_worker.ports import OcrRecord
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
+from photo_worker.ports.job_repository import OcrRecord
 
 BUCKET = "photo-worker"
 HOSTILE = "no\x1b[2Jsuch\r\nstatus  succeeded\x9b31m\u202e"

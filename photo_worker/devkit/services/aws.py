@@ -72,7 +72,7 @@ class _Ministack(_Aws):
     position = 40
     kinds = ("native",)
     s3_server = "ministack"
-    clients = ("botocore.session", "botocore.config", "photo_worker.storage.s3_boto")
+    clients = ("botocore.session", "botocore.config", "photo_worker.adapters.s3.object_store")
     modules = {"ministack": "ministack"}  # noqa: RUF012 - the protocol's type
 
     def __init__(self, serves: Sequence[str] = _NAMES) -> None:

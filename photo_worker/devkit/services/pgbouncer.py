@@ -50,7 +50,7 @@ class _PgBouncer(Service):
     uses = ("pgbouncer",)
     position = 25
     optional = True
-    clients = ("photo_worker.devkit.database", "photo_worker.storage.postgres")
+    clients = ("photo_worker.devkit.database", "photo_worker.adapters.postgres.job_repository")
     install_hint = PgBouncerMissing.hint
 
     def chosen(self, s3: str, external: Collection[str], extras: Collection[str]) -> Service | None:

@@ -45,7 +45,11 @@ class _Postgres(Service):
     uses = ("postgres",)
     position = 20
     endpoints = (_PostgresEndpoint("postgres", "DATABASE_URL", "PW_DATABASE_URL", _FORM, ("postgresql", "postgres")),)
-    clients = ("photo_worker.devkit.database", "photo_worker.storage.migrate", "photo_worker.storage.postgres")
+    clients = (
+        "photo_worker.devkit.database",
+        "photo_worker.adapters.postgres.migrate",
+        "photo_worker.adapters.postgres.job_repository",
+    )
 
     def environment(self, record: StackRecord) -> dict[str, str]:
         login = f"{DATABASE_USER}:{quote(record.password, safe='')}"

@@ -17,8 +17,8 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from photo_worker import policies
 from photo_worker.activities.boundary import ErrorBoundary
+from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.contracts.image import IMAGE_PROCESSING
-from photo_worker.orchestration.temporal import TemporalOrchestrator
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from temporal_replay_gate.histories import patch_ids
 from tests.crash.contract.image_workflow import (

@@ -25,16 +25,18 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
+from photo_worker.adapters.s3.object_store import BotoObjectStore, make_client
+from photo_worker.adapters.temporal.connection import connect
+from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.config import Settings, load_settings, read_environment
-from photo_worker.integrity.binding import bind
-from photo_worker.integrity.inspector import InspectionPorts
-from photo_worker.jobs import JobService
-from photo_worker.orchestration.connection import connect
-from photo_worker.orchestration.temporal import TemporalOrchestrator
-from photo_worker.ports import JobRepository, ObjectStore, WorkflowOrchestrator
+from photo_worker.ports.job_repository import JobRepository
+from photo_worker.ports.object_store import ObjectStore
+from photo_worker.ports.orchestrator import WorkflowOrchestrator
+from photo_worker.services.binding import bind
+from photo_worker.services.consistency.inspector import InspectionPorts
+from photo_worker.services.jobs import JobService
 from photo_worker.sources import Source
-from photo_worker.storage.postgres import PostgresJobRepository, make_pool
-from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 from tests.crash.real.arming import Arm
 from tests.crash.real.processes import Child, Forkserver, variables_for
 from tests.crash.real.scaled import Scale

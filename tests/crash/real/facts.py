@@ -16,8 +16,9 @@ from uuid import UUID
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
 
-from photo_worker.integrity.binding import MARKER_KEY
-from photo_worker.ports import JobRecord, ObjectStore
+from photo_worker.ports.job_repository import JobRecord
+from photo_worker.ports.object_store import ObjectStore
+from photo_worker.services.binding import MARKER_KEY
 from tests.crash.real.environment import World
 
 _AT_ONCE = 8

@@ -40,13 +40,6 @@ def _mains() -> dict[str, Callable[[Sequence[str]], int]]:
     import botocore.session
     import sqlalchemy.dialects.postgresql  # noqa: F401
 
-    import photo_worker.cli.job_view
-    import photo_worker.cli.submit
-    import photo_worker.jobs
-    import photo_worker.ocr.registry
-    import photo_worker.ocr.textract
-    import photo_worker.storage.postgres
-    import photo_worker.storage.s3_boto  # noqa: F401
     from tests.crash.real import command, worker
 
     # AWS' service models are parsed once instead of in every child.

@@ -1,7 +1,7 @@
 """The invariants of the facts that real processes leave, besides the comparison with a run without faults.
 
-Invariants of live data are checked by the product's own rules, ``photo_worker.integrity``. Numbers are those of
-docs/explanation/crash-safety.md.
+Invariants of live data are checked by the product's own rules, ``photo_worker.services.consistency``. Numbers are
+those of docs/explanation/crash-safety.md.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from urllib.parse import unquote, urlsplit
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
+from photo_worker.adapters.temporal.converter import data_converter
 from photo_worker.bootstrap import workflow_classes
 from photo_worker.contracts.keys import converted_key
-from photo_worker.integrity.finding import Severity
-from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
-from photo_worker.integrity.rules import all_rules
-from photo_worker.integrity.scan import open_scanner
-from photo_worker.orchestration.converter import data_converter
 from photo_worker.policies import UNEXPECTED
-from photo_worker.ports import JobRecord
+from photo_worker.ports.job_repository import JobRecord
+from photo_worker.services.consistency.finding import Severity
+from photo_worker.services.consistency.inspector import InspectionConfig, InspectionPorts
+from photo_worker.services.consistency.rules import all_rules
+from photo_worker.services.consistency.scan import open_scanner
 from tests.crash.real.facts import Facts
 from tests.crash.violation import POLICIES, Violation
 

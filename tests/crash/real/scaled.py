@@ -16,9 +16,11 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 import photo_worker.worker
 from photo_worker import admission, policies
-from photo_worker.ocr import textract
+from photo_worker.adapters.ocr import textract
+from photo_worker.adapters.postgres import connection as pg_connection
+from photo_worker.adapters.postgres import job_repository as postgres
+from photo_worker.adapters.s3 import object_store as s3_boto
 from photo_worker.policies import ActivityPolicy, CountedPolicies
-from photo_worker.storage import pg_connection, postgres, s3_boto
 
 VARIABLE = "PHOTO_WORKER_TEST_SCALE"
 

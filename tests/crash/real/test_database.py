@@ -82,7 +82,7 @@ async def judged(environment: Environment, write: Write, how: str, faultless: ce
             usage=write.usage,
             number=100 + WRITES.index(write),
             call=f"Postgres: {write.name}",
-            source="photo_worker/storage/statements.py",
+            source="photo_worker/adapters/postgres/statements.py",
             mode="cut off" if how == INSIDE else "lost",
             phase="before" if how == INSIDE else "after",
             outcome=report.VIOLATED if problem else report.SAME,

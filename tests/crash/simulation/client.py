@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import DefaultFailureConverter
 
-from photo_worker.orchestration.converter import ContractPayloadConverter
+from photo_worker.adapters.temporal.converter import ContractPayloadConverter
 from tests.crash.simulation.core import TASK_TIMEOUT
 from tests.crash.simulation.execution import Execution, Query, Stale, Update
 from tests.crash.simulation.gate import current

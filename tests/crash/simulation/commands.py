@@ -10,11 +10,11 @@ from uuid import UUID
 
 from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.errors import PhotoWorkerError, TemporalUnavailable
-from photo_worker.integrity.erasure import Erasure
-from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts, JobInspector
-from photo_worker.integrity.repair import Repairer
-from photo_worker.integrity.scan import Scanner
-from photo_worker.jobs import JobService
+from photo_worker.services.consistency.inspector import InspectionConfig, InspectionPorts, JobInspector
+from photo_worker.services.consistency.repair import Repairer
+from photo_worker.services.consistency.scan import Scanner
+from photo_worker.services.erasure import Erasure
+from photo_worker.services.jobs import JobService
 from photo_worker.sources import Source
 from tests.crash.simulation.gate import Inline, Process, Strand, current, run_async
 from tests.crash.simulation.orchestrator import SimulatedOrchestrator

@@ -10,14 +10,14 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
 from photo_worker.errors import BucketBoundElsewhere, BucketNotBound, PhotoWorkerError
-from photo_worker.integrity.binding import bind
-from photo_worker.integrity.erasure import Erasure
-from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts, JobInspector
-from photo_worker.integrity.repair import Repairer
-from photo_worker.integrity.scan import Scanner
-from photo_worker.ports import OcrRecord
-from photo_worker.storage.memory import MemoryJobRepository
+from photo_worker.ports.job_repository import OcrRecord
+from photo_worker.services.binding import bind
+from photo_worker.services.consistency.inspector import InspectionConfig, InspectionPorts, JobInspector
+from photo_worker.services.consistency.repair import Repairer
+from photo_worker.services.consistency.scan import Scanner
+from photo_worker.services.erasure import Erasure
 from tests.crash.simulation.gate import Inline
 from tests.crash.simulation.orchestrator import SimulatedOrchestrator
 from tests.crash.simulation.world import BUCKET, QUEUE, World

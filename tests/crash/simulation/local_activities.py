@@ -16,7 +16,7 @@ from temporalio.converter import DefaultFailureConverter
 from temporalio.exceptions import CancelledError
 from temporalio.testing import ActivityEnvironment
 
-from photo_worker.orchestration.converter import ContractPayloadConverter
+from photo_worker.adapters.temporal.converter import ContractPayloadConverter
 from tests.crash.simulation.activities import backoff
 from tests.crash.simulation.core import cancelled
 from tests.crash.simulation.execution import Activation, Execution, Task

@@ -7,11 +7,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from photo_worker.adapters.temporal.converter import ContractPayloadConverter
 from photo_worker.contracts.base import Contract
 from photo_worker.contracts.references import Input, Result, WorkflowRef, job_of
 from photo_worker.errors import JobCancelled, JobMissing
-from photo_worker.orchestration.converter import ContractPayloadConverter
-from photo_worker.ports import JobHandle, JobWorkflow, QueueState, WorkflowState
+from photo_worker.ports.orchestrator import JobHandle, JobWorkflow, QueueState, WorkflowState
 from tests.crash.simulation.execution import Execution, Stale
 from tests.crash.simulation.port_errors import TEMPORAL
 

@@ -13,10 +13,14 @@ import psycopg
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 from temporalio.service import RPCError, RPCStatusCode
 
+from photo_worker.adapters.ocr import textract
+from photo_worker.adapters.postgres import connection as pg_connection
+from photo_worker.adapters.postgres import errors as pg_errors
+from photo_worker.adapters.postgres import job_repository as postgres
+from photo_worker.adapters.s3 import errors as s3_errors
+from photo_worker.adapters.s3 import object_store as s3_boto
+from photo_worker.adapters.temporal import rpc_errors
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.ocr import textract
-from photo_worker.orchestration import rpc_errors
-from photo_worker.storage import pg_connection, pg_errors, postgres, s3_boto, s3_errors
 
 Answer: TypeAlias = Callable[[], Exception]
 

@@ -20,7 +20,7 @@ from temporalio.common import Priority, TypedSearchAttributes
 from temporalio.converter import DefaultFailureConverter
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowInstanceDetails
 
-from photo_worker.orchestration.converter import ContractPayloadConverter
+from photo_worker.adapters.temporal.converter import ContractPayloadConverter
 from tests.crash.simulation.core import Core, TaskFailed
 from tests.crash.simulation.execution import Execution
 from tests.crash.simulation.refusals import check

@@ -13,7 +13,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.ports import ObjectStore
+from photo_worker.ports.object_store import ObjectStore
 
 _READING = timedelta(seconds=2)
 # The validity of a token (Amazon Textract API reference, StartDocumentTextDetection).

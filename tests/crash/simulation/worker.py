@@ -18,9 +18,9 @@ from temporalio.testing import ActivityEnvironment
 from photo_worker.activities import heartbeats
 from photo_worker.activities.boundary import to_application_error, unexpected, worker_fault
 from photo_worker.activities.heartbeats import HeartbeatNotes
+from photo_worker.adapters.ocr.textract import TextractBackend
+from photo_worker.adapters.temporal.converter import ContractPayloadConverter
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.ocr.textract import TextractBackend
-from photo_worker.orchestration.converter import ContractPayloadConverter
 from photo_worker.pipelines import PIPELINES, ActivityPorts
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from tests.crash.simulation.activities import Activity, Attempt

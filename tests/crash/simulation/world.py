@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from photo_worker.integrity.binding import bind
-from photo_worker.jobs import JobService
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.services.binding import bind
+from photo_worker.services.jobs import JobService
 from tests.crash.simulation.gate import Fault, Gate, Mode, Process, Strand, begin, run_async
 from tests.crash.simulation.gated import GatedRepository, GatedStore
 from tests.crash.simulation.orchestrator import SimulatedOrchestrator

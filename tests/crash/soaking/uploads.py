@@ -12,7 +12,7 @@ from uuid import UUID
 
 from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.errors import JobErased, JobMissing, PhotoWorkerError
-from photo_worker.integrity.erasure import Erasure
+from photo_worker.services.erasure import Erasure
 from tests.crash.real import documents
 from tests.crash.real.environment import World
 from tests.crash.soaking.schedule import Upload

@@ -14,7 +14,7 @@ from temporalio.client import WorkflowHistory
 from photo_worker.activities.ocr import encode_response
 from photo_worker.contracts.keys import ocr_key
 from photo_worker.errors import UnreadableDocument
-from photo_worker.ports import JobRecord
+from photo_worker.ports.job_repository import JobRecord
 from tests.crash.real.documents import words_of
 from tests.crash.real.environment import World
 from tests.crash.real.facts import Facts, gather

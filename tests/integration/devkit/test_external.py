@@ -12,14 +12,14 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
+from photo_worker.adapters.s3.object_store import make_client
+from photo_worker.adapters.temporal.connection import connect
 from photo_worker.aws import aws_session
 from photo_worker.cli import cli
 from photo_worker.devkit.errors import ServiceFailed, StackDiffers
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.errors import DatabaseMissing
-from photo_worker.orchestration.connection import connect
-from photo_worker.storage.s3_boto import make_client
 from tests.integration.devkit.fake_services import FakeService
 from tests.support.resources import create_database, database_named, drop_database
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
+from photo_worker.adapters.s3.object_store import make_client
 from photo_worker.aws import aws_session
 from photo_worker.devkit.errors import S3ServerMissing
 from photo_worker.devkit.ports import BLOCK
@@ -21,7 +22,6 @@ from photo_worker.devkit.services.minio import minio_program
 from photo_worker.devkit.services.seaweedfs import seaweedfs_program
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
-from photo_worker.storage.s3_boto import make_client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

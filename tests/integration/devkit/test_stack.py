@@ -29,7 +29,7 @@ from photo_worker.devkit.postgres import User, reachable
 from photo_worker.devkit.readiness import ResetFailed
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes
-from photo_worker.integrity.binding import MARKER_KEY
+from photo_worker.services.binding import MARKER_KEY
 from tests.integration.devkit.fake_services import processes_of, wait_until
 from tests.support import workflows
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
+from photo_worker.adapters.ocr.textract import TextractApi, TextractBackend, make_client
+from photo_worker.adapters.s3.object_store import BotoObjectStore
 from photo_worker.errors import OcrRefused, ServiceRefused
-from photo_worker.ocr.textract import TextractApi, TextractBackend, make_client
-from photo_worker.ports import DocumentRef, OcrBackend
-from photo_worker.storage.s3_boto import BotoObjectStore
+from photo_worker.ports.object_store import DocumentRef
+from photo_worker.ports.ocr import OcrBackend
 from tests.contracts.ocr_backend import Place, ReadingBackendContract, as_stored, photo, place_in
 from tests.support.resources import session_of
 

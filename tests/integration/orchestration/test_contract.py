@@ -10,9 +10,9 @@ import pytest
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from photo_worker.adapters.temporal.connection import connect
+from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.config import load_settings, read_environment
-from photo_worker.orchestration.connection import connect
-from photo_worker.orchestration.temporal import TemporalOrchestrator
 from tests.contracts.orchestrator import OrchestratorContract
 from tests.support.harness import eventually
 from tests.support.waiting_workflows import FIRST, SECOND, Wait, WaitingFirst, WaitingSecond

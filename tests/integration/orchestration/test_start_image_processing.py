@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 from temporalio.client import WorkflowExecutionStatus
 
+from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput
-from photo_worker.orchestration.temporal import TemporalOrchestrator
 from tests.support.harness import Harness
 
 

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
+from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
+from photo_worker.adapters.s3.object_store import BotoObjectStore
 from photo_worker.errors import ObjectMissing
-from photo_worker.storage.postgres import PostgresJobRepository, make_pool
-from photo_worker.storage.s3_boto import BotoObjectStore
 from tests.contracts.job_repository import JobRepositoryContract
 from tests.contracts.object_store import PAGE, ObjectStoreContract
 from tests.support.resources import empty

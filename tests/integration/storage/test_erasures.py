@@ -13,16 +13,17 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.memory.orchestrator import MemoryOrchestrator
+from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
+from photo_worker.adapters.s3.object_store import BotoObjectStore
 from photo_worker.contracts.keys import converted_key
 from photo_worker.errors import DatabaseUnavailable, JobErased
-from photo_worker.integrity.binding import MARKER_KEY, bind
-from photo_worker.integrity.erasure import Erasure
-from photo_worker.jobs import JobService
-from photo_worker.orchestration.memory import MemoryOrchestrator
+from photo_worker.services.binding import MARKER_KEY, bind
+from photo_worker.services.erasure import Erasure
+from photo_worker.services.jobs import JobService
 from photo_worker.sources import Source
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
-from photo_worker.storage.postgres import PostgresJobRepository, make_pool
-from photo_worker.storage.s3_boto import BotoObjectStore
 from tests.support.healthy_deployment import BUCKET, START
 
 if TYPE_CHECKING:

@@ -22,11 +22,13 @@ import psycopg
 import pytest
 from psycopg.rows import TupleRow
 
+from photo_worker.adapters.ocr import textract
+from photo_worker.adapters.postgres import connection as pg_connection
+from photo_worker.adapters.postgres import migrate
+from photo_worker.adapters.postgres.connection import LimitedConnection, connect
+from photo_worker.adapters.s3 import object_store as s3_boto
 from photo_worker.errors import DatabaseUnavailable, OcrUnavailable, StorageUnavailable
-from photo_worker.ocr import textract
-from photo_worker.ports import DocumentRef
-from photo_worker.storage import migrate, pg_connection, s3_boto
-from photo_worker.storage.pg_connection import LimitedConnection, connect
+from photo_worker.ports.object_store import DocumentRef
 from tests.support.dropping import Dropping, dropping, why_not
 from tests.support.proxy import proxy_to
 from tests.support.resources import session_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import hashing
-from photo_worker.storage.s3_boto import BotoObjectStore
+from photo_worker.adapters.s3.object_store import BotoObjectStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

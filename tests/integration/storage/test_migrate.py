@@ -19,6 +19,8 @@ import psycopg
 import pytest
 from psycopg import conninfo, sql
 
+from photo_worker.adapters.postgres import migrate
+from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
 from photo_worker.errors import (
     ConfigurationError,
     DatabaseForbidden,
@@ -28,8 +30,6 @@ from photo_worker.errors import (
     SchemaUnknown,
     ServiceRefused,
 )
-from photo_worker.storage import migrate
-from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 
 pytestmark = pytest.mark.stack
 
@@ -317,7 +317,7 @@ def test_schema_updated_at_moves_only_with_a_change(database_url: str) -> None:
 
 def test_current_does_not_import_alembic(database_url: str) -> None:
     code = (
-        "import sys; from photo_worker.storage import migrate;"
+        "import sys; from photo_worker.adapters.postgres import migrate;"
         "migrate.current(sys.argv[1]);"
         "sys.exit(bool({'alembic', 'sqlalchemy'} & set(sys.modules)))"
     )

@@ -15,11 +15,11 @@ import psycopg
 import pytest
 from psycopg import conninfo, sql
 
+from photo_worker.adapters.postgres import migrate
+from photo_worker.adapters.postgres.errors import translate
+from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
 from photo_worker.errors import DatabaseMissing, DatabaseReadOnly, DatabaseUnavailable, PhotoWorkerError, ServiceRefused
-from photo_worker.ports import JobRecord, JobRepository
-from photo_worker.storage import migrate
-from photo_worker.storage.pg_errors import translate
-from photo_worker.storage.postgres import PostgresJobRepository, make_pool
+from photo_worker.ports.job_repository import JobRecord, JobRepository
 from tests.contracts.job_repository import JobRepositoryContract
 from tests.support.pgbouncer import PgBouncer, pgbouncer
 from tests.support.proxy import Proxy, proxy_to

@@ -16,6 +16,8 @@ import psycopg
 import pytest
 from psycopg import conninfo, sql
 
+from photo_worker.adapters.postgres.connection import connect
+from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
 from photo_worker.errors import (
     DatabaseMissing,
     DatabaseUnavailable,
@@ -23,9 +25,7 @@ from photo_worker.errors import (
     SchemaMissing,
     ServiceRefused,
 )
-from photo_worker.ports import JobRecord, OcrRecord
-from photo_worker.storage.pg_connection import connect
-from photo_worker.storage.postgres import PostgresJobRepository, make_pool
+from photo_worker.ports.job_repository import JobRecord, OcrRecord
 from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.stack
@@ -289,7 +289,8 @@ def backends_in_transaction(connection: psycopg.Connection[Any]) -> int:
 def test_sole_user_lock_ends_with_killed_process(database_url: str) -> None:
     """A process that is killed with the lock does not keep the photo locked."""
     holder = (
-        "import os, sys, uuid; from photo_worker.storage.postgres import PostgresJobRepository, make_pool\n"
+        "import os, sys, uuid\n"
+        "from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool\n"
         "repository = PostgresJobRepository(make_pool(sys.argv[1]))\n"
         "with repository.sole_user(uuid.uuid4(), bucket='photos', key='pie.jpg'):\n"
         "    print('held', flush=True); sys.stdin.read()\n"

@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
 from photo_worker.errors import JobConflict, SourceReplaced
-from photo_worker.storage.memory import MemoryObjectStore
-from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from tests.support.replaced_sources import FIRST, SECOND, Place, text_of
 
 pytestmark = pytest.mark.stack

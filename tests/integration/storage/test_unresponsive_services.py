@@ -18,6 +18,13 @@ import pytest
 from psycopg import conninfo
 
 from photo_worker import policies
+from photo_worker.adapters.ocr import textract
+from photo_worker.adapters.postgres import job_repository as postgres
+from photo_worker.adapters.postgres import migrate
+from photo_worker.adapters.postgres.connection import KEEPALIVE_OPTIONS, connect
+from photo_worker.adapters.postgres.explain import Explainer
+from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
+from photo_worker.adapters.s3 import object_store as s3_boto
 from photo_worker.errors import (
     DatabaseReadOnly,
     DatabaseUnavailable,
@@ -25,12 +32,8 @@ from photo_worker.errors import (
     OcrUnavailable,
     StorageUnavailable,
 )
-from photo_worker.ocr import textract
-from photo_worker.ports import DocumentRef, JobRecord, JobRepository
-from photo_worker.storage import migrate, postgres, s3_boto
-from photo_worker.storage.pg_connection import KEEPALIVE_OPTIONS, connect
-from photo_worker.storage.pg_explain import Explainer
-from photo_worker.storage.postgres import PostgresJobRepository, make_pool
+from photo_worker.ports.job_repository import JobRecord, JobRepository
+from photo_worker.ports.object_store import DocumentRef
 from tests.support.proxy import Proxy, proxy_to
 from tests.support.resources import session_of
 
@@ -132,7 +135,7 @@ def test_pool_call_is_one_round_trip(behind: str, proxy: Proxy) -> None:
 def test_sole_user_dead_connection_raises_unavailable(
     repository: PostgresJobRepository, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("photo_worker.storage.pg_connection.LimitedConnection.patience", 1.0, raising=False)
+    monkeypatch.setattr("photo_worker.adapters.postgres.connection.LimitedConnection.patience", 1.0, raising=False)
     if hasattr(postgres, "connect"):
         monkeypatch.setattr(
             postgres, "connect", lambda url, *, autocommit: connect(url, autocommit=autocommit, patience=1.0)
@@ -170,7 +173,11 @@ def test_pool_read_only_server_is_logged_once(database_url: str, caplog: pytest.
         for _ in range(8):
             with pytest.raises(DatabaseReadOnly, match=r"Postgres takes no writes .* read-only transaction"):
                 queue(repository)
-    said = [record.getMessage() for record in caplog.records if record.name == "photo_worker.storage.postgres"]
+    said = [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "photo_worker.adapters.postgres.job_repository"
+    ]
     assert len(said) == 1
     assert "leads to a server that takes no writes" in said[0]
 

@@ -23,7 +23,8 @@ from photo_worker.activities.boundary import to_application_error, unexpected
 from photo_worker.bootstrap import Application, BackendRegistry, build_activities, workflow_classes
 from photo_worker.contracts.keys import raw_key
 from photo_worker.errors import PhotoWorkerError, UnknownEngine
-from photo_worker.ports import DetectedText, DocumentRef, ObjectStore, OcrBackend
+from photo_worker.ports.object_store import DocumentRef, ObjectStore
+from photo_worker.ports.ocr import DetectedText, OcrBackend
 from temporal_replay_gate.errors import ScenariosUnusable
 from temporal_replay_gate.scenarios import (
     ActivityOutcome,
@@ -288,7 +289,7 @@ def _away() -> OcrBackend:
     """Return a Textract backend with an endpoint on which nothing listens."""
     import boto3
 
-    from photo_worker.ocr.textract import TextractBackend
+    from photo_worker.adapters.ocr.textract import TextractBackend
 
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from photo_worker import media
-from photo_worker.documents import decoding
+from photo_worker.adapters.documents import decoding
 from photo_worker.errors import (
     DecoderMissing,
     DocumentProtected,

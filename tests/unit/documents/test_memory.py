@@ -26,7 +26,7 @@ SMALL_MB = 200
 MEASURE = """
 import io, json, resource, sys
 from PIL import Image
-from photo_worker.documents.process import ProcessDecoder
+from photo_worker.adapters.documents.process import ProcessDecoder
 from photo_worker.errors import PhotoWorkerError
 Image.MAX_IMAGE_PIXELS = None
 with open(sys.argv[1], "rb") as file:

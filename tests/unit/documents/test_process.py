@@ -16,7 +16,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from photo_worker import media
-from photo_worker.documents.process import PROGRAM, OpeningLimits, ProcessDecoder
+from photo_worker.adapters.documents.process import PROGRAM, OpeningLimits, ProcessDecoder
 from photo_worker.errors import (
     DecoderMissing,
     DecoderUnavailable,
@@ -190,7 +190,7 @@ def test_process_decoder_missing_program_is_worker_fault() -> None:
 def test_process_decoder_cpu_limit_is_too_costly() -> None:
     # The product's own program, with a document that needs no parser.
     code = (
-        "from photo_worker.documents import child, decoding\n"
+        "from photo_worker.adapters.documents import child, decoding\n"
         "def spin(content, kind, name):\n"
         "    while content == b'photo': pass\n"
         "    return b''\n"
@@ -204,7 +204,7 @@ def test_process_decoder_cpu_limit_is_too_costly() -> None:
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
 def test_process_decoder_memory_limit_is_too_costly() -> None:
     code = (
-        "from photo_worker.documents import child, decoding\n"
+        "from photo_worker.adapters.documents import child, decoding\n"
         "decoding.convert = lambda content, kind, name: bytes(3 << 30)\n"
         "sys.exit(child.main(sys.argv[1:]))"
     )
@@ -267,7 +267,7 @@ def test_process_decoder_limits_parallel_children() -> None:
 
 
 def test_process_decoder_program_is_child_module() -> None:
-    assert PROGRAM[-1] == "photo_worker.documents.child"
+    assert PROGRAM[-1] == "photo_worker.adapters.documents.child"
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
@@ -283,7 +283,7 @@ def test_process_decoder_machine_memory_limit_is_worker_fault() -> None:
     code = (
         "import resource\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (250_000_000, 250_000_000))\n"
-        "from photo_worker.documents import child, decoding\n"
+        "from photo_worker.adapters.documents import child, decoding\n"
         "decoding.convert = lambda content, kind, name: bytes(400_000_000)\n"
         "sys.exit(child.main(sys.argv[1:]))"
     )

@@ -9,10 +9,10 @@ from typing import Any
 
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key
 from photo_worker.errors import DocumentTooLarge, ObjectMissing
-from photo_worker.integrity.binding import Binding
-from photo_worker.integrity.evidence import Evidence, StoredObject, owner_of
-from photo_worker.integrity.scan import collect
-from photo_worker.ports import QueueState, WorkflowState
+from photo_worker.ports.orchestrator import QueueState, WorkflowState
+from photo_worker.services.binding import Binding
+from photo_worker.services.consistency.evidence import Evidence, StoredObject, owner_of
+from photo_worker.services.consistency.scan import collect
 from tests.support.healthy_deployment import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
 
 SOURCE = (FOREIGN, "holidays/photo.png")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.ports import ObjectEntry
+from photo_worker.ports.object_store import ObjectEntry
 from tests.support.healthy_deployment import FOREIGN, Deployment
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from photo_worker.contracts.keys import manifest_key, ocr_key
-from photo_worker.integrity.inspector import InspectionPorts
-from photo_worker.integrity.repair import Repairer, RepairResult
-from photo_worker.integrity.scan import ScanReport, open_scanner
+from photo_worker.services.consistency.inspector import InspectionPorts
+from photo_worker.services.consistency.repair import Repairer, RepairResult
+from photo_worker.services.consistency.scan import ScanReport, open_scanner
 from tests.support.healthy_deployment import BUCKET, Deployment
 
 

@@ -12,6 +12,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
 from photo_worker.contracts.keys import ocr_key
 from photo_worker.errors import (
     BindingUnreadable,
@@ -23,7 +25,8 @@ from photo_worker.errors import (
     PhotoWorkerError,
     StorageUnavailable,
 )
-from photo_worker.integrity.binding import (
+from photo_worker.ports.orchestrator import WorkflowState
+from photo_worker.services.binding import (
     MARKER_KEY,
     Bound,
     BoundElsewhere,
@@ -33,11 +36,9 @@ from photo_worker.integrity.binding import (
     read_binding,
     require_own_bucket,
 )
-from photo_worker.integrity.erasure import Erasure, Part
-from photo_worker.integrity.repair import Repairer, RepairResult
-from photo_worker.integrity.scan import open_scanner
-from photo_worker.ports import WorkflowState
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
+from photo_worker.services.consistency.repair import Repairer, RepairResult
+from photo_worker.services.consistency.scan import open_scanner
+from photo_worker.services.erasure import Erasure, Part
 from tests.support.healthy_deployment import BUCKET, FOREIGN, JOB, Deployment
 
 LONG = timedelta(days=1)

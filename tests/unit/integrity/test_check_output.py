@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from photo_worker.cli import check
-from photo_worker.integrity.finding import IntegrityFinding, Severity
-from photo_worker.integrity.scan import ScanProgress, ScanReport
+from photo_worker.services.consistency.finding import IntegrityFinding, Severity
+from photo_worker.services.consistency.scan import ScanProgress, ScanReport
 
 
 def test_check_progress_on_terminal_shows_percentage(

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from photo_worker.contracts.keys import manifest_key, ocr_key
-from photo_worker.integrity.merge import LocationIndex, by_job
-from photo_worker.ports import JobRecord, ObjectEntry
+from photo_worker.ports.job_repository import JobRecord
+from photo_worker.ports.object_store import ObjectEntry
+from photo_worker.services.consistency.merge import LocationIndex, by_job
 from tests.support.healthy_deployment import BUCKET, START
 
 IDS = st.uuids()

@@ -11,9 +11,10 @@ import pytest
 
 from photo_worker.contracts.keys import manifest_key, ocr_key
 from photo_worker.errors import BucketForbidden, JobEndedWithoutRow, ObjectForbidden, ObjectMissing, TemporalUnavailable
-from photo_worker.integrity.finding import Repair
-from photo_worker.integrity.repair import Repairer
-from photo_worker.ports import ObjectEntry, ObjectInfo, QueueState, WorkflowState
+from photo_worker.ports.object_store import ObjectEntry, ObjectInfo
+from photo_worker.ports.orchestrator import QueueState, WorkflowState
+from photo_worker.services.consistency.finding import Repair
+from photo_worker.services.consistency.repair import Repairer
 from tests.support.healthy_deployment import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
 from tests.unit.integrity.repairing import repair, repaired
 

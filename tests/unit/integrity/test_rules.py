@@ -13,14 +13,15 @@ from photo_worker import policies
 from photo_worker.contracts.image import Manifest
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key, raw_key
 from photo_worker.errors import BucketMissing, DocumentTooLarge, ObjectForbidden
-from photo_worker.integrity.binding import BoundElsewhere, Marker, Unbound
-from photo_worker.integrity.evidence import Evidence, StoredObject, jobs_of, owner_of, uploaded_sha256
-from photo_worker.integrity.finding import REPAIRS, Repair, Severity
-from photo_worker.integrity.rules import PROMISES, all_rules, findings
-from photo_worker.integrity.rules_progress import QUEUE_WAIT, SLACK, longest
-from photo_worker.integrity.rules_results import source_differs
-from photo_worker.integrity.scan import collect
-from photo_worker.ports import JobRecord, WorkflowState
+from photo_worker.ports.job_repository import JobRecord
+from photo_worker.ports.orchestrator import WorkflowState
+from photo_worker.services.binding import BoundElsewhere, Marker, Unbound
+from photo_worker.services.consistency.evidence import Evidence, StoredObject, jobs_of, owner_of, uploaded_sha256
+from photo_worker.services.consistency.finding import REPAIRS, Repair, Severity
+from photo_worker.services.consistency.rules import PROMISES, all_rules, findings
+from photo_worker.services.consistency.rules_progress import QUEUE_WAIT, SLACK, longest
+from photo_worker.services.consistency.rules_results import source_differs
+from photo_worker.services.consistency.scan import collect
 from tests.support.healthy_deployment import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
 from tests.unit.integrity.damages import (
     HOUR,

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
 from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
 from photo_worker.errors import (
     BucketMissing,
@@ -19,11 +20,12 @@ from photo_worker.errors import (
     ServiceRefused,
     StorageUnavailable,
 )
-from photo_worker.integrity.binding import bind
-from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
-from photo_worker.integrity.scan import ScanProgress, ScanReport, open_scanner
-from photo_worker.ports import JobRecord, ObjectInfo, OcrRecord, QueueState, WorkflowState
-from photo_worker.storage.memory import MemoryObjectStore
+from photo_worker.ports.job_repository import JobRecord, OcrRecord
+from photo_worker.ports.object_store import ObjectInfo
+from photo_worker.ports.orchestrator import QueueState, WorkflowState
+from photo_worker.services.binding import bind
+from photo_worker.services.consistency.inspector import InspectionConfig, InspectionPorts
+from photo_worker.services.consistency.scan import ScanProgress, ScanReport, open_scanner
 from tests.support.healthy_deployment import BUCKET, FOREIGN, JOB, OTHER, Deployment
 from tests.unit.integrity.refusals import Refusing
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from photo_worker import policies
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.ocr.textract import TextractBackend
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.ocr.textract import TextractBackend
-from photo_worker.ports import DocumentRef
-from photo_worker.storage.memory import MemoryObjectStore
+from photo_worker.ports.object_store import DocumentRef
 from tests.crash.simulation.textract import MemoryTextract, blocks_of
 
 ACCESS = "Unable to get object metadata from S3. Check object key, region and/or access permissions."

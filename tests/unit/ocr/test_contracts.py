@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.ocr.local import LocalBackend
+from photo_worker.adapters.ocr.recorded import RecordedBackend
 from photo_worker.errors import RecordingMissing
-from photo_worker.ocr.local import LocalBackend
-from photo_worker.ocr.recorded import RecordedBackend
-from photo_worker.ports import OcrBackend
-from photo_worker.storage.memory import MemoryObjectStore
+from photo_worker.ports.ocr import OcrBackend
 from tests.contracts.ocr_backend import FIXTURES, OcrBackendContract, Place, ReadingBackendContract, photo, place_in
 from textract_local.reader.reader import DocumentReader
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.ocr.textract import TextractBackend
 from photo_worker.errors import OcrRefused, OcrUnavailable, PhotoWorkerError, UnsupportedDocument
-from photo_worker.ocr.textract import TextractBackend
-from photo_worker.ports import DocumentRef
-from photo_worker.storage.memory import MemoryObjectStore
+from photo_worker.ports.object_store import DocumentRef
 from tests.crash.simulation.textract import MemoryTextract
 
 ACCESS = "Unable to get object metadata from S3. Check object key, region and/or access permissions."

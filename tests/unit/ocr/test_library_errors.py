@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from photo_worker import errors
+from photo_worker.adapters.ocr.library_errors import COUNTERPARTS, product_errors
 from photo_worker.cli.textract_emulator import SERVER_COUNTERPARTS
-from photo_worker.ocr.library_errors import COUNTERPARTS, product_errors
 from textract_local import errors as library
 
 # Roots of the hierarchy, and what only `read` and its command raise, which the product does not call.

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from photo_worker.ocr.registry import BackendContext, make_backend
-from photo_worker.ports import DocumentRef, OcrBackend
-from photo_worker.storage.memory import MemoryObjectStore
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.ocr.registry import BackendContext, make_backend
+from photo_worker.ports.object_store import DocumentRef
+from photo_worker.ports.ocr import OcrBackend
 from tests.support import documents, hostile_pdfs
 from textract_local.errors import (
     DecoderUnavailable,
@@ -264,7 +265,7 @@ def test_reading_processes_warm_without_engine_is_refused(made: Callable[..., Re
 # A worker that prints the ids of its child processes, and is then killed while they work.
 DYING = """
 import os, signal, subprocess, sys, time
-from photo_worker.documents.process import ProcessDecoder
+from photo_worker.adapters.documents.process import ProcessDecoder
 from textract_local.reader.reading_processes import ReadingProcesses
 from tests.support import hostile_pdfs
 begun = []
@@ -281,7 +282,7 @@ def look():
 """
 SPIN = """
 import sys
-from photo_worker.documents import child, decoding
+from photo_worker.adapters.documents import child, decoding
 def forever(*given):
     while True: pass
 decoding.check = forever

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from photo_worker.adapters.ocr.recorded import RecordedBackend
 from photo_worker.errors import ConfigurationError, RecordingInvalid, RecordingMissing
-from photo_worker.ocr.recorded import RecordedBackend
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
-from photo_worker.ports import DetectedText, DocumentRef
+from photo_worker.ports.object_store import DocumentRef
+from photo_worker.ports.ocr import DetectedText
 
 SHA = "0123456789abcdef" * 4
 ANSWER: dict[str, Any] = {

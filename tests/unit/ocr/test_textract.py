@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from botocore.loaders import Loader
 
+from photo_worker.adapters.ocr import textract
+from photo_worker.adapters.ocr.textract import TextractApi, TextractBackend, make_client
 from photo_worker.aws import aws_session
 from photo_worker.errors import (
     ConfigurationError,
@@ -25,9 +27,7 @@ from photo_worker.errors import (
     UnreadableDocument,
     UnsupportedDocument,
 )
-from photo_worker.ocr import textract
-from photo_worker.ocr.textract import TextractApi, TextractBackend, make_client
-from photo_worker.ports import DocumentRef
+from photo_worker.ports.object_store import DocumentRef
 from tests.support.textract_responses import Reply, backend_at, refusal, textract_answering
 
 DOCUMENT = DocumentRef("photos", "Omas Karte.jpg", "image/jpeg", 1_000_000, "ab" * 32)

@@ -14,6 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from photo_worker import policies
+from photo_worker.adapters.ocr import textract, textract_jobs
+from photo_worker.adapters.ocr.textract_jobs import (
+    COSTLY_FAILURES,
+    LONGEST_WAIT_SECONDS,
+    UNEXPLAINED_FAILURES,
+    request_token,
+    waits,
+)
 from photo_worker.errors import (
     DocumentProtected,
     DocumentTooCostly,
@@ -25,15 +33,7 @@ from photo_worker.errors import (
     UnreadableDocument,
     UnsupportedDocument,
 )
-from photo_worker.ocr import textract, textract_jobs
-from photo_worker.ocr.textract_jobs import (
-    COSTLY_FAILURES,
-    LONGEST_WAIT_SECONDS,
-    UNEXPLAINED_FAILURES,
-    request_token,
-    waits,
-)
-from photo_worker.ports import DocumentRef
+from photo_worker.ports.object_store import DocumentRef
 from tests.support.textract_responses import Reply, Served, backend_at, refusal, textract_answering
 
 DOCUMENT = DocumentRef("photos", "Omas Karte.jpg", "image/jpeg", 1_000_000, "ab" * 32)

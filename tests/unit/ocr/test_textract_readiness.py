@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.ocr.textract import TextractApi
 from photo_worker.aws import aws_session
 from photo_worker.bootstrap import BackendRegistry
 from photo_worker.config import Settings
 from photo_worker.errors import OcrThrottled, OcrUnavailable, PhotoWorkerError, ServiceRefused
-from photo_worker.ocr.textract import TextractApi
-from photo_worker.ports import DocumentRef
-from photo_worker.storage.memory import MemoryObjectStore
+from photo_worker.ports.object_store import DocumentRef
 from tests.support.textract_responses import Reply, backend_at, refusal, textract_answering
 
 # AWS's response to a role whose policy allows DetectDocumentText alone.

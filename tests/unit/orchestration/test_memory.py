@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from photo_worker.orchestration.memory import MemoryOrchestrator
+from photo_worker.adapters.memory.orchestrator import MemoryOrchestrator
 from tests.contracts.orchestrator import OrchestratorContract
 from tests.support.waiting_workflows import PROGRAMS
 

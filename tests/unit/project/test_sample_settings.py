@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from photo_worker.adapters.temporal.connection import connection_options
 from photo_worker.config import Settings, load_settings, read_environment
-from photo_worker.orchestration.connection import connection_options
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = (".env.local", ".env.prod")

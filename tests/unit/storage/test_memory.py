@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
+from photo_worker.adapters.memory.job_repository import MemoryJobRepository
+from photo_worker.adapters.memory.object_store import MemoryObjectStore
 from tests.contracts.job_repository import JobRepositoryContract
 from tests.contracts.object_store import PAGE, ObjectStoreContract
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from photo_worker.storage.metadata import decode_metadata, encode_metadata
+from photo_worker.adapters.object_metadata import decode_metadata, encode_metadata
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 

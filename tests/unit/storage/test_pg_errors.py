@@ -6,6 +6,8 @@ import psycopg
 import pytest
 from psycopg import errors as pg
 
+from photo_worker.adapters.postgres.errors import describe_database, translate, translated
+from photo_worker.adapters.postgres.job_repository import make_pool
 from photo_worker.errors import (
     ConfigurationError,
     DatabaseForbidden,
@@ -16,8 +18,6 @@ from photo_worker.errors import (
     SchemaMissing,
     ServiceRefused,
 )
-from photo_worker.storage.pg_errors import describe_database, translate, translated
-from photo_worker.storage.postgres import make_pool
 
 FATAL = 'connection failed: connection to server at "127.0.0.1", port 1 failed: FATAL:  '
 

@@ -17,6 +17,7 @@ from typing import Any
 import boto3
 import pytest
 
+from photo_worker.adapters.s3.object_store import BotoObjectStore, make_client
 from photo_worker.aws import aws_session
 from photo_worker.errors import (
     BucketForbidden,
@@ -32,7 +33,6 @@ from photo_worker.errors import (
     ServiceRefused,
     StorageUnavailable,
 )
-from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 from tests.support.s3_responses import Answer, Request, S3Answers, refusal, s3_answering
 
 VERSIONS = """<?xml version='1.0'?><ListVersionsResult><Name>photos</Name><IsTruncated>{more}</IsTruncated>

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from photo_worker.storage import migrate
+from photo_worker.adapters.postgres import migrate
 
 
 def test_schema_file_equals_rendered_migrations() -> None:

@@ -1,0 +1,1 @@
+"""Postgres: job rows, connections, and the schema's migrations."""

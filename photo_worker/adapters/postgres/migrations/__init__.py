@@ -1,0 +1,1 @@
+"""The database's schema as a line of forward steps; ``photo_worker.adapters.postgres.migrate`` runs them."""

@@ -1,0 +1,1 @@
+"""Use cases: jobs, erasure, and the check that rows, objects and workflows are consistent."""

@@ -1,1 +1,0 @@
-"""Adapters for objects and job rows: S3, Postgres, and their in-memory twins."""
