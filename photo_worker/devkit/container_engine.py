@@ -1,8 +1,7 @@
 """A client of the local Docker engine, over its Unix socket.
 
 The engine's HTTP API (Docker documentation, "Docker Engine API") responds within milliseconds, while
-the ``docker`` command takes a tenth of a second to start. HTTP is written by hand, because importing an
-HTTP client takes a good part of the time that ``photo-worker status`` may take.
+the ``docker`` command takes a tenth of a second to start.
 """
 
 from __future__ import annotations
@@ -14,20 +13,16 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlencode
 
 from photo_worker.devkit.errors import DockerDenied, DockerElsewhere, DockerFailed, DockerMissing
+from photo_worker.devkit.http_client import Exchange, HttpFailed, HttpResponse, exchange, request
 
 # The API version of Docker 25, the oldest that Docker 29 supports; 20.10 supports 1.41. All have what is used here.
 _VERSION = (1, 44)
-_CONNECT_SECONDS = 2.0
 _ANSWER_SECONDS = 60.0
-_LONGEST_LINE = 65_536
-_BLOCK_BYTES = 1024 * 1024
 _PROXIED = "/var/run/docker.sock"
 
 
@@ -79,26 +74,6 @@ def _address_of_context(environ: Mapping[str, str]) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class EngineResponse:
-    """A response of the engine: HTTP status and raw body."""
-
-    status: int
-    body: bytes = field(repr=False)
-
-    def json(self) -> Any:
-        """Return the body's JSON value; None if the body is empty."""
-        return json.loads(self.body) if self.body.strip() else None
-
-    @property
-    def message(self) -> str:
-        """The engine's error message."""
-        try:
-            return str(json.loads(self.body)["message"]).strip()
-        except (ValueError, KeyError, TypeError):
-            return self.body.decode("utf-8", errors="replace").strip() or f"status {self.status}"
-
-
 class ContainerEngine:
     """A client of the engine at one socket. Every method raises ``DockerMissing`` and ``DockerDenied``."""
 
@@ -114,14 +89,12 @@ class ContainerEngine:
 
     def ask(
         self, method: str, path: str, query: Mapping[str, object] | None = None, body: object = None
-    ) -> EngineResponse:
+    ) -> HttpResponse:
         """Send a request, with ``body`` as JSON, and return the response, whatever its status."""
         content = b"" if body is None else json.dumps(body).encode()
-        with self._requested(method, path, query, len(content), "application/json") as (connection, reader):
-            if content:
-                connection.sendall(content)
-            status, headers = self._head(reader)
-            return EngineResponse(status, b"".join(_body(reader, headers, status)))
+        target, headers = self._target(path, query), {"Content-Type": "application/json"}
+        with self._failures():
+            return request(self.path, method, target, content, seconds=self._seconds, headers=headers)
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
         """Return the JSON value of a GET; raises ``DockerFailed`` if the status is not 2xx."""
@@ -136,7 +109,7 @@ class ContainerEngine:
         *,
         doing: str,
         fine: tuple[int, ...] = (),
-    ) -> EngineResponse:
+    ) -> HttpResponse:
         """Send a request; raises ``DockerFailed`` if the status is not 2xx, 304 or one of ``fine``."""
         answer = self.ask(method, path, query, body)
         # 304: nothing to do, for example stopping a container that is stopped already.
@@ -146,54 +119,62 @@ class ContainerEngine:
 
     def download(self, path: str, query: Mapping[str, object], target: IO[bytes], *, doing: str) -> None:
         """Write the body of a GET response to a file, block by block."""
-        with self._requested("GET", path, query, 0, None) as (_, reader):
-            status, headers = self._head(reader)
-            blocks = _body(reader, headers, status)
+        with self._requested("GET", path, query) as open_exchange:
+            status = open_exchange.receive_head()
             if status != 200:
-                raise DockerFailed(doing=doing, reason=EngineResponse(status, b"".join(blocks)).message)
-            for block in blocks:
+                raise DockerFailed(doing=doing, reason=HttpResponse(status, b"".join(open_exchange.blocks())).message)
+            for block in open_exchange.blocks():
                 target.write(block)
 
     def upload(self, path: str, query: Mapping[str, object], source: IO[bytes], *, doing: str) -> None:
         """PUT a file, a tar archive, block by block."""
         size = source.seek(0, os.SEEK_END)
         source.seek(0)
-        with self._requested("PUT", path, query, size, "application/x-tar") as (connection, reader):
+        with self._requested("PUT", path, query, size, {"Content-Type": "application/x-tar"}) as open_exchange:
             # An engine that refuses the upload responds before it has read all: report that, not the broken pipe.
             with suppress(BrokenPipeError, ConnectionResetError):
-                connection.sendfile(source)
-            status, headers = self._head(reader)
-            answer = EngineResponse(status, b"".join(_body(reader, headers, status)))
+                open_exchange.connection.sendfile(source)
+            answer = HttpResponse(open_exchange.receive_head(), b"".join(open_exchange.blocks()))
         if not 200 <= answer.status < 300:
             raise DockerFailed(doing=doing, reason=answer.message)
 
     @contextmanager
     def stream(self, path: str, query: Mapping[str, object]) -> Iterator[tuple[socket.socket, Iterator[bytes]]]:
         """Open a streaming response; yield the connection and the body's blocks, none if it is an error."""
-        with self._requested("GET", path, query, 0, None) as (connection, reader):
-            status, headers = self._head(reader)
-            connection.settimeout(None)
-            yield connection, _body(reader, headers, status) if status == 200 else iter(())
+        with self._requested("GET", path, query) as open_exchange:
+            status = open_exchange.receive_head()
+            open_exchange.connection.settimeout(None)
+            yield open_exchange.connection, open_exchange.blocks() if status == 200 else iter(())
 
     @contextmanager
     def _requested(
-        self, method: str, path: str, query: Mapping[str, object] | None, length: int, kind: str | None
-    ) -> Iterator[tuple[socket.socket, BufferedReader]]:
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object],
+        length: int = 0,
+        headers: dict[str, str] | None = None,
+    ) -> Iterator[Exchange]:
+        target = self._target(path, query)
+        with self._failures(), exchange(self.path, self._seconds) as open_exchange:
+            open_exchange.send(method, target, headers or {}, length)
+            yield open_exchange
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except HttpFailed as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise DockerDenied(address=self.address) from error
+            reason = "what answers there is no Docker engine" if error.malformed else str(error)
+            raise DockerMissing(address=self.address, reason=reason) from error
+
+    def _target(self, path: str, query: Mapping[str, object] | None) -> str:
         target = f"{self._speaks(path)}{quote(path, safe='/:@')}"
         if query:
             target += "?" + urlencode({name: _parameter(value) for name, value in query.items()})
-        head = [f"{method} {target} HTTP/1.1", "Host: docker", "Connection: close", f"Content-Length: {length}"]
-        if kind:
-            head.append(f"Content-Type: {kind}")
-        connection = self._connect()
-        try:
-            with connection, connection.makefile("rb") as reader:
-                connection.sendall(("\r\n".join(head) + "\r\n\r\n").encode("ascii"))
-                yield connection, reader
-        except TimeoutError as error:
-            raise DockerMissing(address=self.address, reason=f"no answer within {self._seconds:g} s") from error
-        except ConnectionError as error:
-            raise DockerMissing(address=self.address, reason=error.strerror or str(error)) from error
+        return target
 
     def _speaks(self, path: str) -> str:
         """Return the prefix of request paths: the API version to use with this engine."""
@@ -206,30 +187,6 @@ class ContainerEngine:
             self._prefix = f"/v{major}.{minor}"
         return self._prefix
 
-    def _connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connection.settimeout(_CONNECT_SECONDS)
-            connection.connect(str(self.path))
-            connection.settimeout(self._seconds)
-        except PermissionError as error:
-            connection.close()
-            raise DockerDenied(address=self.address) from error
-        except OSError as error:
-            connection.close()
-            raise DockerMissing(address=self.address, reason=error.strerror or str(error)) from error
-        return connection
-
-    def _head(self, reader: BufferedReader) -> tuple[int, dict[str, str]]:
-        words = reader.readline(_LONGEST_LINE).split(None, 2)
-        if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
-            raise DockerMissing(address=self.address, reason="what answers there is no Docker engine")
-        headers: dict[str, str] = {}
-        while (line := reader.readline(_LONGEST_LINE)) not in {b"\r\n", b"\n", b""}:
-            name, _, value = line.decode("latin-1").partition(":")
-            headers[name.strip().lower()] = value.strip()
-        return int(words[1]), headers
-
 
 def _numbers(version: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)\.(\d+)", version)
@@ -240,27 +197,3 @@ def _parameter(value: object) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _body(reader: BufferedReader, headers: Mapping[str, str], status: int) -> Iterator[bytes]:
-    """Yield the body's blocks (RFC 9112, sections 6.3 and 7.1)."""
-    if status in {204, 304}:
-        return
-    if headers.get("transfer-encoding", "").lower() == "chunked":
-        while size := int(reader.readline(_LONGEST_LINE).split(b";")[0].strip() or b"0", 16):
-            yield from _exactly(reader, size)
-            reader.readline(_LONGEST_LINE)
-    elif "content-length" in headers:
-        yield from _exactly(reader, int(headers["content-length"]))
-    else:
-        while block := reader.read1(_BLOCK_BYTES):
-            yield block
-
-
-def _exactly(reader: BufferedReader, size: int) -> Iterator[bytes]:
-    while size > 0:
-        block = reader.read1(min(size, _BLOCK_BYTES))
-        if not block:
-            raise ConnectionResetError(f"the engine's answer ended {size} bytes early")
-        size -= len(block)
-        yield block

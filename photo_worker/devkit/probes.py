@@ -6,6 +6,7 @@ import socket
 import struct
 from contextlib import suppress
 
+from photo_worker.devkit.http_client import HttpFailed, request_status
 from photo_worker.devkit.ports import LOOPBACK
 
 # A healthy service responds in a few milliseconds; on a busy machine it may take more than 200.
@@ -16,18 +17,11 @@ HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
 
 
 def http_ok(port: int, path: str, *, method: str = "GET", timeout: float = TIMEOUT_SECONDS) -> bool:
-    """Return whether a request without a body gets a response of status 200.
-
-    HTTP by hand: importing an HTTP client takes longer than all of `photo-worker status` may take.
-    """
-    request = f"{method} {path} HTTP/1.1\r\nHost: {LOOPBACK}:{port}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    """Return whether a request without a body gets a response of status 200."""
     try:
-        with socket.create_connection((LOOPBACK, port), timeout=timeout) as connection:
-            connection.sendall(request.encode("ascii"))
-            answer = connection.recv(_LONGEST_ANSWER)
-    except OSError:
+        return request_status((LOOPBACK, port), method, path, seconds=timeout) == 200
+    except HttpFailed:
         return False
-    return answer.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200"))
 
 
 def grpc_answers(port: int) -> bool:

@@ -7,7 +7,6 @@ LocalStack does not list the accounts it has seen.
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 
 from photo_worker.devkit import readiness
 from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.http_client import HttpFailed, request
 from photo_worker.devkit.ports import LOOPBACK
 from photo_worker.devkit.readiness import ResetFailed
 from photo_worker.devkit.state import StackRecord
@@ -43,7 +43,7 @@ def empty(record: StackRecord) -> None:
             ]
             for one in begun:
                 one.result()
-    except (BotoCoreError, ClientError, OSError) as error:
+    except (BotoCoreError, ClientError, HttpFailed, OSError) as error:
         raise ResetFailed(f"LocalStack: {error}") from error
 
 
@@ -74,27 +74,23 @@ def _empty_sqs(client: Any) -> None:
 def _require_empty_elsewhere(endpoint: str, env: dict[str, str], regions: list[str]) -> None:
     """Raise ``ResetFailed`` if another region has a topic or a queue.
 
-    Plain HTTP on one connection: creating a client for each region and service takes longer than all requests.
+    Plain HTTP: creating a client for each region and service takes longer than all requests.
     LocalStack reads the region from the credential's scope and checks no signature of these services.
     """
-    connection = http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=_SECONDS)
-    try:
-        for region in regions:
-            if region == env["AWS_REGION"]:
-                continue
-            for service, action, sign in (("sqs", "ListQueues", b"<QueueUrl>"), ("sns", "ListTopics", b"<TopicArn>")):
-                scope = f"{env['AWS_ACCESS_KEY_ID']}/20260101/{region}/{service}/aws4_request"
-                headers = {
-                    "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0",
-                    "Content-Type": "application/x-www-form-urlencoded",
-                }
-                connection.request("POST", "/", f"Action={action}", headers)
-                answer = connection.getresponse()
-                said = answer.read()
-                if answer.status != 200 or sign in said:
-                    raise ResetFailed(f"LocalStack has {service} of {region}, or does not say ({answer.status})")
-    finally:
-        connection.close()
+    url = urlsplit(endpoint)
+    address = (url.hostname or LOOPBACK, url.port or 80)
+    for region in regions:
+        if region == env["AWS_REGION"]:
+            continue
+        for service, action, sign in (("sqs", "ListQueues", b"<QueueUrl>"), ("sns", "ListTopics", b"<TopicArn>")):
+            scope = f"{env['AWS_ACCESS_KEY_ID']}/20260101/{region}/{service}/aws4_request"
+            headers = {
+                "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0",
+                "Content-Type": "application/x-www-form-urlencoded",
+            }
+            answer = request(address, "POST", "/", f"Action={action}".encode(), seconds=_SECONDS, headers=headers)
+            if answer.status != 200 or sign in answer.body:
+                raise ResetFailed(f"LocalStack has {service} of {region}, or does not say ({answer.status})")
 
 
 def _batches(keys: list[dict[str, str]]) -> Iterator[list[dict[str, str]]]:

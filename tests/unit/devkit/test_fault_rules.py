@@ -41,6 +41,6 @@ def test_send_request_when_response_drips_ends_at_deadline(monkeypatch: pytest.M
     monkeypatch.setattr(fault_rules, "_TIMEOUT_SECONDS", 0.5)
     with dripping(0.05) as endpoint:
         began = time.monotonic()
-        with pytest.raises(fault_rules.NoResponse, match=r"no complete response within 0\.5 s|timed out"):
+        with pytest.raises(fault_rules.NoResponse, match=r"no answer within 0\.5 s"):
             fault_rules.send_request(endpoint, "GET")
         assert time.monotonic() - began < 5
