@@ -70,10 +70,9 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(venv_backend=BACKEND)
 def tests(session: nox.Session) -> None:
-    """Run the unit, integration and end-to-end tests, those of the stack, and those of `packages/`."""
-    pytest(
-        session, "packages", "tests/unit", "tests/integration", "tests/stack", "tests/e2e", "tests/compose/test_file.py"
-    )
+    """Run the tests of units, adapters, the stack and the whole, and textract-local's; `replay` has the gate's."""
+    folders = ("packages/textract-local", "tests/unit", "tests/integration", "tests/stack", "tests/e2e")
+    pytest(session, *folders, "tests/compose/test_file.py")
 
 
 @nox.session(python=PYTHONS)

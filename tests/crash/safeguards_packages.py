@@ -6,8 +6,8 @@ from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
 _HISTORIES = "packages/temporal-replay-gate/src/temporal_replay_gate/histories.py"
-_LEFT_OUT = "tests/replay/test_unread_files.py::TestFiles::"
-_LIMITS = "tests/replay/test_limits.py::"
+_LEFT_OUT = "packages/temporal-replay-gate/tests/check/test_unread_files.py::TestFiles::"
+_LIMITS = "packages/temporal-replay-gate/tests/check/test_limits.py::"
 
 GATE: tuple[Safeguard, ...] = (
     Safeguard(
@@ -23,7 +23,7 @@ GATE: tuple[Safeguard, ...] = (
                 '{self.what}" and change is not None',
             ),
         ),
-        ("tests/replay/test_allow.py::test_drift_entry_other_value_is_red_and_stale",),
+        ("packages/temporal-replay-gate/tests/check/test_allow.py::test_drift_entry_other_value_is_red_and_stale",),
     ),
     Safeguard(
         "nothing-is-left-out-silently",
@@ -71,7 +71,9 @@ GATE: tuple[Safeguard, ...] = (
                 "        if False:\n",
             ),
         ),
-        ("tests/replay/test_gate.py::TestControl::test_control_mutation_unseen_is_red[drift]",),
+        (
+            "packages/temporal-replay-gate/tests/check/test_gate.py::TestControl::test_control_mutation_unseen_is_red[drift]",
+        ),
     ),
     Safeguard(
         "forks-end-with-the-gate",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gate_support.histories import GOOD
 from temporal_replay_gate.gate import CheckedHistory, GateOptions, GateReport, check
 from tests.replay.planted.mutations import HARMLESS, PLANTS, CodeMutation, Shown
 from tests.replay.planted.variants import lay_out
@@ -30,7 +31,8 @@ LOCATED = [
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateReport, dict[str, Path]]:
     """Run the gate once over all mutations; return its report and the history of each mutation by name."""
     folder = tmp_path_factory.mktemp("planted")
-    workflows, files = lay_out([*PLANTS, *HARMLESS], {name: FOLDER / f"{name}.json" for name in SHOWN}, folder)
+    histories = {name: FOLDER / f"{name}.json" for name in SHOWN} | {"kitchen": GOOD}
+    workflows, files = lay_out([*PLANTS, *HARMLESS], histories, folder)
     code = product_code(workflows=workflows, path=(str(folder),))
     return check(GateOptions((folder / "histories",), code, coverage=False, provenance=False)), files
 

@@ -14,11 +14,11 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateStage
 from temporalio.worker import Worker
 
+from gate_support.command import check, head, reported
 from temporal_replay_gate.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
 from tests.replay.planted import busy
 from tests.replay.planted.busy import Busy
 from tests.replay.product import product_code
-from tests.replay.test_check_command import check, codes, head
 from tests.support.harness import eventually
 from tests.support.workers import running
 
@@ -110,9 +110,9 @@ def test_new_command_in_completed_task_is_drift(tmp_path: Path, asked: str) -> N
         [signal("unheard"), *task(6), signal("unheard"), *task(10, None)],
     )
     status, data = check(tmp_path, corpus, code(tmp_path), *LOOSE)
-    assert (status, codes(data)) == (0, [])
+    assert (status, reported(data)) == (0, [])
     status, data = check(tmp_path, corpus, code(tmp_path, first=asked), *LOOSE)
-    assert (status, codes(data)) == (1, ["drift_not_recorded"] * 5)
+    assert (status, reported(data)) == (1, ["drift_not_recorded"] * 5)
     for finding in data["findings"]:
         assert SAYS[asked] in finding["what"]
         assert (finding["event_id"], finding["event_type"]) == (4, "WorkflowTaskCompleted")
@@ -123,7 +123,7 @@ def test_new_command_in_completed_task_is_drift(tmp_path: Path, asked: str) -> N
 def test_new_command_in_later_completed_task_is_drift(tmp_path: Path, asked: str) -> None:
     corpus = histories(tmp_path, [signal("ring"), *task(6)], [signal("ring"), *task(6), signal("unheard")])
     status, data = check(tmp_path, corpus, code(tmp_path, then=asked), *LOOSE)
-    assert (status, codes(data)) == (1, ["drift_not_recorded"] * 2)
+    assert (status, reported(data)) == (1, ["drift_not_recorded"] * 2)
     assert {finding["event_id"] for finding in data["findings"]} == {8}
 
 
@@ -148,7 +148,7 @@ def test_task_without_event_between_is_merged_with_previous(tmp_path: Path) -> N
     corpus = histories(tmp_path, task(5, None))
     status, data = check(tmp_path, corpus, code(tmp_path, first=TIMER), *LOOSE)
     # There is no other finding. The run cannot be mutated either, so the gate reports that its control is impossible.
-    assert (status, codes(data)) == (1, ["control_impossible"])
+    assert (status, reported(data)) == (1, ["control_impossible"])
 
 
 def test_timer_started_one_task_earlier_is_drift(tmp_path: Path) -> None:
@@ -162,9 +162,9 @@ def test_timer_started_one_task_earlier_is_drift(tmp_path: Path) -> None:
     }
     corpus = histories(tmp_path, [signal("ring"), *task(6), started])
     status, data = check(tmp_path, corpus, code(tmp_path, then=TIMER), *LOOSE)
-    assert (status, codes(data)) == (0, [])
+    assert (status, reported(data)) == (0, [])
     status, data = check(tmp_path, corpus, code(tmp_path, first=TIMER), *LOOSE)
-    assert (status, codes(data)) == (1, ["drift_task"])
+    assert (status, reported(data)) == (1, ["drift_task"])
     (finding,) = data["findings"]
     assert "event 8 completed, and is now asked for in the workflow task which event 4 completed" in finding["what"]
 
@@ -185,7 +185,7 @@ def test_allow_list_entry_excuses_new_command(tmp_path: Path) -> None:
     )
     corpus = histories(tmp_path, [])
     status, data = check(tmp_path, corpus, code(tmp_path, first=TIMER), *LOOSE, "--allow", str(allowed))
-    assert (status, codes(data), codes(data, "allowed")) == (0, [], ["drift_not_recorded"])
+    assert (status, reported(data), reported(data, "allowed")) == (0, [], ["drift_not_recorded"])
 
 
 class Steps:

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gate_support.broken import GOOD, good
 from temporal_replay_gate.findings import Finding
 from temporal_replay_gate.preflight import inspect, unknown_type
 from temporal_replay_gate.replay_pool import ReplayPool, ReplayTask
-from tests.replay.planted.broken import GOOD, good
 from tests.replay.planted.mutations import PLANTS
 from tests.replay.planted.variants import lay_out
 from tests.replay.product import product_code
@@ -102,7 +102,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ReplayPo
     plant = next(plant for plant in PLANTS if plant.name == "activity renamed")
     workflows, _ = lay_out([plant], {"kitchen": GOOD}, folder)
     root = str(Path(__file__).resolve().parents[2])
-    right = product_code("tests.replay.planted.kitchen:Kitchen", path=(root,))
+    right = product_code("gate_support.kitchen:Kitchen", path=(root,))
     wrong = product_code(workflows, path=(str(folder), root))
     with (
         ReplayPool(right, limit_seconds=LIMIT_SECONDS, jobs=1) as engine,

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from gate_support.command import head
 from temporal_replay_gate.findings import Finding
 from temporal_replay_gate.replay_pool import CodeUnderTest, ReplayPool, ReplayTask
 from tests.replay.corpora import FEATURES
 from tests.replay.features import workflows
 from tests.replay.product import product_code
-from tests.replay.test_check_command import head
 
 _BURNT = 'raise ApplicationError("burnt", type="Burnt", non_retryable=True'
 _STARTER = 'CourseWorkflow.run, f"{parent}-starter"'

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.replay.test_gate import GOOD
+from gate_support.histories import GOOD
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +32,7 @@ KITCHEN = """
 from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     import manager_code
-    from tests.replay.planted.kitchen import Kitchen
+    from gate_support.kitchen import Kitchen
 """
 
 # Blocks with the GIL held, beside a forked process that keeps all pipes open and ignores SIGTERM.
@@ -41,7 +41,7 @@ import ctypes, os, signal, time
 from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     import manager_code
-    from tests.replay.planted.kitchen import Order
+    from gate_support.kitchen import Order
 @workflow.defn(name="planted_kitchen")
 class Kitchen:
     @workflow.run

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from gate_support.command import head
+from gate_support.histories import codes, loose
 from temporal_replay_gate import replay_pool as engines
 from temporal_replay_gate.findings import Finding
 from temporal_replay_gate.gate import check
@@ -18,9 +20,7 @@ from temporal_replay_gate.preflight import inspect
 from temporal_replay_gate.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
 from tests.replay.corpora import FEATURES, PRODUCT
 from tests.replay.product import product_code
-from tests.replay.test_check_command import head
 from tests.replay.test_completed_tasks import signal, task
-from tests.replay.test_gate import codes, loose
 
 # A workflow that waits for ever.
 CODE = """

@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element, fromstring
 import pytest
 from rich.console import Console
 
+from gate_support.histories import GOOD, copy
 from photo_worker.cli import run
 from temporal_replay_gate.clock import RunClock
 from temporal_replay_gate.coverage import Coverage
@@ -20,10 +21,8 @@ from temporal_replay_gate.preflight import inspect
 from temporal_replay_gate.report import as_dict, print_text
 from temporal_replay_gate.report_ci import to_github, to_junit
 from tests.replay.product import product_code
-from tests.replay.test_gate import copy
 
-GOOD = Path(__file__).parent / "planted" / "kitchen.json"
-TARGET = ["--workflows", "tests.replay.planted.kitchen:Kitchen"]
+TARGET = ["--workflows", "gate_support.kitchen:Kitchen"]
 
 DRIFT = Finding(
     "drift",

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 import photo_worker.workflows.image
+from gate_support.histories import GOOD
 
-KITCHEN = Path(__file__).with_name("kitchen.py")
+KITCHEN = GOOD.with_name("kitchen.py")
 IMAGE = Path(photo_worker.workflows.image.__file__)
 # What the workflows share; its text is edited where the workflow's own does not have it.
 SUPPORT = IMAGE.with_name("_support.py")

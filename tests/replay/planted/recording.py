@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from tests.replay.planted.kitchen import Bell, Kitchen, Order, Oven, cut, taste, wash
+from gate_support.kitchen import Bell, Kitchen, Order, Oven, cut, taste, wash
 from tests.support.harness import eventually
 from tests.support.workers import running
 

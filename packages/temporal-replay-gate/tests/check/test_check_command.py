@@ -4,40 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.replay import test_additive as added
-from tests.replay.test_gate import GOOD, copy
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def check(folder: Path, history: Path, workflows: str, *options: str, seed: str = "0") -> tuple[int, dict[str, Any]]:
-    """Run ``replay check`` in the code's directory, as a child process; return the exit code and the report."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "photo_worker.cli", "replay", "check", str(history)),
-            *("--workflows", workflows, "--no-static", "--format", "json", *options),
-        ],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)["data"]
-
-
-def codes(data: dict[str, Any], kind: str = "findings") -> list[str]:
-    return [finding["code"] for finding in data[kind]]
+from gate_support import added_fields as added
+from gate_support.command import check, head, reported
+from gate_support.histories import GOOD, copy
 
 
 def test_check_added_field_default_is_note_other_value_is_drift(tmp_path: Path) -> None:
@@ -45,10 +18,10 @@ def test_check_added_field_default_is_note_other_value_is_drift(tmp_path: Path) 
     way = ("added_kitchen:Kitchen", "--converter", added.PYDANTIC_CONVERTER)
     added.kitchen(tmp_path, added.PYDANTIC.replace("{side}", ""))
     code, data = check(tmp_path, history, *way)
-    assert (code, codes(data), codes(data, "notes")) == (0, [], ["additive_arguments"])
+    assert (code, reported(data), reported(data, "notes")) == (0, [], ["additive_arguments"])
     added.kitchen(tmp_path, added.PYDANTIC.replace("{side}", ", hot=True"))
     code, data = check(tmp_path, history, *way)
-    assert (code, codes(data)) == (1, ["drift_arguments"])
+    assert (code, reported(data)) == (1, ["drift_arguments"])
     assert "hot" in data["findings"][0]["what"]
 
 
@@ -56,26 +29,13 @@ def test_check_added_field_default_is_note_other_value_is_drift(tmp_path: Path) 
 def test_check_set_in_payload_is_note_for_each_hash_seed(
     tmp_path: Path, seed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(added, "MODELS", added.MODELS + added.TestSets.MODEL)
-    added.kitchen(tmp_path, added.TestSets.SET)
+    monkeypatch.setattr(added, "MODELS", added.MODELS + added.BAG)
+    added.kitchen(tmp_path, added.SET)
     way = ("added_kitchen:Kitchen", "--converter", added.PYDANTIC_CONVERTER)
     code, data = check(tmp_path, added.recorded(tmp_path, {"names": ["plum", "pea", "leek", "fig"]}), *way, seed=seed)
-    assert (code, codes(data), codes(data, "notes")) == (0, [], ["order"])
+    assert (code, reported(data), reported(data, "notes")) == (0, [], ["order"])
     code, data = check(tmp_path, added.recorded(tmp_path, {"names": ["plum", "pea", "leek", "beet"]}), *way, seed=seed)
-    assert (code, codes(data)) == (1, ["drift_arguments"])
-
-
-def head(path: Path, workflow_type: str, *more: dict[str, Any]) -> Path:
-    """Write a run of another type without input: its first workflow task, and the events ``more``."""
-    document = json.loads(copy(path.parent, path.stem).read_text(encoding="utf-8"))
-    events = document["events"][:4]
-    started = events[0]["workflowExecutionStartedEventAttributes"]
-    started["workflowType"]["name"] = workflow_type
-    del started["input"]
-    for number, event in enumerate(more, start=5):
-        events.append({"eventId": str(number), "eventTime": events[3]["eventTime"], **event})
-    path.write_text(json.dumps({"events": events}), encoding="utf-8")
-    return path
+    assert (code, reported(data)) == (1, ["drift_arguments"])
 
 
 SCHEDULED = {
@@ -110,11 +70,11 @@ def test_check_waiting_runs_is_green_unless_code_fails(tmp_path: Path) -> None:
     history = head(tmp_path / "open.json", "waits", UNKNOWN_SIGNAL, SCHEDULED, STARTED, COMPLETED)
     (tmp_path / "waits_code.py").write_text(WAITS.format(first="pass"), encoding="utf-8")
     code, data = check(tmp_path, history, "waits_code:Waits")
-    assert (code, codes(data)) == (0, [])
-    assert (codes(data, "notes"), data["controls"]) == (["control_left_out_drift"], {"waits": {"command": True}})
+    assert (code, reported(data)) == (0, [])
+    assert (reported(data, "notes"), data["controls"]) == (["control_left_out_drift"], {"waits": {"command": True}})
     (tmp_path / "waits_code.py").write_text(WAITS.format(first="1 / 0"), encoding="utf-8")
     code, data = check(tmp_path, history, "waits_code:Waits")
-    assert (code, codes(data)) == (1, ["workflow_task_failed"])
+    assert (code, reported(data)) == (1, ["workflow_task_failed"])
 
 
 BURNS = """
@@ -158,10 +118,10 @@ def test_check_encoded_failure_ignores_line_numbers(tmp_path: Path) -> None:
     for more in ("", "        # One line more.\n"):
         (tmp_path / "burns_code.py").write_text(BURNS.format(said="burnt", more=more), encoding="utf-8")
         code, data = check(tmp_path, history, *way)
-        assert (code, codes(data)) == (0, []), data["findings"]
+        assert (code, reported(data)) == (0, []), data["findings"]
     (tmp_path / "burns_code.py").write_text(BURNS.format(said="raw", more=""), encoding="utf-8")
     code, data = check(tmp_path, history, *way)
-    assert (code, codes(data)) == (1, ["drift_failure"])
+    assert (code, reported(data)) == (1, ["drift_failure"])
 
 
 @pytest.mark.parametrize("ended", [True, False], ids=["closed", "open"])
@@ -176,7 +136,7 @@ def test_check_renamed_or_deleted_workflow_type_is_unknown(tmp_path: Path, chang
     text = GOOD.with_name("kitchen.py").read_text(encoding="utf-8") + "\n\nWORKFLOWS = [Kitchen, Oven]\n"
     (tmp_path / "own_kitchen.py").write_text(text, encoding="utf-8")
     code, data = check(tmp_path, history, "own_kitchen:WORKFLOWS")
-    assert (code, codes(data)) == (0, [])
+    assert (code, reported(data)) == (0, [])
     old, new = {
         "renamed": ('name="planted_kitchen"', 'name="planted_kitchen_run"'),
         "deleted": ("[Kitchen, Oven]", "[Oven]"),
@@ -184,6 +144,6 @@ def test_check_renamed_or_deleted_workflow_type_is_unknown(tmp_path: Path, chang
     assert text.count(old) == 1
     (tmp_path / "own_kitchen.py").write_text(text.replace(old, new), encoding="utf-8")
     code, data = check(tmp_path, history, "own_kitchen:WORKFLOWS")
-    assert (code, codes(data)) == (1, ["workflow_type_unknown"])
+    assert (code, reported(data)) == (1, ["workflow_type_unknown"])
     assert "No workflow class has the type 'planted_kitchen'" in data["findings"][0]["what"]
     assert "Bring the class back under its recorded name" in data["findings"][0]["fix"]

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
+from gate_support.command import ROOT, head
+from gate_support.histories import GOOD, codes, copy, loose
 from temporal_replay_gate.errors import ReplayTargetBroken
 from temporal_replay_gate.gate import check
 from temporal_replay_gate.replay_pool import CodeUnderTest, ReplayPool
-from tests.replay.product import product_code
-from tests.replay.test_check_command import ROOT, head
-from tests.replay.test_gate import GOOD, codes, copy, loose
 
-_END = "\nfrom tests.replay.planted.kitchen import Kitchen\n"
+_END = "\nfrom gate_support.kitchen import Kitchen\n"
 
 HARMLESS = {
     "another folder": "import os\nos.chdir('/')",
@@ -37,7 +36,7 @@ HARMLESS = {
 
 def gate(folder: Path, history: str, workflows: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run ``replay check`` on a history, in a directory."""
-    command = [sys.executable, "-m", "photo_worker.cli", "replay", "check", history, "--no-static"]
+    command = [sys.executable, "-m", "temporal_replay_gate.main", "check", history, "--no-static"]
     return subprocess.run(
         [*command, "--workflows", workflows, *options],
         cwd=folder,
@@ -69,7 +68,7 @@ def answering(folder: Path, *lines: bytes) -> CodeUnderTest:
         "    except OSError:\n        pass\n"
     )
     (folder / "writing_code.py").write_text(text + _END, encoding="utf-8")
-    return product_code("writing_code:Kitchen", path=(str(folder),))
+    return CodeUnderTest("writing_code:Kitchen", path=(str(folder),))
 
 
 NO_ANSWERS = [b"no answer", b"{}", b"[]", b'{"types": 1}', b'{"types": {"planted_kitchen": null}}']
@@ -105,7 +104,7 @@ class TestOtherOrder:
         text = "import os\nif os.environ['PYTHONHASHSEED'] == '1':\n    raise RuntimeError('not in this order')\n"
         (tmp_path / "seed_code.py").write_text(text + _END, encoding="utf-8")
         report = check(
-            replace(loose(GOOD, code=product_code("seed_code:Kitchen", path=(str(tmp_path),))), static=False)
+            replace(loose(GOOD, code=CodeUnderTest("seed_code:Kitchen", path=(str(tmp_path),))), static=False)
         )
         assert codes(report) == {"replay_target_broken"}
         assert "not in this order" in report.findings[0].what
@@ -124,7 +123,7 @@ class TestOtherOrder:
             "        await workflow.wait_condition(lambda: False)\n"
         )
         (tmp_path / "picks_code.py").write_text(text, encoding="utf-8")
-        code = product_code("picks_code:Waits", path=(str(tmp_path),))
+        code = CodeUnderTest("picks_code:Waits", path=(str(tmp_path),))
         report = check(replace(loose(head(tmp_path / "run.json", "waits"), code=code), static=False))
         assert codes(report) == {"order"}
         assert "workflow_task_failed" in report.findings[0].what
@@ -157,7 +156,7 @@ def test_replacement_process_failing_to_start_is_crash(tmp_path: Path) -> None:
     )
     (tmp_path / "once_code.py").write_text(text, encoding="utf-8")
     dying, good = copy(tmp_path, "a", dish="crash"), copy(tmp_path, "b")
-    code = product_code("tests.replay.planted.kitchen:Kitchen", "once_code:converter", (str(tmp_path),))
+    code = CodeUnderTest("gate_support.kitchen:Kitchen", "once_code:converter", (str(tmp_path),))
     report = check(replace(loose(dying, good, code=code, jobs=1), static=False))
     of_good = next(entry for entry in report.checked if entry.path == good)
     assert [finding.code for finding in of_good.findings] == ["replay_crash"]
@@ -165,7 +164,7 @@ def test_replacement_process_failing_to_start_is_crash(tmp_path: Path) -> None:
 
 
 def written(folder: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
-    workflows = "tests.replay.planted.kitchen:Kitchen"
+    workflows = "gate_support.kitchen:Kitchen"
     done = gate(folder, str(GOOD), workflows, "--format", "json=report.json", *options)
     return done.returncode, done.stderr, json.loads((folder / "report.json").read_text(encoding="utf-8"))["data"]
 
@@ -187,7 +186,7 @@ def test_workflow_type_with_brackets_is_printed_as_is(tmp_path: Path) -> None:
     head(tmp_path / "run.json", "a[/b]")
     for command in (["check", "--no-static", "--workflows", "brackets_code:Waits"], ["list"]):
         done = subprocess.run(
-            [sys.executable, "-m", "photo_worker.cli", "replay", *command, "run.json"],
+            [sys.executable, "-m", "temporal_replay_gate.main", *command, "run.json"],
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             capture_output=True,

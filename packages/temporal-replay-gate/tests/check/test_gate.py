@@ -12,79 +12,10 @@ from uuid import uuid4
 import psutil
 import pytest
 
+from gate_support.histories import GOOD, codec, codes, copy, loose, sign
 from temporal_replay_gate.errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid, WorkflowUnknown
-from temporal_replay_gate.gate import GateOptions, GateReport, check
-from temporal_replay_gate.histories import Provenance, core_flags, patch_ids, provenance_path, sha256_of
+from temporal_replay_gate.gate import GateOptions, check
 from temporal_replay_gate.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
-from tests.replay.product import product_code
-
-GOOD = Path(__file__).parent / "planted" / "kitchen.json"
-KITCHEN = product_code(workflows="tests.replay.planted.kitchen:Kitchen")
-
-
-def copy(folder: Path, name: str, *, dish: str | None = None) -> Path:
-    """Write the kitchen's history with a new run id and, if ``dish`` is given, with that dish in its input."""
-    document = json.loads(GOOD.read_text(encoding="utf-8"))
-    started = document["events"][0]["workflowExecutionStartedEventAttributes"]
-    text = json.dumps(document).replace(started["originalExecutionRunId"], str(uuid4()))
-    if dish is not None:
-        import base64
-
-        order = json.loads(base64.b64decode(started["input"]["payloads"][0]["data"]))
-        changed = base64.b64encode(json.dumps(order | {"dish": dish}).encode()).decode()
-        text = text.replace(started["input"]["payloads"][0]["data"], changed, 1)
-    path = folder / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def sign(path: Path) -> None:
-    """Write the provenance file of a history."""
-    content = path.read_bytes()
-    events = json.loads(content)["events"]
-    kept = Provenance(
-        sha256=sha256_of(content),
-        sdk_version="1.35.0",
-        core_flags=core_flags(events),
-        patch_ids=patch_ids(events),
-        app_version="0.1.0",
-        recorded_at="2026-11-22T22:00:00Z",
-        scenario=path.stem,
-        exit="success",
-        scrubbed=True,
-    )
-    provenance_path(path).write_text(kept.to_json(), encoding="utf-8")
-
-
-def codes(report: GateReport) -> set[str]:
-    return {finding.code for finding in report.findings}
-
-
-def loose(
-    *paths: Path, code: CodeUnderTest = KITCHEN, limit_seconds: float = 60.0, jobs: int | None = None
-) -> GateOptions:
-    """Return options that require neither coverage nor provenance."""
-    return GateOptions(paths, code, limit_seconds=limit_seconds, jobs=jobs, coverage=False, provenance=False)
-
-
-def codec(folder: Path, body: str) -> CodeUnderTest:
-    """Write a data converter whose codec runs ``body`` for each sequence of payloads it decodes."""
-    (folder / "own_converter.py").write_text(
-        "import asyncio, os\n"
-        "from temporalio.converter import DataConverter, PayloadCodec\n"
-        "seen = set()\n"
-        "class Codec(PayloadCodec):\n"
-        "    async def encode(self, payloads):\n"
-        "        return list(payloads)\n"
-        "    async def decode(self, payloads):\n"
-        "        text = b''.join(payload.data for payload in payloads)\n"
-        f"        {body}\n"
-        "        return list(payloads)\n"
-        "converter = DataConverter(payload_codec=Codec())\n",
-        encoding="utf-8",
-    )
-    return replace(KITCHEN, converter="own_converter:converter", path=(str(folder),))
 
 
 class TestGreen:
@@ -180,7 +111,7 @@ class TestFiles:
         assert all(entry.replayed for entry in report.checked)
 
     def test_check_history_of_type_not_in_code_is_unknown(self) -> None:
-        report = check(loose(GOOD, code=product_code(workflows="tests.replay.planted.kitchen:Oven")))
+        report = check(loose(GOOD, code=CodeUnderTest(workflows="gate_support.kitchen:Oven")))
         assert codes(report) == {"workflow_type_unknown"}
         assert "planted_kitchen" in report.findings[0].what
 
@@ -227,8 +158,8 @@ class TestCoverage:
 
     def test_coverage_workflow_without_history_is_red(self, tmp_path: Path) -> None:
         copy(tmp_path, "success")
-        code = product_code(workflows="own_workflows:WORKFLOWS", path=(str(tmp_path),))
-        module = "from tests.replay.planted.kitchen import Bell, Kitchen\nWORKFLOWS = [Bell, Kitchen]\n"
+        code = CodeUnderTest(workflows="own_workflows:WORKFLOWS", path=(str(tmp_path),))
+        module = "from gate_support.kitchen import Bell, Kitchen\nWORKFLOWS = [Bell, Kitchen]\n"
         (tmp_path / "own_workflows.py").write_text(module, encoding="utf-8")
         report = check(replace(loose(tmp_path, code=code), coverage=True))
         assert ("planted_bell", "any") in {(finding.workflow_type, finding.where) for finding in report.findings}
@@ -303,31 +234,31 @@ class TestAllowList:
 class TestCode:
     @pytest.mark.parametrize(
         "workflows",
-        ["nowhere:X", "tests.replay.planted.kitchen:Nobody", "no colon", "tests.replay.planted.kitchen:Order"],
+        ["nowhere:X", "gate_support.kitchen:Nobody", "no colon", "gate_support.kitchen:Order"],
     )
     def test_code_path_without_workflow_is_invalid_target(self, workflows: str) -> None:
         with pytest.raises(ReplayTargetInvalid):
-            check(loose(GOOD, code=product_code(workflows=workflows)))
+            check(loose(GOOD, code=CodeUnderTest(workflows=workflows)))
 
     def test_code_with_import_error_is_broken_target(self, tmp_path: Path) -> None:
         (tmp_path / "broken_code.py").write_text("import json\n1 / 0\n", encoding="utf-8")
         with pytest.raises(ReplayTargetBroken, match="ZeroDivisionError"):
-            check(loose(GOOD, code=product_code(workflows="broken_code:W", path=(str(tmp_path),))))
+            check(loose(GOOD, code=CodeUnderTest(workflows="broken_code:W", path=(str(tmp_path),))))
 
     def test_code_that_prints_is_not_taken_as_response(self, tmp_path: Path) -> None:
-        text = "print('{}', flush=True)\nfrom tests.replay.planted.kitchen import Kitchen\n"
+        text = "print('{}', flush=True)\nfrom gate_support.kitchen import Kitchen\n"
         (tmp_path / "loud_code.py").write_text(text, encoding="utf-8")
-        assert check(loose(GOOD, code=product_code(workflows="loud_code:Kitchen", path=(str(tmp_path),)))).green
+        assert check(loose(GOOD, code=CodeUnderTest(workflows="loud_code:Kitchen", path=(str(tmp_path),)))).green
 
     def test_code_with_random_call_is_static_finding(self, tmp_path: Path) -> None:
         text = (
-            "import random\nfrom temporalio import workflow\nfrom tests.replay.planted.kitchen import Kitchen\n"
+            "import random\nfrom temporalio import workflow\nfrom gate_support.kitchen import Kitchen\n"
             "@workflow.defn\nclass Dice:\n    @workflow.run\n    async def run(self) -> float:\n"
             "        return random.random()\n"
             "WORKFLOWS = [Kitchen, Dice]\n"
         )
         (tmp_path / "dice_code.py").write_text(text, encoding="utf-8")
-        options = loose(GOOD, code=product_code(workflows="dice_code:WORKFLOWS", path=(str(tmp_path),)))
+        options = loose(GOOD, code=CodeUnderTest(workflows="dice_code:WORKFLOWS", path=(str(tmp_path),)))
         report = check(options)
         assert {finding.kind for finding in report.findings} == {"static"}
         assert (report.findings[0].source or "").endswith("dice_code.py:8")

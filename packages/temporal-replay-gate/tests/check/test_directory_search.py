@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from photo_worker.cli import run
-from tests.replay.test_gate import GOOD, copy
+from gate_support.histories import GOOD, copy
+from temporal_replay_gate.main import main
 
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = ("--workflows", "tests.replay.planted.kitchen:Kitchen", "--no-static", "--no-coverage", "--no-provenance")
+TARGET = ("--workflows", "gate_support.kitchen:Kitchen", "--no-static", "--no-coverage", "--no-provenance")
 
 
 def checked(folder: Path) -> tuple[int, dict[str, Any]]:
     """Run ``replay check`` on a directory as a child process; return the exit code and the report."""
     done = subprocess.run(
-        [sys.executable, "-m", "photo_worker.cli", "replay", "check", str(folder), *TARGET, "--format", "json"],
-        cwd=ROOT,
+        [sys.executable, "-m", "temporal_replay_gate.main", "check", str(folder), *TARGET, "--format", "json"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -106,16 +105,18 @@ def refusing(folder: Path) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("inner", [".", "inner"])
 def test_search_directory_without_permission_is_red(
-    tmp_path: Path, inner: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, inner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy(tmp_path, "a")
     closed = tmp_path / inner
     closed.mkdir(exist_ok=True)
     monkeypatch.setattr(os, "scandir", refusing(closed))
-    assert run(["replay", "check", str(tmp_path), *TARGET, "--format", "json"]) == 1
-    assert told(json.loads(capsys.readouterr().out)["data"]) == [("folder_not_read", str(closed))]
-    assert run(["replay", "list", str(tmp_path)]) == 0
-    assert "[folder_not_read] It cannot be searched: Permission denied." in capsys.readouterr().err
+    done = CliRunner().invoke(main, ["check", str(tmp_path), *TARGET, "--format", "json"])
+    assert done.exit_code == 1
+    assert told(json.loads(done.stdout)["data"]) == [("folder_not_read", str(closed))]
+    done = CliRunner().invoke(main, ["list", str(tmp_path)])
+    assert done.exit_code == 0
+    assert "[folder_not_read] It cannot be searched: Permission denied." in done.stderr
 
 
 def test_search_pipe_is_red_and_does_not_block(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import pytest
 
+from gate_support.broken import BROKEN, GOOD, Broken, good
 from temporal_replay_gate.gate import GateOptions, GateReport, check
-from tests.replay.planted.broken import BROKEN, GOOD, Broken, good
-from tests.replay.product import product_code
+from temporal_replay_gate.replay_pool import CodeUnderTest
 
-CODE = product_code("tests.replay.planted.kitchen:Kitchen", path=(str(Path(__file__).resolve().parents[2]),))
+CODE = CodeUnderTest("gate_support.kitchen:Kitchen")
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from gate_support.histories import GOOD
 from temporal_replay_gate import preflight
 from temporal_replay_gate.histories import Provenance, discover, exit_of, provenance_path, sha256_of
 from temporal_replay_gate.preflight import duplicates, inspect, unknown_type, unknown_type_notes
 
-GOOD = Path(__file__).parent / "planted" / "kitchen.json"
 Events = list[dict[str, Any]]
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gate_support.histories import GOOD, codec, codes, copy, loose
 from temporal_replay_gate.child_process import LOG_BYTES, ChildGone, ChildProcess
 from temporal_replay_gate.gate import GateOptions, check
-from tests.replay.product import product_code
-from tests.replay.test_gate import GOOD, codec, codes, copy, loose
+from temporal_replay_gate.replay_pool import CodeUnderTest
 
 FORKS = """
 import multiprocessing, os, time
-from tests.replay.planted.kitchen import Kitchen
+from gate_support.kitchen import Kitchen
 if multiprocessing.current_process().name == "MainProcess":
     forked = os.fork()
     if forked == 0:
@@ -49,7 +49,7 @@ def lives(number: int) -> bool:
 
 def test_check_of_code_that_forks_ends_its_forks(tmp_path: Path, forked: Path) -> None:
     (tmp_path / "forking_code.py").write_text(FORKS.format(told=str(forked)), encoding="utf-8")
-    code = product_code("forking_code:Kitchen", path=(str(tmp_path),))
+    code = CodeUnderTest("forking_code:Kitchen", path=(str(tmp_path),))
     report = check(replace(loose(GOOD, code=code), static=False))
     assert report.green, report.findings
     numbers = [int(line) for line in forked.read_text(encoding="utf-8").split()]
@@ -93,5 +93,5 @@ def test_check_set_order_in_arguments_is_red(tmp_path: Path) -> None:
     names = "set(['leek', 'plum', 'fig', 'pea', 'beet'])"
     text = text.replace(old, f"            wash,\n            ','.join({names}),\n")
     (tmp_path / "set_kitchen.py").write_text(text, encoding="utf-8")
-    report = check(replace(loose(GOOD, code=product_code("set_kitchen:Kitchen", path=(str(tmp_path),))), static=False))
+    report = check(replace(loose(GOOD, code=CodeUnderTest("set_kitchen:Kitchen", path=(str(tmp_path),))), static=False))
     assert "order" in {finding.code for finding in report.findings}

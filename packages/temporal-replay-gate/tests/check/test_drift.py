@@ -16,14 +16,13 @@ from temporalio.api.history.v1 import WorkflowExecutionStartedEventAttributes
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.worker._workflow_instance import _WorkflowInstanceImpl
 
+from gate_support.histories import GOOD
 from temporal_replay_gate.commands import Command, IssuedCommands, failure_value
 from temporal_replay_gate.divergence import diagnose
 from temporal_replay_gate.drift import compare
 from temporal_replay_gate.gate import GateOptions, check
+from temporal_replay_gate.replay_pool import CodeUnderTest
 from temporal_replay_gate.trace import IssuedCommand, Trace
-from tests.replay.product import product_code
-
-GOOD = Path(__file__).parent / "planted" / "kitchen.json"
 
 
 def activity(name: str = "cut", key: str = "1", **fields: Any) -> Command:
@@ -160,7 +159,7 @@ class TestDiagnosis:
     def test_diagnose_fix_has_patch_and_record_command(self) -> None:
         finding = diagnose("Nondeterminism", [activity("cut")], [activity("slice")], "W", closed=True)
         assert 'workflow.patched("' in finding.fix
-        assert "photo-worker replay record" in finding.for_command("photo-worker replay").fix
+        assert "shop replay record" in finding.for_command("shop replay").fix
         assert (finding.event_id, finding.source) == (5, "w.py:3")
 
 
@@ -208,13 +207,13 @@ class TestCodec:
     def test_codec_encrypted_history_is_compared_decoded(self, tmp_path: Path) -> None:
         path = self.encrypted(tmp_path)
         assert b"leek" not in base64.b64decode(path.read_text(encoding="utf-8").split('"data": "')[1].split('"')[0])
-        code = product_code("tests.replay.planted.kitchen:Kitchen", "xor_converter:converter", (str(tmp_path),))
+        code = CodeUnderTest("gate_support.kitchen:Kitchen", "xor_converter:converter", (str(tmp_path),))
         report = check(GateOptions((path,), code))
         assert report.green, report.findings
         assert report.controls["planted_kitchen"] == {"command": True, "drift": True}
 
     def test_codec_encrypted_history_without_converter_is_red(self, tmp_path: Path) -> None:
-        report = check(GateOptions((self.encrypted(tmp_path),), product_code("tests.replay.planted.kitchen:Kitchen")))
+        report = check(GateOptions((self.encrypted(tmp_path),), CodeUnderTest("gate_support.kitchen:Kitchen")))
         assert not report.green
 
 

@@ -1,0 +1,80 @@
+"""The kitchen with other arguments of its first activity than its history has."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+from temporal_replay_gate.gate import GateOptions, GateReport, check
+from temporal_replay_gate.replay_pool import CodeUnderTest
+
+HERE = Path(__file__).parent
+
+# Arguments of the kitchen's first activity today; the history lacks the fields that were added since.
+MODELS = """
+from pydantic import BaseModel, Field
+
+class Side(BaseModel):
+    name: str
+    hot: bool = {hot}
+
+class Plain(BaseModel):
+    dish: str
+    sides: list[Side]
+    by_name: dict[str, Side] = Field(default_factory=dict, alias="byName")
+
+@dataclass
+class Spice:
+    name: str
+    grams: int = {grams}
+
+@dataclass
+class Dish:
+    dish: str
+    spices: list[Spice]
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+"""
+SET = "Bag({'leek', 'plum', 'fig', 'pea'})"
+BAG = "\n@dataclass\nclass Bag:\n    names: set[str]\n\n"
+PYDANTIC = 'Plain(dish=order.dish, sides=[Side(name="rice"{side})])'
+DATACLASS = 'Dish(order.dish, [Spice("salt"{side})]{more})'
+
+
+def kitchen(folder: Path, argument: str, hot: bool = False, grams: int = 1) -> CodeUnderTest:
+    """Write a module with the kitchen, with another argument of its first activity."""
+    text = (HERE / "kitchen.py").read_text(encoding="utf-8")
+    wash = "            wash,\n            order.dish,\n"
+    assert text.count(wash) == 1
+    text = text.replace(
+        wash, f"            wash,  # type: ignore\n            {argument},\n            result_type=str,\n"
+    )
+    text = text.replace("@activity.defn\ndef wash(dish: str)", "@activity.defn\ndef wash(dish)")
+    models = MODELS.replace("{hot}", str(hot)).replace("{grams}", str(grams))
+    text = text.replace("import asyncio\n", "import asyncio\nimport dataclasses\n", 1)
+    text = text.replace("\n\n@activity.defn\n", f"\n\n{models}\n@activity.defn\n", 1)
+    (folder / "added_kitchen.py").write_text(text, encoding="utf-8")
+    return CodeUnderTest("added_kitchen:Kitchen", PYDANTIC_CONVERTER, path=(str(folder),))
+
+
+PYDANTIC_CONVERTER = "temporalio.contrib.pydantic:pydantic_data_converter"
+
+
+def recorded(folder: Path, argument: object) -> Path:
+    """Write the kitchen's history with another recorded argument of its first activity."""
+    document = json.loads((HERE / "kitchen.json").read_text(encoding="utf-8"))
+    event = next(each for each in document["events"] if "activityTaskScheduledEventAttributes" in each)
+    (payload,) = event["activityTaskScheduledEventAttributes"]["input"]["payloads"]
+    payload["data"] = base64.b64encode(json.dumps(argument).encode()).decode()
+    path = folder / "history.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+def run(code: CodeUnderTest, path: Path) -> GateReport:
+    return check(GateOptions((path,), code, coverage=False, provenance=False, static=False))
+
+
+OLD_PLAIN = {"dish": "leek", "sides": [{"name": "rice"}]}
+OLD_DISH = {"dish": "leek", "spices": [{"name": "salt"}]}
