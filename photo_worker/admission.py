@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from temporalio.worker import (
@@ -44,13 +45,8 @@ logger = logging.getLogger(__name__)
 # Raises a ``PhotoWorkerError`` if something that the worker needs is unavailable or refuses it.
 Check: TypeAlias = Callable[[], None]
 
-# Time between two rounds of checks during an outage: short at first, then long enough not to burden the service.
-FIRST_LOOK_SECONDS = 1.0
-LONGEST_LOOK_SECONDS = 15.0
-
 # Single failures are normal, such as a throttled call. This many in a row, without a success in between, are not.
 MOST_IN_A_ROW = 3
-LONGEST_PAUSE_SECONDS = 60.0
 
 # Time between two log lines that say that one activity type fails: a service that throttles most calls still lets some
 # succeed, and each success ends the streak.
@@ -76,6 +72,19 @@ _OF_ONE_JOB = (
 _REMEMBERED = 10_000
 
 
+@dataclass(frozen=True)
+class AdmissionTimes:
+    """Seconds that an admission waits.
+
+    Between two rounds of checks during an outage they grow from ``first_look`` to ``longest_look``: short at first,
+    then long enough not to burden the service. ``longest_pause`` bounds those between attempts of failed jobs.
+    """
+
+    first_look: float = 1.0
+    longest_look: float = 15.0
+    longest_pause: float = 60.0
+
+
 class Admission:
     """Decides whether the worker may take another activity. Belongs to one event loop.
 
@@ -83,10 +92,17 @@ class Admission:
     monotonic seconds.
     """
 
-    def __init__(self, checks: Sequence[Check], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        checks: Sequence[Check],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        times: AdmissionTimes = AdmissionTimes(),
+    ) -> None:
         self._checks = checks
         self._clock = clock
-        self._failing: defaultdict[str, _FailureStreak] = defaultdict(_FailureStreak)
+        self._times = times
+        self._failing: defaultdict[str, _FailureStreak] = defaultdict(lambda: _FailureStreak(times))
         self._told_of: set[str] = set()
         """Activity types that were logged as failing and have not succeeded since."""
         self._silent_until: defaultdict[str, float] = defaultdict(float)
@@ -153,17 +169,19 @@ class Admission:
 
     async def watch(self) -> None:
         """Run the checks whenever an attempt fails by the fault of a service or the worker. Runs until cancelled."""
-        seconds = FIRST_LOOK_SECONDS
+        seconds = self._times.first_look
         while True:
             if not self._doubt.is_set():
-                seconds, self._cleared = FIRST_LOOK_SECONDS, set()
+                seconds, self._cleared = self._times.first_look, set()
             await self._doubt.wait()
             self._doubt.clear()
             doubted, self._doubted = self._doubted, set()
             found = await self._look()
             if found is None:
                 # The attempts failed for a reason of their own, such as a refused object, and will fail again.
-                seconds = min(seconds * 2, LONGEST_LOOK_SECONDS) if doubted <= self._cleared else FIRST_LOOK_SECONDS
+                seconds = (
+                    min(seconds * 2, self._times.longest_look) if doubted <= self._cleared else self._times.first_look
+                )
                 self._cleared |= doubted
                 await self._rest(seconds)
                 continue
@@ -173,8 +191,8 @@ class Admission:
 
     async def _rest(self, seconds: float) -> None:
         """Sleep for so many seconds, or less if an attempt fails with a code that was not checked yet."""
-        for _ in range(max(1, round(seconds / FIRST_LOOK_SECONDS))):
-            await asyncio.sleep(FIRST_LOOK_SECONDS)
+        for _ in range(max(1, round(seconds / self._times.first_look))):
+            await asyncio.sleep(self._times.first_look)
             if not self._doubted <= self._cleared:
                 return
 
@@ -190,7 +208,7 @@ class Admission:
     async def _recover(self, found: PhotoWorkerError | None) -> None:
         """Log each error code of the outage once, wait until every check passes, and log that once."""
         began = self._clock()
-        seconds = FIRST_LOOK_SECONDS
+        seconds = self._times.first_look
         said: set[str] = set()
         while found is not None:
             self.away = found
@@ -204,7 +222,7 @@ class Admission:
                 )
                 said.add(found.code)
             await asyncio.sleep(seconds)
-            seconds = min(seconds * 2, LONGEST_LOOK_SECONDS)
+            seconds = min(seconds * 2, self._times.longest_look)
             found = await self._look()
         if self.away is not None:
             self.away = None
@@ -234,7 +252,8 @@ class _FailureStreak:
     the service fails or only other jobs' documents. Jobs that have failed are tried between pauses of growing length.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, times: AdmissionTimes) -> None:
+        self._times = times
         self.in_a_row = 0
         self.last: PhotoWorkerError | None = None
         self._failed: dict[str, None] = {}
@@ -274,7 +293,7 @@ class _FailureStreak:
         if job_id not in self._failed:
             if self._tried is not None or now < self._next_at:
                 return False
-            self._tried, self._next_at = job_id, now + FIRST_LOOK_SECONDS
+            self._tried, self._next_at = job_id, now + self._times.first_look
             return True
         if now < self._until:
             return False
@@ -284,7 +303,7 @@ class _FailureStreak:
         return True
 
     def _begin_pause(self, now: float) -> None:
-        self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+        self._pause = min(self._pause * 2, self._times.longest_pause)
         self._until = now + self._pause
         self._left = ATTEMPTS_BETWEEN
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import boto3
     from temporalio.client import Client
 
+    from photo_worker.pipelines import Pipeline
     from photo_worker.services.consistency.inspector import InspectionConfig
     from photo_worker.services.consistency.repair import Repairer
     from photo_worker.services.consistency.scan import Scanner
@@ -36,7 +37,8 @@ class Application(AbstractContextManager["Application"]):
     """One deployment: its settings, ports and use cases. Leaving the context closes its connections.
 
     Several can exist in one process: each has its own AWS session, database connections and Temporal client.
-    ``session`` is for the OCR backends that need AWS. ``connected`` is set by ``connect``.
+    ``session`` is for the OCR backends that need AWS. ``connected`` is set by ``connect``. ``own_pipelines`` replace
+    those of the registry, as tests do to shorten waits.
     """
 
     settings: Settings
@@ -44,10 +46,11 @@ class Application(AbstractContextManager["Application"]):
     repository: JobRepository
     session: boto3.Session | None = None
     connected: WorkflowOrchestrator | None = None
+    own_pipelines: Sequence[Pipeline] | None = None
     resources: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def __post_init__(self) -> None:
-        self.backends = BackendRegistry(self.settings, self.store, self.session)
+        self.backends = BackendRegistry(self.settings, self.store, self.session, self.own_pipelines)
         self._client: Client | None = None
 
     def __enter__(self) -> Self:
@@ -61,6 +64,11 @@ class Application(AbstractContextManager["Application"]):
     def close(self) -> None:
         """Close all connections."""
         self.resources.close()
+
+    @property
+    def pipelines(self) -> Sequence[Pipeline]:
+        """The pipelines of this deployment."""
+        return _or_registered(self.own_pipelines)
 
     async def client(self) -> Client:
         """Return the connection to Temporal, made at the first call. Raises what ``connect`` raises."""
@@ -78,11 +86,12 @@ class Application(AbstractContextManager["Application"]):
             PhotoWorkerError: the other errors into which ``rpc_errors`` translates a refusal.
         """
         if self.connected is None:
-            from photo_worker import pipelines
             from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 
             self.connected = TemporalOrchestrator(
-                await self.client(), self.settings.temporal_task_queue, types=pipelines.workflow_types()
+                await self.client(),
+                self.settings.temporal_task_queue,
+                types=tuple(pipeline.kind for pipeline in self.pipelines),
             )
         return self.connected
 
@@ -113,10 +122,17 @@ class Application(AbstractContextManager["Application"]):
 
     def scanner(self, config: InspectionConfig) -> AbstractAsyncContextManager[Scanner]:
         """Return a context manager of the scanner that checks the invariants."""
+        from photo_worker.pipelines import image_policies
         from photo_worker.services.consistency.inspector import InspectionPorts
         from photo_worker.services.consistency.scan import open_scanner
 
-        ports = InspectionPorts(self.store, self.repository, self.orchestrator, self.settings.s3_bucket)
+        ports = InspectionPorts(
+            self.store,
+            self.repository,
+            self.orchestrator,
+            self.settings.s3_bucket,
+            image_policies(self.pipelines),
+        )
         return open_scanner(ports, config)
 
     def repairer(self, scanner: Scanner) -> Repairer:
@@ -136,8 +152,10 @@ def database_conninfo(settings: Settings) -> str:
     return with_defaults(settings.require_database_url(), settings.variables)
 
 
-def build_application(settings: Settings) -> Application:
+def build_application(settings: Settings, *, pipelines: Sequence[Pipeline] | None = None) -> Application:
     """Wire S3 and Postgres. Nothing is connected yet: a process may start before its services.
+
+    ``pipelines`` are those of the registry if they are None.
 
     Raises ``ConfigurationError`` if DATABASE_URL is missing or no AWS region is set.
     """
@@ -151,7 +169,7 @@ def build_application(settings: Settings) -> Application:
     store = BotoObjectStore(
         client, encryption=settings.s3_server_side_encryption, kms_key_id=settings.s3_sse_kms_key_id
     )
-    application = Application(settings, store, PostgresJobRepository(pool), session=session)
+    application = Application(settings, store, PostgresJobRepository(pool), session=session, own_pipelines=pipelines)
     application.resources.callback(client.close)
     application.resources.callback(pool.close)
     return application
@@ -160,8 +178,16 @@ def build_application(settings: Settings) -> Application:
 class BackendRegistry:
     """OCR backends by engine name, each created at its first use and then kept. Thread-safe."""
 
-    def __init__(self, settings: Settings, store: ObjectStore, session: boto3.Session | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: ObjectStore,
+        session: boto3.Session | None = None,
+        pipelines: Sequence[Pipeline] | None = None,
+    ) -> None:
+        """``pipelines`` tell how long an attempt may take; those of the registry if they are None."""
         self._settings = settings
+        self._pipelines = pipelines
         self._store = store
         self._session = session
         self._made: dict[str, OcrBackend] = {}
@@ -175,7 +201,9 @@ class BackendRegistry:
         """
         from photo_worker.activities.heartbeats import HeartbeatNotes, wait
         from photo_worker.adapters.ocr.registry import BackendContext, make_backend
+        from photo_worker.pipelines import image_policies
 
+        attempt = image_policies(_or_registered(self._pipelines)).ocr_textract.start_to_close_timeout
         name = self._settings.ocr_engine if engine == CONFIGURED_ENGINE else engine
         context = BackendContext(
             store=self._store,
@@ -185,6 +213,7 @@ class BackendRegistry:
             textract_api=self._settings.textract_api,
             wait=wait,
             notes=HeartbeatNotes(),
+            attempt_seconds=attempt.total_seconds(),
         )
         with self._lock:
             try:
@@ -210,7 +239,7 @@ def build_activities(
     """Return every activity of the worker, bound to this process's ports."""
     from photo_worker.activities.heartbeats import stop_if_cancelled
     from photo_worker.adapters.documents.process import ProcessDecoder
-    from photo_worker.pipelines import PIPELINES, ActivityPorts
+    from photo_worker.pipelines import ActivityPorts
 
     ports = ActivityPorts(
         application.store,
@@ -219,11 +248,23 @@ def build_activities(
         ProcessDecoder(look=stop_if_cancelled),
         application.settings.s3_bucket,
     )
-    return [activity for pipeline in PIPELINES for activity in pipeline.activities(ports)]
+    return [activity for pipeline in application.pipelines for activity in pipeline.activities(ports)]
 
 
-def workflow_classes() -> list[type]:
+def workflow_classes(pipelines: Sequence[Pipeline] | None = None) -> list[type]:
     """Return every workflow class of the worker."""
+    return [pipeline.workflow for pipeline in _or_registered(pipelines)]
+
+
+def workflow_policies(application: Application) -> Mapping[str, object]:
+    """Return the policies that the worker passes to its workflows, by workflow type."""
+    return {pipeline.kind.name: pipeline.policies for pipeline in application.pipelines}
+
+
+def _or_registered(chosen: Sequence[Pipeline] | None) -> Sequence[Pipeline]:
+    if chosen is not None:
+        return chosen
+    # Commands that only report need neither workflows nor activities.
     from photo_worker.pipelines import PIPELINES
 
-    return [pipeline.workflow for pipeline in PIPELINES]
+    return PIPELINES

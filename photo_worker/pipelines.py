@@ -6,7 +6,7 @@ read it, so that a new workflow is its own modules and one entry here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -19,6 +19,7 @@ from photo_worker.activities.results import ResultActivities
 from photo_worker.contracts import image, keys
 from photo_worker.contracts.base import Contract
 from photo_worker.contracts.references import WorkflowType
+from photo_worker.policies import ActivityPolicy, ImagePolicies
 from photo_worker.ports.document_decoder import DocumentDecoder
 from photo_worker.ports.job_repository import JobRepository
 from photo_worker.ports.object_store import ObjectStore
@@ -39,10 +40,9 @@ class ActivityPorts:
 
 @dataclass(frozen=True)
 class Step:
-    """An activity, as a method of the class that holds its ports, and the policy that its workflow runs it by."""
+    """An activity, as a method of the class that holds its ports."""
 
     method: Callable[..., Any]
-    policy: policies.ActivityPolicy
 
     @property
     def name(self) -> str:
@@ -55,18 +55,27 @@ class Pipeline:
     """One workflow type.
 
     ``kind`` has its name, its input and result models and the rule of its ids; ``contracts`` is the module of its
-    models. ``make`` returns the objects whose methods the steps are. ``artifact_keys`` return the keys that its results
-    have, by job; each begins with a folder and the job's id. ``scenarios`` is the module of its recorded scenarios, in
-    the checkout.
+    models. ``make`` returns the objects whose methods the steps are. ``policies`` are what the worker passes to the
+    workflow: an object with an ``ActivityPolicy`` for each step, by its name. ``artifact_keys`` return the keys that
+    its results have, by job; each begins with a folder and the job's id. ``scenarios`` is the module of its recorded
+    scenarios, in the checkout.
     """
 
     kind: WorkflowType[Any, Any]
     workflow: type[Any]
     contracts: ModuleType
     steps: tuple[Step, ...]
+    policies: object
     make: Callable[[ActivityPorts], Sequence[object]]
     artifact_keys: tuple[Callable[[UUID], str], ...]
     scenarios: str
+
+    def policy(self, step: Step) -> ActivityPolicy:
+        """Return the policy that the workflow runs a step by."""
+        found = getattr(self.policies, step.name)
+        if not isinstance(found, ActivityPolicy):
+            raise TypeError(f"the policy of {step.name} is {found!r}")
+        return found
 
     def activities(self, ports: ActivityPorts) -> Iterator[Callable[..., Any]]:
         """Yield the activities of the steps, bound to ``ports``."""
@@ -89,11 +98,12 @@ IMAGE = Pipeline(
     workflow=ImageProcessingWorkflow,
     contracts=image,
     steps=(
-        Step(AssetActivities.verify_and_locate_asset, policies.VERIFY),
-        Step(OcrActivities.ocr_textract, policies.OCR),
-        Step(ResultActivities.persist_artifacts, policies.PERSIST),
-        Step(ResultActivities.record_failure, policies.RECORD_FAILURE),
+        Step(AssetActivities.verify_and_locate_asset),
+        Step(OcrActivities.ocr_textract),
+        Step(ResultActivities.persist_artifacts),
+        Step(ResultActivities.record_failure),
     ),
+    policies=policies.IMAGE,
     make=_image_activities,
     artifact_keys=(keys.ocr_key, keys.manifest_key),
     scenarios="tests.replay.scenarios.images",
@@ -107,9 +117,15 @@ def workflow_types() -> tuple[WorkflowType[Any, Any], ...]:
     return tuple(pipeline.kind for pipeline in PIPELINES)
 
 
-def steps() -> dict[str, policies.ActivityPolicy]:
+def steps() -> dict[str, ActivityPolicy]:
     """Return the policy of every activity by its type."""
-    return {step.name: step.policy for pipeline in PIPELINES for step in pipeline.steps}
+    return {step.name: pipeline.policy(step) for pipeline in PIPELINES for step in pipeline.steps}
+
+
+def image_policies(pipelines: Iterable[Pipeline] = PIPELINES) -> ImagePolicies:
+    """Return the policies of the image workflow, or their defaults if it is not among ``pipelines``."""
+    found = (pipeline.policies for pipeline in pipelines)
+    return next((one for one in found if isinstance(one, ImagePolicies)), policies.IMAGE)
 
 
 def artifact_keys(job_id: UUID) -> list[str]:

@@ -1,7 +1,7 @@
 """Timeouts, retry policies and limits, as data.
 
 Workflows build Temporal's types from these, so that a test can read every policy and compare it with recorded
-histories.
+histories. A worker passes each workflow type its policies, which the type's entry in ``pipelines`` holds.
 """
 
 from __future__ import annotations
@@ -86,13 +86,6 @@ REREAD_FIRST_WAIT = timedelta(seconds=1)
 REREAD_LONGEST_WAIT = timedelta(minutes=5)
 
 
-def reread_wait(readings: int) -> timedelta:
-    """Return how long a job waits after ``readings`` (from 1) of its object have failed."""
-    # The exponent is limited because a timedelta would overflow.
-    doubled = 1 << min(readings - 1, 30)
-    return min(REREAD_FIRST_WAIT * doubled, REREAD_LONGEST_WAIT)
-
-
 PERSIST = ActivityPolicy(
     # A slow store followed by a slow database, each within the timeouts of its own calls.
     start_to_close_timeout=timedelta(minutes=2),
@@ -115,18 +108,18 @@ RECORD_FAILURE = ActivityPolicy(
 class CountedPolicies:
     """Policies of runs that began before jobs had a lifetime: they limit all attempts, whatever ended each."""
 
-    verify: ActivityPolicy
-    ocr: ActivityPolicy
-    persist: ActivityPolicy
+    verify_and_locate_asset: ActivityPolicy
+    ocr_textract: ActivityPolicy
+    persist_artifacts: ActivityPolicy
     record_failure: ActivityPolicy
 
 
 _UNTIL_THEN = timedelta(seconds=30)
 
 COUNTED = CountedPolicies(
-    verify=replace(VERIFY, maximum_interval=_UNTIL_THEN),
-    ocr=replace(OCR, maximum_interval=_UNTIL_THEN),
-    persist=replace(
+    verify_and_locate_asset=replace(VERIFY, maximum_interval=_UNTIL_THEN),
+    ocr_textract=replace(OCR, maximum_interval=_UNTIL_THEN),
+    persist_artifacts=replace(
         PERSIST,
         start_to_close_timeout=timedelta(seconds=30),
         heartbeat_timeout=None,
@@ -134,3 +127,30 @@ COUNTED = CountedPolicies(
     ),
     record_failure=replace(RECORD_FAILURE, maximum_interval=_UNTIL_THEN),
 )
+
+
+@dataclass(frozen=True)
+class ImagePolicies:
+    """The policies of ``image_processing_workflow``: one for each activity, by its type, and the times of a job.
+
+    ``counted`` is for runs that began before jobs had a lifetime. ``lifetime`` is that of a job which sets none.
+    """
+
+    verify_and_locate_asset: ActivityPolicy = VERIFY
+    ocr_textract: ActivityPolicy = OCR
+    persist_artifacts: ActivityPolicy = PERSIST
+    record_failure: ActivityPolicy = RECORD_FAILURE
+    counted: CountedPolicies = COUNTED
+    lifetime: timedelta = JOB_LIFETIME
+    last_chance: timedelta = LAST_CHANCE
+    reread_first_wait: timedelta = REREAD_FIRST_WAIT
+    reread_longest_wait: timedelta = REREAD_LONGEST_WAIT
+
+    def reread_wait(self, readings: int) -> timedelta:
+        """Return how long a job waits after ``readings`` (from 1) of its object have failed."""
+        # The exponent is limited because a timedelta would overflow.
+        doubled = 1 << min(readings - 1, 30)
+        return min(self.reread_first_wait * doubled, self.reread_longest_wait)
+
+
+IMAGE = ImagePolicies()

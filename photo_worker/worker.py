@@ -8,8 +8,9 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -21,20 +22,33 @@ from photo_worker.activities.hold_back import HoldBackInterceptor
 from photo_worker.activities.overdue import OverdueInterceptor
 from photo_worker.adapters.temporal.pollers import announce_waiting
 from photo_worker.adapters.temporal.rpc_errors import translate_bridge
-from photo_worker.admission import Admission, AdmittedSlots, Check
+from photo_worker.admission import Admission, AdmissionTimes, AdmittedSlots, Check
 from photo_worker.config import Settings
+from photo_worker.workflows.policy_interceptor import PolicyInterceptor
 
 logger = logging.getLogger(__name__)
-
-# After the grace period activities are cancelled. A thread that does not react within this time probably never will;
-# threads cannot be ended, and it must not keep the process alive.
-_CANCEL_SECONDS = 5.0
 
 # The beginning of temporalio's message if a worker cannot start to poll.
 _REFUSED = "Worker validation failed"
 
-# By default the SDK throttles heartbeats to one per four fifths of the timeout, so a single late one costs the attempt.
-_HEARTBEAT_INTERVAL = timedelta(seconds=10)
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What a worker does, apart from its settings.
+
+    ``policies`` are those of each workflow type that has others than its default. ``admission`` are the waits while a
+    service is away.
+    """
+
+    policies: Mapping[str, object] = field(default_factory=dict)
+    admission: AdmissionTimes = field(default_factory=AdmissionTimes)
+    heartbeat_interval: timedelta = timedelta(seconds=10)
+    """By default the SDK throttles heartbeats to one per four fifths of the timeout; one late one costs the attempt."""
+    sticky_timeout: timedelta = timedelta(seconds=10)
+    """The time after which a dead worker's workflow task is given to another worker."""
+    cancellation: timedelta = timedelta(seconds=5)
+    """After the grace period activities are cancelled. A thread that does not react within this time probably never
+    will; threads cannot be ended, and it must not keep the process alive."""
 
 
 def build_worker(
@@ -44,6 +58,7 @@ def build_worker(
     activities: Sequence[Callable[..., Any]],
     executor: Executor,
     admission: Admission | None = None,
+    options: WorkerOptions = WorkerOptions(),
 ) -> Worker:
     """Return a worker with the settings' limits, in the sandboxed workflow runner.
 
@@ -51,12 +66,14 @@ def build_worker(
     for threads. The worker polls for activities while ``admission`` is open, or always if it is None.
     """
     slots = FixedSizeSlotSupplier(settings.max_activities)
-    interceptors: list[Interceptor] = [ErrorBoundary(settings.s3_bucket), OverdueInterceptor()]
+    passing = PolicyInterceptor(options.policies)
+    interceptors: list[Interceptor] = [ErrorBoundary(settings.s3_bucket), OverdueInterceptor(), passing]
     if admission is not None:
         interceptors = [
             ErrorBoundary(settings.s3_bucket, admission.record_outcome),
             HoldBackInterceptor(admission),
             OverdueInterceptor(),
+            passing,
         ]
     return Worker(
         client,
@@ -70,7 +87,8 @@ def build_worker(
             local_activity_supplier=slots,
             nexus_supplier=slots,
         ),
-        max_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
+        max_heartbeat_throttle_interval=options.heartbeat_interval,
+        sticky_queue_schedule_to_start_timeout=options.sticky_timeout,
         interceptors=interceptors,
         graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
     )
@@ -139,6 +157,7 @@ async def serve(
     *,
     checks: Sequence[Check] = (),
     stop_on_eof: bool = False,
+    options: WorkerOptions = WorkerOptions(),
 ) -> None:
     """Run a worker until SIGTERM or SIGINT; a second signal ends the process at once.
 
@@ -159,7 +178,7 @@ async def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    admission = Admission(checks)
+    admission = Admission(checks, times=options.admission)
     told = asyncio.create_task(
         announce_waiting(
             client, settings.temporal_task_queue, lambda: admission.away.code if admission.away is not None else None
@@ -167,7 +186,7 @@ async def serve(
     )
     try:
         if await _before(admission.wait_until_ready(), stop):
-            await _work(client, settings, workflows, activities, admission, stop)
+            await _work(client, settings, workflows, activities, admission, options, stop)
     finally:
         told.cancel()
     logger.info("worker stopped")
@@ -179,11 +198,12 @@ async def _work(
     workflows: Sequence[type],
     activities: Sequence[Callable[..., Any]],
     admission: Admission,
+    options: WorkerOptions,
     stop: asyncio.Event,
 ) -> None:
     """Poll until ``stop`` is set, then drain."""
     with ThreadPoolExecutor(settings.max_activities, thread_name_prefix="activity") as executor:
-        worker = build_worker(client, settings, workflows, activities, executor, admission)
+        worker = build_worker(client, settings, workflows, activities, executor, admission, options)
         logger.info(
             "worker polls",
             extra={
@@ -196,7 +216,7 @@ async def _work(
         )
         watching = asyncio.create_task(admission.watch())
         try:
-            limit = settings.graceful_shutdown_seconds + _CANCEL_SECONDS
+            limit = settings.graceful_shutdown_seconds + options.cancellation.total_seconds()
             await run_until_stopped(worker, stop=stop, limit_seconds=limit, watching=watching)
         finally:
             watching.cancel()

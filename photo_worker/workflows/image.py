@@ -41,6 +41,7 @@ with workflow.unsafe.imports_passed_through():
         is_unexpected,
         lasting,
     )
+    from photo_worker.workflows.policy_interceptor import policies_of_worker
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -57,6 +58,7 @@ class ImageProcessingWorkflow:
     """Verifies, reads and persists one photo. Ends with a manifest, or with a reason in the job's row."""
 
     def __init__(self) -> None:
+        self._policies = policies_of_worker(policies.IMAGE)
         self._located: LocatedAsset | None = None
         self._ocr: OcrResult | None = None
         self._deadline: datetime | None = None
@@ -79,7 +81,7 @@ class ImageProcessingWorkflow:
             # No row can carry this reason: the id is the row's key.
             raise to_application_error(error) from error
         if workflow.patched(LIFETIME):
-            self._deadline = workflow.now() + _lifetime(request)
+            self._deadline = workflow.now() + self._lifetime(request)
         try:
             return await self._process(request)
         except (ActivityError, asyncio.CancelledError) as error:
@@ -91,6 +93,11 @@ class ImageProcessingWorkflow:
             if is_cancelled_exception(error):
                 raise
             raise reason from error
+
+    def _lifetime(self, request: ImageProcessingInput) -> timedelta:
+        if request.lifetime_seconds is None:
+            return self._policies.lifetime
+        return timedelta(seconds=request.lifetime_seconds)
 
     async def _process(self, request: ImageProcessingInput) -> ImageProcessingResult:
         readings = 1
@@ -104,20 +111,20 @@ class ImageProcessingWorkflow:
                     raise
                 if self._is_late(readings):
                     raise
-            await workflow.sleep(policies.reread_wait(readings))
+            await workflow.sleep(self._policies.reread_wait(readings))
             readings += 1
         return await self._persist(request, located, ocr)
 
     def _is_late(self, readings: int) -> bool:
         """Tell whether the job stops after ``readings`` (from 1) readings that have failed.
 
-        A run that began before jobs had a lifetime reads for at most ``policies.JOB_LIFETIME``, counted from its start.
+        A run that began before jobs had a lifetime reads for at most a job's usual lifetime, counted from its start.
         Under an earlier release it may have gone on for longer, without a patch marker: each reading has its own patch
         id, so that a replayed "go on" does not decide for later readings.
         """
         if self._deadline is not None:
             return workflow.now() > self._deadline
-        late = workflow.now() > workflow.info().start_time + policies.JOB_LIFETIME
+        late = workflow.now() > workflow.info().start_time + self._policies.lifetime
         return late and workflow.patched(f"rereading-ends-{readings}")
 
     async def _read(self, request: ImageProcessingInput) -> tuple[LocatedAsset, OcrResult]:
@@ -130,8 +137,8 @@ class ImageProcessingWorkflow:
                 expected_content_type=request.expected_content_type,
                 job_id=request.job_id,
             ),
-            policies.VERIFY,
-            policies.COUNTED.verify,
+            self._policies.verify_and_locate_asset,
+            self._policies.counted.verify_and_locate_asset,
         )
         # If OCR cannot read the photo itself, it reads the converted copy.
         read = self._located.converted or self._located
@@ -150,8 +157,8 @@ class ImageProcessingWorkflow:
                 etag=revision.etag if revision else None,
                 modified_at=revision.modified_at if revision else None,
             ),
-            policies.OCR,
-            policies.COUNTED.ocr,
+            self._policies.ocr_textract,
+            self._policies.counted.ocr_textract,
         )
         return self._located, self._ocr
 
@@ -176,8 +183,8 @@ class ImageProcessingWorkflow:
                 modified_at=located.modified_at,
                 converted=located.converted,
             ),
-            policies.PERSIST,
-            policies.COUNTED.persist,
+            self._policies.persist_artifacts,
+            self._policies.counted.persist_artifacts,
             # The result exists and is being written, so a cancellation comes too late.
             cancellation=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
@@ -202,7 +209,7 @@ class ImageProcessingWorkflow:
             return await execute(method, argument, counted, counting(counted), cancellation=cancellation)
         tried = 0
         while True:
-            left = max(self._deadline - workflow.now(), policies.LAST_CHANCE)
+            left = max(self._deadline - workflow.now(), self._policies.last_chance)
             try:
                 return await execute(method, argument, policy, lasting(policy), left, cancellation=cancellation)
             except ActivityError as error:
@@ -212,7 +219,8 @@ class ImageProcessingWorkflow:
             await workflow.sleep(policy.wait_before(tried + 1))
 
     async def _record_failure(self, request: ImageProcessingInput, reason: ApplicationError) -> str:
-        policy = policies.COUNTED.record_failure if self._deadline is None else policies.RECORD_FAILURE
+        chosen = self._policies.counted if self._deadline is None else self._policies
+        policy = chosen.record_failure
         outcome = await execute(
             ResultActivities.record_failure,
             FailureInput(
@@ -240,12 +248,6 @@ def _result(request: ImageProcessingInput, located: LocatedAsset, ocr: OcrResult
         page_count=ocr.page_count,
         s3_manifest_key=manifest_key(parse_job_id(request.job_id)),
     )
-
-
-def _lifetime(request: ImageProcessingInput) -> timedelta:
-    if request.lifetime_seconds is None:
-        return policies.JOB_LIFETIME
-    return timedelta(seconds=request.lifetime_seconds)
 
 
 def _is_replaced(error: ActivityError) -> bool:

@@ -200,7 +200,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a worker fetches the same page until its memory is full",
         (2, 11),
         "a next token may repeat, without a bound",
-        (Mutation(_FILE, "if next_token in seen or len(seen) >= _MOST_ANSWERS:", "if False:"),),
+        (Mutation(_FILE, "if next_token in seen or len(seen) >= self._jobs.limits.most_answers:", "if False:"),),
         (_ATTEMPTS + "test_textract_attempts_circular_result_pages_terminate",),
     ),
     Safeguard(

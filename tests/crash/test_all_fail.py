@@ -32,7 +32,7 @@ _SLOTS = 24
 # Uploads come within this time of an outage's begin, so that the rest outlasts all counted attempts, even late ones.
 MET_SECONDS = 1.0
 _LATE_SECONDS = 1.0
-LONG_OUTAGE_SECONDS = COUNTED_SECONDS + MET_SECONDS + policies.COUNTED.ocr.maximum_attempts * _LATE_SECONDS
+LONG_OUTAGE_SECONDS = COUNTED_SECONDS + MET_SECONDS + policies.COUNTED.ocr_textract.maximum_attempts * _LATE_SECONDS
 
 
 def order() -> SoakOptions:

@@ -7,20 +7,13 @@ events that it records, its retries, and its handling of timeouts, cancellations
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 
 import pytest
 from temporalio.client import Client
 
-from photo_worker import policies
 from photo_worker.adapters.temporal.connection import connect
 from photo_worker.config import load_settings, read_environment
-from tests.crash.contract.image_workflow import (
-    SCENARIOS,
-    STEPS,
-    Scenario,
-    scaled,
-)
+from tests.crash.contract.image_workflow import SCENARIOS, Scenario
 from tests.crash.contract.image_workflow_real import played
 from tests.crash.contract.image_workflow_simulated import simulated
 
@@ -33,15 +26,8 @@ async def client(stack_env: dict[str, str]) -> Client:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario.name for scenario in SCENARIOS])
-async def test_simulated_temporal_behaves_as_real_service(
-    scenario: Scenario, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_simulated_temporal_behaves_as_real_service(scenario: Scenario, client: Client) -> None:
     """Compares all events of the history in order, all attempts, all failures, and the result of each start."""
-    for name, step in STEPS.items():
-        monkeypatch.setattr(policies, name, scaled(getattr(policies, name), scenario, step))
-    monkeypatch.setattr(policies, "LAST_CHANCE", timedelta(seconds=scenario.last_chance))
-    monkeypatch.setattr(policies, "REREAD_FIRST_WAIT", timedelta(seconds=scenario.reread_wait))
-    monkeypatch.setattr(policies, "REREAD_LONGEST_WAIT", timedelta(seconds=max(scenario.reread_wait, 0.3)))
     real = await played(client, scenario)
     # In a separate thread: event loops cannot be nested.
     assert await asyncio.to_thread(simulated, scenario) == real

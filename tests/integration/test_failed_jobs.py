@@ -13,9 +13,13 @@ from uuid import UUID
 import pytest
 from temporalio.api.enums.v1 import EventType
 
+from photo_worker.activities import heartbeats
+from photo_worker.activities.heartbeats import HeartbeatNotes
+from photo_worker.adapters.ocr.textract import TextractBackend, make_client
+from photo_worker.adapters.ocr.textract_jobs import JobLimits
 from photo_worker.contracts.keys import raw_key
 from tests.integration.test_idempotency import Photo, a_photo, billed, submit
-from tests.integration.test_image_workflow import quick_retries
+from tests.integration.test_image_workflow import QUICK
 from tests.support.harness import Harness, waiting_for
 
 pytestmark = pytest.mark.stack
@@ -50,39 +54,46 @@ async def attempts(harness: Harness, job_id: UUID) -> list[int]:
 
 
 @pytest.fixture
-async def running(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
-    quick_retries(monkeypatch)
-    async with harness.worker():
+async def running(harness: Harness) -> AsyncIterator[Harness]:
+    async with harness.worker(policies=QUICK):
         yield harness
 
 
+def impatient(harness: Harness) -> TextractBackend:
+    """Return a backend that waits for milliseconds after a failure without a known cause; by default it is hours."""
+    assert harness.application.session is not None
+    return TextractBackend(
+        make_client(session=harness.application.session),
+        notes=HeartbeatNotes(),
+        wait=heartbeats.wait,
+        limits=JobLimits(first_unexplained_wait_seconds=0.02),
+    )
+
+
 @pytest.mark.parametrize("message", [ACCESS, INTERNAL, "Something that no list has"])
-async def test_textract_failed_jobs_are_retried_and_billed_once(
-    running: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str
-) -> None:
-    # By default it is hours if the cause is unknown.
-    monkeypatch.setattr("photo_worker.adapters.ocr.textract_jobs._FIRST_UNEXPLAINED_WAIT_SECONDS", 0.02)
+async def test_textract_failed_jobs_are_retried_and_billed_once(harness: Harness, tmp_path: Path, message: str) -> None:
+    backend = impatient(harness)
     photo = a_photo(tmp_path)
-    jobs_fail(running, photo, message, 3)
-    submission = await submit(running, photo)
-    report = await running.service.wait(submission.job_id)
+    jobs_fail(harness, photo, message, 3)
+    async with harness.worker(lambda engine: backend, policies=QUICK):
+        submission = await submit(harness, photo)
+        report = await harness.service.wait(submission.job_id)
     assert (report.record.status, report.record.error_code) == ("succeeded", None)
     # Each observed failure ends the attempt, and Temporal waits before the next one. A busy machine may first poll a
     # job after it has failed; the attempt then treats it as an old job and starts the next one.
-    (attempt,) = await attempts(running, submission.job_id)
+    (attempt,) = await attempts(harness, submission.job_id)
     assert 2 <= attempt <= 4
-    assert billed(running, photo) == 1
+    assert billed(harness, photo) == 1
 
 
 @pytest.mark.parametrize(("message", "code"), [(ACCESS, "ocr_refused"), (INTERNAL, "ocr_unavailable")])
 async def test_textract_failed_jobs_let_new_job_succeed(
-    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str, code: str
+    harness: Harness, tmp_path: Path, message: str, code: str
 ) -> None:
-    quick_retries(monkeypatch)
     photo = a_photo(tmp_path)
     # More than the former limit of attempts.
     jobs_fail(harness, photo, message, 7)
-    async with harness.worker():
+    async with harness.worker(policies=QUICK):
         first = await submit(harness, photo)
         waiting = await waiting_for(harness, first.job_id, 2)
         assert waiting.code == code

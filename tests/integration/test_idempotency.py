@@ -31,7 +31,7 @@ from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.services.binding import MARKER_KEY
 from photo_worker.services.jobs import Submission
 from photo_worker.sources import Source
-from tests.integration.test_image_workflow import quick_retries
+from tests.integration.test_image_workflow import QUICK
 from tests.support.harness import Harness, eventually
 
 pytestmark = pytest.mark.stack
@@ -94,9 +94,8 @@ def answer_of(harness: Harness, job_id: UUID) -> bytes:
 
 
 @pytest.fixture
-async def running(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
-    quick_retries(monkeypatch)
-    async with harness.worker():
+async def running(harness: Harness) -> AsyncIterator[Harness]:
+    async with harness.worker(policies=QUICK):
         yield harness
 
 

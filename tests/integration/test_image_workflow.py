@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import functools
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
@@ -18,8 +17,6 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from photo_worker import policies
 from photo_worker.adapters.ocr.recorded import RecordedBackend
@@ -191,8 +188,7 @@ class TestFailure:
             raise ZeroDivisionError("a defect")
 
         monkeypatch.setattr("photo_worker.adapters.ocr.recorded.RecordedBackend.detect_text", broken)
-        quick_retries(monkeypatch)
-        async with harness.worker():
+        async with harness.worker(policies=QUICK):
             submission = await harness.service.submit(a_photo(), engine="recorded")
             recipe = (await harness.service.wait(submission.job_id)).record
         assert (recipe.status, recipe.error_code) == ("failed", "step_failed")
@@ -207,16 +203,14 @@ async def test_workflow_before_lifetimes_bounds_rereads(harness: Harness, monkey
 
     patched = workflow.patched
     monkeypatch.setattr("photo_worker.adapters.ocr.recorded.RecordedBackend.detect_text", replaced)
-    monkeypatch.setattr(policies, "REREAD_LONGEST_WAIT", timedelta(milliseconds=50))
-    quick_retries(monkeypatch)
+    rereading = replace(QUICK, reread_longest_wait=timedelta(milliseconds=50))
     submission = await harness.service.submit(a_photo(), engine="recorded")
     with monkeypatch.context() as earlier:
         earlier.setattr(workflow, "patched", lambda name: name != LIFETIME and patched(name))
-        async with harness.worker():
+        async with harness.worker(policies=rereading):
             await eventually(lambda: _has_read(harness, submission.job_id, times=4))
     # Its readings so far exceed the lifetime now, and are replayed as they were recorded.
-    monkeypatch.setattr(policies, "JOB_LIFETIME", timedelta(seconds=1))
-    async with harness.worker():
+    async with harness.worker(policies=replace(rereading, lifetime=timedelta(seconds=1))):
         recipe = (await asyncio.wait_for(harness.service.wait(submission.job_id), 60)).record
     assert (recipe.status, recipe.error_code) == ("failed", "source_replaced")
     description = await harness.client.get_workflow_handle(str(submission.job_id)).describe()
@@ -227,18 +221,17 @@ async def _has_read(harness: Harness, job_id: UUID, *, times: int) -> bool:
     return await ends_of(harness, job_id, "ocr_textract") >= times
 
 
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the waits between attempts to milliseconds."""
-    for name in ("VERIFY", "OCR", "PERSIST", "RECORD_FAILURE"):
-        policy = getattr(policies, name)
-        quick = dataclasses.replace(
-            policy, initial_interval=timedelta(milliseconds=20), maximum_interval=timedelta(milliseconds=100)
-        )
-        monkeypatch.setattr(policies, name, quick)
-    # The workflow sandbox imports modules again, with their original constants; this module is passed through.
-    restrictions = SandboxRestrictions.default.with_passthrough_modules(policies.__name__)
-    quick_worker = functools.partial(Worker, workflow_runner=SandboxedWorkflowRunner(restrictions))
-    monkeypatch.setattr("photo_worker.worker.Worker", quick_worker)
+def quick(policy: policies.ActivityPolicy) -> policies.ActivityPolicy:
+    """Return the policy with waits of milliseconds between attempts."""
+    return replace(policy, initial_interval=timedelta(milliseconds=20), maximum_interval=timedelta(milliseconds=100))
+
+
+QUICK = policies.ImagePolicies(
+    verify_and_locate_asset=quick(policies.VERIFY),
+    ocr_textract=quick(policies.OCR),
+    persist_artifacts=quick(policies.PERSIST),
+    record_failure=quick(policies.RECORD_FAILURE),
+)
 
 
 async def ends_of(harness: Harness, job_id: UUID, activity: str) -> int:
@@ -367,12 +360,10 @@ class TestOutages:
     async def test_outage_longer_than_attempts_only_delays(
         self,
         stack_variables: dict[str, str],
-        monkeypatch: pytest.MonkeyPatch,
         variable: str,
         code: str,
         attempts: int,
     ) -> None:
-        quick_retries(monkeypatch)
         url = urlsplit(stack_variables[variable])
         assert url.port is not None
         with proxy_to("127.0.0.1", url.port) as proxy:
@@ -380,18 +371,15 @@ class TestOutages:
             async with open_harness(stack_variables | {variable: through}) as harness:
                 submission = await harness.service.submit(a_photo())
                 proxy.down()
-                async with harness.worker():
+                async with harness.worker(policies=QUICK):
                     waiting = await waiting_for(harness, submission.job_id, attempts)
                     assert waiting.code == code
                     proxy.up()
                     report = await harness.service.wait(submission.job_id)
                     assert (report.record.status, report.record.error_code) == ("succeeded", None)
 
-    async def test_outage_longer_than_lifetime_fails_with_reason(
-        self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        quick_retries(monkeypatch)
-        monkeypatch.setattr(policies, "LAST_CHANCE", timedelta(seconds=3))
+    async def test_outage_longer_than_lifetime_fails_with_reason(self, stack_variables: dict[str, str]) -> None:
+        hasty = replace(QUICK, last_chance=timedelta(seconds=3))
         url = urlsplit(stack_variables["AWS_ENDPOINT_URL_TEXTRACT"])
         assert url.port is not None
         with proxy_to("127.0.0.1", url.port) as proxy:
@@ -401,7 +389,7 @@ class TestOutages:
                 harness.service._lifetime_seconds = 1
                 submission = await harness.service.submit(a_photo())
                 proxy.down()
-                async with harness.worker():
+                async with harness.worker(policies=hasty):
                     recipe = (await harness.service.wait(submission.job_id)).record
         assert (recipe.status, recipe.error_code) == ("failed", "job_expired")
         assert "[ocr_unavailable]" in (recipe.error_message or "")

@@ -18,7 +18,6 @@ from temporalio import workflow
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
-from photo_worker import policies
 from photo_worker.adapters.temporal.converter import data_converter
 from photo_worker.contracts.image import ImageProcessingResult
 from photo_worker.workflows.image import ImageProcessingWorkflow
@@ -221,7 +220,7 @@ class EndsAtOnce(ImageProcessingWorkflow):
         return await super().run(*given)
 
     def _is_late(self, readings: int) -> bool:
-        return workflow.now() > workflow.info().start_time + policies.JOB_LIFETIME
+        return workflow.now() > workflow.info().start_time + self._policies.lifetime
 
 
 @pytest.mark.parametrize("code", [ReadsOn, EndsAtOnce])

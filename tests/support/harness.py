@@ -23,12 +23,14 @@ from photo_worker.adapters.s3.object_store import BotoObjectStore
 from photo_worker.admission import Admission
 from photo_worker.bootstrap import Application, build_activities, build_application, workflow_classes
 from photo_worker.config import Settings, load_settings, read_environment
+from photo_worker.contracts.image import IMAGE_PROCESSING
+from photo_worker.policies import IMAGE, ImagePolicies
 from photo_worker.ports.ocr import OcrBackend
 from photo_worker.ports.orchestrator import WaitingAttempt
 from photo_worker.readiness import readiness_checks
 from photo_worker.services.binding import bind
 from photo_worker.services.jobs import JobService
-from photo_worker.worker import build_worker
+from photo_worker.worker import WorkerOptions, build_worker
 from tests.support.workers import running
 
 if TYPE_CHECKING:
@@ -61,12 +63,19 @@ class Harness:
 
     @asynccontextmanager
     async def worker(
-        self, backends: Callable[[str], OcrBackend] | None = None, admission: Admission | None = None
+        self,
+        backends: Callable[[str], OcrBackend] | None = None,
+        admission: Admission | None = None,
+        *,
+        policies: ImagePolicies = IMAGE,
     ) -> AsyncIterator[Worker]:
         """Run a worker while the block runs; ``backends`` replace those of the settings."""
+        options = WorkerOptions(policies={IMAGE_PROCESSING.name: policies})
         with ThreadPoolExecutor(self.settings.max_activities) as executor:
             activities = build_activities(self.application, backends)
-            worker = build_worker(self.client, self.settings, workflow_classes(), activities, executor, admission)
+            worker = build_worker(
+                self.client, self.settings, workflow_classes(), activities, executor, admission, options
+            )
             async with running(worker):
                 yield worker
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import boto3
 
 from photo_worker.adapters.ocr.textract import TextractApi, TextractBackend, make_client
+from photo_worker.adapters.ocr.textract_jobs import JobLimits
 from photo_worker.aws import aws_session
 from photo_worker.ports.ocr import AttemptNotes
 
@@ -102,10 +103,11 @@ def backend_at(
     notes: AttemptNotes | None = None,
     wait: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
+    limits: JobLimits | None = None,
 ) -> TextractBackend:
     """Return the backend that a worker with this endpoint creates."""
     client = make_client(session=_session(), endpoint_url=url, api=api)
-    return TextractBackend(client, api=api, notes=notes, wait=wait, clock=clock)
+    return TextractBackend(client, api=api, notes=notes, wait=wait, clock=clock, limits=limits)
 
 
 @cache

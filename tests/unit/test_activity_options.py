@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from temporalio.bridge.proto.workflow_commands import ScheduleActivity
 from temporalio.client import WorkflowHistory
-from temporalio.worker import Replayer
+from temporalio.worker import Interceptor, Replayer
 
 from photo_worker import policies
 from photo_worker.adapters.temporal.converter import data_converter
+from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.workflows.image import ImageProcessingWorkflow
+from photo_worker.workflows.policy_interceptor import PolicyInterceptor
 from temporal_replay_gate.trace import TracingRunner
 
 HISTORIES = Path(__file__).resolve().parents[1] / "replay" / "histories" / "image_processing_workflow" / "0.1.0"
 MINUTE = timedelta(minutes=1)
 
 
-async def steps(name: str) -> dict[str, ScheduleActivity]:
+async def steps(name: str, *interceptors: Interceptor) -> dict[str, ScheduleActivity]:
     """Return the activity commands that the current workflow issues when it replays a recorded history."""
     runner = TracingRunner()
-    replayer = Replayer(workflows=[ImageProcessingWorkflow], data_converter=data_converter, workflow_runner=runner)
+    replayer = Replayer(
+        workflows=[ImageProcessingWorkflow],
+        data_converter=data_converter,
+        workflow_runner=runner,
+        interceptors=interceptors,
+    )
     text = (HISTORIES / f"{name}.json").read_text(encoding="utf-8")
     await replayer.replay_workflow(WorkflowHistory.from_json("any", text))
     issued = [one.command for trace in runner.traces.values() for one in trace.commands]
@@ -60,6 +68,17 @@ async def test_workflow_before_lifetimes_keeps_attempt_limits() -> None:
     for name, step in (await steps("success")).items():
         assert 3 <= step.retry_policy.maximum_attempts <= 10, name
         assert step.retry_policy.maximum_interval.ToTimedelta() <= MINUTE, name
+
+
+@pytest.mark.parametrize("kind", [IMAGE_PROCESSING.name, "another_workflow"])
+async def test_workflow_takes_policies_of_its_worker(kind: str) -> None:
+    second = timedelta(seconds=1)
+    own = policies.ImagePolicies(ocr_textract=replace(policies.OCR, start_to_close_timeout=second))
+    asked = await steps("lifetime-success", PolicyInterceptor({kind: own}))
+    expected = second if kind == IMAGE_PROCESSING.name else policies.OCR.start_to_close_timeout
+    assert asked["ocr_textract"].start_to_close_timeout.ToTimedelta() == expected
+    verify = asked["verify_and_locate_asset"].start_to_close_timeout.ToTimedelta()
+    assert verify == policies.VERIFY.start_to_close_timeout
 
 
 @pytest.mark.parametrize("policy", [policies.VERIFY, policies.OCR, policies.PERSIST, policies.RECORD_FAILURE])

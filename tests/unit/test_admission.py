@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from photo_worker import admission as module
-from photo_worker.admission import Admission, AdmittedSlots
+from photo_worker.admission import Admission, AdmissionTimes, AdmittedSlots
 from photo_worker.errors import (
     BackendMissing,
     DatabaseUnavailable,
@@ -43,10 +42,11 @@ class Needs:
             raise self.error
 
 
+QUICK = AdmissionTimes(first_look=0.01, longest_look=0.02)
+
+
 @pytest.fixture
-def needs(monkeypatch: pytest.MonkeyPatch) -> Needs:
-    monkeypatch.setattr(module, "FIRST_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(module, "LONGEST_LOOK_SECONDS", 0.02)
+def needs() -> Needs:
     return Needs()
 
 
@@ -69,7 +69,7 @@ def said(caplog: pytest.LogCaptureFixture, text: str) -> list[logging.LogRecord]
 async def test_admission_when_database_is_away_waits_for_it(needs: Needs, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     needs.error = AWAY
-    admission = Admission([needs])
+    admission = Admission([needs], times=QUICK)
     looking = asyncio.create_task(admission.wait_until_ready())
     await until(lambda: needs.looks > 5)
     assert opened(admission) == [False]
@@ -81,7 +81,7 @@ async def test_admission_when_database_is_away_waits_for_it(needs: Needs, caplog
 
 
 async def test_watch_closes_on_refused_credentials_and_reopens(needs: Needs, caplog: pytest.LogCaptureFixture) -> None:
-    admission = Admission([needs])
+    admission = Admission([needs], times=QUICK)
     await admission.wait_until_ready()
     watching = asyncio.create_task(admission.watch())
     needs.error = ServiceRefused(service="S3", reason="ExpiredToken")
@@ -100,7 +100,7 @@ async def test_watch_closes_on_refused_credentials_and_reopens(needs: Needs, cap
 async def test_admission_logs_each_code_once_per_outage(needs: Needs, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     refused = ServiceRefused(service="S3", reason="ExpiredToken")
-    admission = Admission([needs])
+    admission = Admission([needs], times=QUICK)
     for _ in range(2):
         caplog.clear()
         needs.error = AWAY
@@ -119,7 +119,7 @@ async def test_admission_logs_each_code_once_per_outage(needs: Needs, caplog: py
 
 
 async def test_watch_single_refused_object_stays_open(needs: Needs) -> None:
-    admission = Admission([needs])
+    admission = Admission([needs], times=QUICK)
     await admission.wait_until_ready()
     watching = asyncio.create_task(admission.watch())
     looks = needs.looks
@@ -164,7 +164,7 @@ class Service:
 
 async def test_held_back_failing_step_limits_calls_of_that_step(needs: Needs) -> None:
     clock = Clock()
-    admission = Admission([needs], clock=clock)
+    admission = Admission([needs], clock=clock, times=QUICK)
     await admission.wait_until_ready()
     service = Service(admission)
     jobs = [f"job-{number}" for number in range(40)]
@@ -182,7 +182,7 @@ async def test_admission_mostly_throttled_is_logged_once_a_minute(
 ) -> None:
     caplog.set_level(logging.INFO)
     clock = Clock()
-    admission = Admission([needs], clock=clock)
+    admission = Admission([needs], clock=clock, times=QUICK)
     await admission.wait_until_ready()
     # One call in five succeeds and so ends each streak of failures.
     calls = itertools.count()
@@ -200,7 +200,7 @@ async def test_admission_lasting_failure_is_logged_after_silence(
 ) -> None:
     caplog.set_level(logging.INFO)
     clock = Clock()
-    admission = Admission([needs], clock=clock)
+    admission = Admission([needs], clock=clock, times=QUICK)
     await admission.wait_until_ready()
     service = Service(admission)
     for clock.now in range(10):
@@ -221,7 +221,7 @@ async def test_admission_lasting_failure_is_logged_after_silence(
 
 
 async def test_held_back_single_failures_hold_no_job(needs: Needs) -> None:
-    admission = Admission([needs], clock=lambda: 0.0)
+    admission = Admission([needs], clock=lambda: 0.0, times=QUICK)
     await admission.wait_until_ready()
     service = Service(admission)
     for number in range(100):
@@ -234,7 +234,7 @@ async def test_held_back_single_failures_hold_no_job(needs: Needs) -> None:
 
 async def test_held_back_when_service_recovers_frees_all_jobs(needs: Needs) -> None:
     clock = Clock()
-    admission = Admission([needs], clock=clock)
+    admission = Admission([needs], clock=clock, times=QUICK)
     await admission.wait_until_ready()
     service = Service(admission)
     jobs = [f"job-{number}" for number in range(40)]
@@ -249,7 +249,7 @@ async def test_held_back_when_service_recovers_frees_all_jobs(needs: Needs) -> N
 
 async def test_held_back_failing_documents_do_not_delay_healthy_one(needs: Needs) -> None:
     clock = Clock()
-    admission = Admission([needs], clock=clock)
+    admission = Admission([needs], clock=clock, times=QUICK)
     await admission.wait_until_ready()
     service = Service(admission, works=lambda job: job.startswith("fine"))
     for clock.now in range(300):
@@ -264,7 +264,7 @@ async def test_held_back_failing_documents_do_not_delay_healthy_one(needs: Needs
 
 
 async def test_slots_refused_objects_leave_slots_available(needs: Needs) -> None:
-    admission = Admission([needs], clock=lambda: 0.0)
+    admission = Admission([needs], clock=lambda: 0.0, times=QUICK)
     await admission.wait_until_ready()
     slots = AdmittedSlots(admission, 2)
     for number in range(200):
@@ -280,7 +280,7 @@ async def test_slots_refused_objects_leave_slots_available(needs: Needs) -> None
 
 
 async def test_held_back_refused_objects_hold_no_healthy_job(needs: Needs) -> None:
-    admission = Admission([needs], clock=lambda: 0.0)
+    admission = Admission([needs], clock=lambda: 0.0, times=QUICK)
     await admission.wait_until_ready()
     for number in range(200):
         admission.ended(OCR, f"refused-{number}", failed=True)
@@ -290,7 +290,7 @@ async def test_held_back_refused_objects_hold_no_healthy_job(needs: Needs) -> No
 
 async def test_held_back_forbidden_worker_bucket_holds_failed_job(needs: Needs) -> None:
     """For example, a bucket policy refuses what no check requests."""
-    admission = Admission([needs], clock=lambda: 0.0)
+    admission = Admission([needs], clock=lambda: 0.0, times=QUICK)
     await admission.wait_until_ready()
     for number in range(3):
         admission.ended(OCR, f"job-{number}", failed=True)
@@ -302,7 +302,7 @@ async def test_watch_unexpected_check_error_is_logged_and_retried(
     needs: Needs, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    admission = Admission([needs])
+    admission = Admission([needs], times=QUICK)
     await admission.wait_until_ready()
     watching = asyncio.create_task(admission.watch())
     needs.error = KeyError("ETag")
@@ -325,7 +325,7 @@ async def test_watch_without_spare_thread_goes_on(needs: Needs, monkeypatch: pyt
     def start(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    admission = Admission([needs])
+    admission = Admission([needs], times=QUICK)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
         looking = asyncio.create_task(admission.wait_until_ready())
@@ -336,7 +336,7 @@ async def test_watch_without_spare_thread_goes_on(needs: Needs, monkeypatch: pyt
 
 async def test_slots_after_takes_work_again_log_are_available(needs: Needs, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    admission = Admission([needs], clock=lambda: 0.0)
+    admission = Admission([needs], clock=lambda: 0.0, times=QUICK)
     await admission.wait_until_ready()
     slots = AdmittedSlots(admission, 2)
     watching = asyncio.create_task(admission.watch())
@@ -351,7 +351,7 @@ async def test_slots_after_takes_work_again_log_are_available(needs: Needs, capl
 
 
 async def test_held_back_job_is_released_when_outage_ends(needs: Needs) -> None:
-    admission = Admission([needs], clock=lambda: 0.0)
+    admission = Admission([needs], clock=lambda: 0.0, times=QUICK)
     await admission.wait_until_ready()
     watching = asyncio.create_task(admission.watch())
     needs.error = AWAY
@@ -366,10 +366,8 @@ async def test_held_back_job_is_released_when_outage_ends(needs: Needs) -> None:
     watching.cancel()
 
 
-async def test_watch_backs_off_for_same_error_not_for_new_one(needs: Needs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(module, "LONGEST_LOOK_SECONDS", 2.0)
-    admission = Admission([needs])
+async def test_watch_backs_off_for_same_error_not_for_new_one(needs: Needs) -> None:
+    admission = Admission([needs], times=AdmissionTimes(first_look=0.05, longest_look=2.0))
     await admission.wait_until_ready()
     watching = asyncio.create_task(admission.watch())
     loop = asyncio.get_running_loop()
@@ -389,7 +387,7 @@ async def test_watch_backs_off_for_same_error_not_for_new_one(needs: Needs, monk
 
 class TestSlots:
     async def test_slots_grant_at_most_their_count(self, needs: Needs) -> None:
-        admission = Admission([needs])
+        admission = Admission([needs], times=QUICK)
         await admission.wait_until_ready()
         slots = AdmittedSlots(admission, 2)
         await slots.reserve_slot(ASKED)
@@ -406,7 +404,7 @@ class TestSlots:
 
     async def test_slots_when_service_is_away_grant_none(self, needs: Needs) -> None:
         needs.error = AWAY
-        admission = Admission([needs])
+        admission = Admission([needs], times=QUICK)
         looking = asyncio.create_task(admission.wait_until_ready())
         slots = AdmittedSlots(admission, 2)
         waiting = asyncio.create_task(slots.reserve_slot(ASKED))

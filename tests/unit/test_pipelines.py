@@ -33,7 +33,7 @@ def test_pipeline_names_are_those_of_its_code(pipeline: Pipeline) -> None:
     assert workflow._Definition.must_from_class(pipeline.workflow).name == pipeline.kind.name
     for step in pipeline.steps:
         assert activity._Definition.must_from_callable(step.method).name == step.name
-        assert step.policy is pipelines.steps()[step.name]
+        assert pipeline.policy(step) is pipelines.steps()[step.name]
     models = pipelines.contract_models()[pipeline.contracts.__name__]
     assert {pipeline.kind.input, pipeline.kind.result} <= set(models)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from photo_worker.errors import ConfigurationError, EngineUnavailable, UnknownEngine
+from photo_worker.policies import OCR
 from photo_worker.ports.object_store import ObjectStore
 from photo_worker.ports.ocr import AttemptNotes, OcrBackend
 
@@ -31,7 +32,7 @@ class BackendContext:
 
     ``wait`` sleeps for seconds in the middle of a call, and raises if the attempt must end. ``notes`` carry data from
     an attempt to the next one; None if the attempt is not known. ``session`` is the deployment's AWS session, None if
-    there is none.
+    there is none. ``attempt_seconds`` is the time of an activity's attempt.
     """
 
     store: ObjectStore
@@ -41,6 +42,7 @@ class BackendContext:
     textract_api: Literal["async", "sync"] = "async"
     wait: Callable[[float], None] = time.sleep
     notes: AttemptNotes | None = None
+    attempt_seconds: float = OCR.start_to_close_timeout.total_seconds()
 
 
 def make_backend(engine: str, context: BackendContext) -> OcrBackend:
@@ -76,11 +78,13 @@ def _load(entry: EntryPoint, context: BackendContext) -> OcrBackend:
 
 def _textract(context: BackendContext) -> OcrBackend:
     from photo_worker.adapters.ocr.textract import TextractBackend, make_client
+    from photo_worker.adapters.ocr.textract_jobs import JobLimits
 
     if context.session is None:
         raise ConfigurationError(problems="the textract backend needs AWS settings")
     client = make_client(session=context.session, max_pool_connections=context.max_parallel, api=context.textract_api)
-    return TextractBackend(client, api=context.textract_api, notes=context.notes, wait=context.wait)
+    limits = JobLimits(attempt_seconds=context.attempt_seconds)
+    return TextractBackend(client, api=context.textract_api, notes=context.notes, wait=context.wait, limits=limits)
 
 
 def _recorded(context: BackendContext) -> OcrBackend:

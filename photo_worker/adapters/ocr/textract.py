@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from photo_worker.adapters.ocr.response_validation import response_defect
 from photo_worker.adapters.ocr.textract_errors import explain_service, explained
-from photo_worker.adapters.ocr.textract_jobs import TextDetectionJobs, s3_object
+from photo_worker.adapters.ocr.textract_jobs import JobLimits, TextDetectionJobs, s3_object
 from photo_worker.errors import ConfigurationError, OcrUnavailable
 from photo_worker.ports.object_store import DocumentRef
 from photo_worker.ports.ocr import AttemptNotes, DetectedText
@@ -123,6 +123,7 @@ class TextractBackend:
         notes: AttemptNotes | None = None,
         wait: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
+        limits: JobLimits | None = None,
     ) -> None:
         """``notes`` are those of the previous attempt; without them a job starts at the first generation again.
 
@@ -131,7 +132,9 @@ class TextractBackend:
         self._client = client
         self._api = api
         self._service = _named(client)
-        jobs = TextDetectionJobs(client, self._service, notes=notes or _NoNotes(), wait=wait, clock=clock)
+        jobs = TextDetectionJobs(
+            client, self._service, notes=notes or _NoNotes(), wait=wait, clock=clock, limits=limits or JobLimits()
+        )
         self._answer = jobs.answer if api == "async" else self._detect
         self._may_read = False
 

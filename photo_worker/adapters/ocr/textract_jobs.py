@@ -136,9 +136,18 @@ def _noted(notes: AttemptNotes, first: str) -> _Place:
     return _Place(numbers[0], numbers[1], numbers[2], waited)
 
 
-def _unexplained_wait(count: int) -> float:
-    doubled = _FIRST_UNEXPLAINED_WAIT_SECONDS * 2.0 ** min(count - 1, 30)
-    return min(doubled, LONGEST_UNEXPLAINED_WAIT_SECONDS)
+@dataclass(frozen=True)
+class JobLimits:
+    """Limits of a document's jobs. ``attempt_seconds`` is the time of an activity's attempt."""
+
+    attempt_seconds: float = policies.OCR.start_to_close_timeout.total_seconds()
+    first_unexplained_wait_seconds: float = _FIRST_UNEXPLAINED_WAIT_SECONDS
+    most_answers: int = _MOST_ANSWERS
+
+    def unexplained_wait(self, count: int) -> float:
+        """Return the seconds between two jobs after ``count`` failures without a stated cause."""
+        doubled = self.first_unexplained_wait_seconds * 2.0 ** min(count - 1, 30)
+        return min(doubled, LONGEST_UNEXPLAINED_WAIT_SECONDS)
 
 
 class TextDetectionJobs:
@@ -152,8 +161,10 @@ class TextDetectionJobs:
         notes: AttemptNotes,
         wait: Callable[[float], None],
         clock: Callable[[], float],
+        limits: JobLimits = JobLimits(),
     ) -> None:
         """``wait`` sleeps for seconds, and may raise to end the attempt; ``clock`` returns monotonic seconds."""
+        self.limits = limits
         self._client = client
         self._service = service
         self._notes = notes
@@ -173,7 +184,7 @@ class TextDetectionJobs:
         if document.size_bytes > policies.SYNC_OCR_LIMIT_BYTES:
             # The asynchronous API takes PDF and TIFF fifty times as large, but the rest of the worker does not.
             raise too_large(document)
-        deadline = self._clock() + policies.OCR.start_to_close_timeout.total_seconds() * _SHARE_OF_ATTEMPT
+        deadline = self._clock() + self.limits.attempt_seconds * _SHARE_OF_ATTEMPT
         first_token = request_token(document)
         place = _noted(self._notes, first_token)
         steps = waits(first_token, _LONGEST_STEP_SECONDS)
@@ -213,7 +224,7 @@ class TextDetectionJobs:
             return behind, UnreadableDocument(name=document.key, reason=f"{count} jobs for it failed: {reason}")
         failure = OcrUnavailable(engine=self._service, reason=f"a job for the document failed: {reason}")
         if not had_ended:
-            failure.retry_after_seconds = _unexplained_wait(count)
+            failure.retry_after_seconds = self.limits.unexplained_wait(count)
             behind = replace(behind, waited=place.waited + failure.retry_after_seconds)
         return behind, failure
 
@@ -225,7 +236,7 @@ class TextDetectionJobs:
             return behind, DocumentTooCostly(name=document.key, what=what)
         failure = OcrUnavailable(engine=self._service, reason=f"a job for the document failed: {reason}")
         if not had_ended:
-            failure.retry_after_seconds = _unexplained_wait(behind.costly)
+            failure.retry_after_seconds = self.limits.unexplained_wait(behind.costly)
         return behind, failure
 
     def _start(self, document: DocumentRef, token: str) -> str:
@@ -304,7 +315,7 @@ class _JobPoll:
         seen: set[str] = set()
         next_token = first.get("NextToken")
         while next_token is not None:
-            if next_token in seen or len(seen) >= _MOST_ANSWERS:
+            if next_token in seen or len(seen) >= self._jobs.limits.most_answers:
                 raise self._jobs.unusable("its pages have no end")
             seen.add(next_token)
             response = self._get(next_token)

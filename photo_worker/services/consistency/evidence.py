@@ -12,6 +12,7 @@ from uuid import UUID
 from photo_worker.contracts.keys import parse_job_id
 from photo_worker.errors import InvalidJobId, PhotoWorkerError
 from photo_worker.pipelines import artifact_folders
+from photo_worker.policies import IMAGE, ImagePolicies
 from photo_worker.ports.job_repository import JobRecord
 from photo_worker.ports.orchestrator import JobWorkflow, QueueState, WorkflowState
 from photo_worker.services.binding import Binding
@@ -91,6 +92,8 @@ class Evidence:
 
     ``referenced`` holds the location of every raw object that a row refers to, and of its copy for OCR, or is None
     if ``rows`` are the rows of all jobs. Objects without an owner are young, and no finding, up to an age of ``grace``.
+
+    ``policies`` are those that the workers pass to the jobs' workflows.
     """
 
     looked_at: datetime
@@ -105,6 +108,7 @@ class Evidence:
     binding: Binding | None = None
     referenced: Container[Location] | None = None
     grace: timedelta = DEFAULT_GRACE
+    policies: ImagePolicies = IMAGE
 
     def raw_location(self, row: JobRecord) -> Location:
         """Return the location of a row's photo; a row without a bucket means the worker's."""

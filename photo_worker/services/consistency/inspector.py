@@ -16,6 +16,7 @@ from uuid import UUID
 from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.contracts.keys import manifest_key
 from photo_worker.errors import InputError, PhotoWorkerError, ServiceRefused
+from photo_worker.policies import IMAGE, ImagePolicies
 from photo_worker.ports.job_repository import JobRecord, JobRepository
 from photo_worker.ports.object_store import ObjectEntry, ObjectStore
 from photo_worker.ports.orchestrator import QueueState, WorkflowOrchestrator
@@ -36,12 +37,13 @@ PAUSES_SECONDS = (1.0, 5.0, 15.0)
 
 @dataclass(frozen=True)
 class InspectionPorts:
-    """The services to inspect. ``bucket`` is the worker's bucket."""
+    """The services to inspect. ``bucket`` is the worker's bucket, ``policies`` those that it passes to workflows."""
 
     store: ObjectStore
     repository: JobRepository
     orchestrator: WorkflowOrchestrator
     bucket: str
+    policies: ImagePolicies = IMAGE
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class JobInspector:
                 workflows={job_id: workflow},
                 queues=queues,
                 grace=self.config.grace,
+                policies=self.ports.policies,
             )
             objects, unreadable = self._objects(evidence, job_id, row, entries, remember=remember)
             erased = frozenset({job_id}) if self.ports.repository.is_erased(job_id) else frozenset[UUID]()

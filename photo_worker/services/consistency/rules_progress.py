@@ -162,7 +162,7 @@ def job_stuck(job: JobEvidence) -> Iterator[RuleBreach]:
     if row.status in OPEN_STATUSES and state.started_at > since:
         # The row of a restarted job may be old, and its photo is verified once more.
         since = state.started_at
-        allowed += longest(policies.VERIFY) if row.status == "running" else timedelta()
+        allowed += longest(job.whole.policies.verify_and_locate_asset) if row.status == "running" else timedelta()
     stood = job.whole.age(since)
     if stood > allowed:
         yield RuleBreach(
@@ -242,13 +242,14 @@ def _has_none(job: JobEvidence) -> bool:
 
 def _allowed(job: JobEvidence, status: str, read: bool) -> timedelta:
     """Return how long a row may stay unchanged: the steps up to its next change, and their waits for a worker."""
+    chosen = job.whole.policies
     if status == "running" and read:
-        steps = longest(policies.OCR) + longest(policies.PERSIST)
+        steps = longest(chosen.ocr_textract) + longest(chosen.persist_artifacts)
     elif status in OPEN_STATUSES:
-        steps = longest(policies.VERIFY)
+        steps = longest(chosen.verify_and_locate_asset)
     else:
         # The row has the result, but the reply was lost, and the step runs again.
-        steps = longest(policies.PERSIST)
+        steps = longest(chosen.persist_artifacts)
     waiting = max((queue.oldest_seconds for queue in job.whole.queues), default=0.0)
     return steps + SLACK + 3 * timedelta(seconds=waiting)
 

@@ -353,12 +353,13 @@ class Scanner:
             referenced=used,
             queues=queues,
             grace=self._config.grace,
+            policies=self._ports.policies,
         )
 
 
 async def collect(ports: InspectionPorts, config: InspectionConfig) -> Evidence:
     """Return all evidence at once, for deployments that fit into memory and do not change, as those of tests."""
-    whole = Evidence(looked_at=config.now(), bucket=ports.bucket, grace=config.grace)
+    whole = Evidence(looked_at=config.now(), bucket=ports.bucket, grace=config.grace, policies=ports.policies)
     objects, unreadable = dict(whole.objects), dict(whole.unreadable)
     rows, workflows, erased = dict(whole.rows), dict(whole.workflows), set[UUID]()
     others: dict[UUID, Sequence[JobWorkflow]] = {}

@@ -31,7 +31,7 @@ from photo_worker.errors import ObjectMissing, SourceReplaced, StorageUnavailabl
 VERIFY, OCR, PERSIST, RECORD = "verify_and_locate_asset", "ocr_textract", "persist_artifacts", "record_failure"
 SHA256 = "ab" * 32
 REASON = "as the scenario says"
-STEPS = {"VERIFY": VERIFY, "OCR": OCR, "PERSIST": PERSIST, "RECORD_FAILURE": RECORD}
+STEPS = (VERIFY, OCR, PERSIST, RECORD)
 
 AMPLE_SECONDS = 30.0
 _LONG_SECONDS = 600.0
@@ -230,6 +230,21 @@ def scaled(policy: policies.ActivityPolicy, scenario: Scenario, step: str) -> po
         initial_interval=timedelta(seconds=scenario.initial_interval),
         maximum_interval=timedelta(seconds=max(scenario.initial_interval, 0.2)),
         maximum_attempts=policy.maximum_attempts and scenario.maximum_attempts,
+    )
+
+
+def policies_of(scenario: Scenario) -> policies.ImagePolicies:
+    """Return the workflow's policies for a scenario."""
+    own = policies.IMAGE
+    return replace(
+        own,
+        verify_and_locate_asset=scaled(own.verify_and_locate_asset, scenario, VERIFY),
+        ocr_textract=scaled(own.ocr_textract, scenario, OCR),
+        persist_artifacts=scaled(own.persist_artifacts, scenario, PERSIST),
+        record_failure=scaled(own.record_failure, scenario, RECORD),
+        last_chance=timedelta(seconds=scenario.last_chance),
+        reread_first_wait=timedelta(seconds=scenario.reread_wait),
+        reread_longest_wait=timedelta(seconds=max(scenario.reread_wait, 0.3)),
     )
 
 

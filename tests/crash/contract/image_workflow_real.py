@@ -13,13 +13,13 @@ from uuid import uuid4
 from temporalio.api.enums.v1 import EventType, RetryState
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowHistory
 from temporalio.worker import Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from photo_worker import policies
 from photo_worker.activities.boundary import ErrorBoundary
 from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.workflows.image import ImageProcessingWorkflow
+from photo_worker.workflows.policy_interceptor import PolicyInterceptor
 from temporal_replay_gate.histories import patch_ids
 from tests.crash.contract.image_workflow import (
     PATIENCE_SECONDS,
@@ -29,6 +29,7 @@ from tests.crash.contract.image_workflow import (
     ScriptedActivities,
     has_obeyed,
     kind_of,
+    policies_of,
     request_of,
 )
 from tests.support.harness import eventually
@@ -51,11 +52,7 @@ async def played(client: Client, scenario: Scenario) -> Observed:
             workflows=[ImageProcessingWorkflow],
             activities=acting.all(),
             activity_executor=executor,
-            interceptors=[ErrorBoundary()],
-            # Uses the policies of this process, which are the scenario's.
-            workflow_runner=SandboxedWorkflowRunner(
-                SandboxRestrictions.default.with_passthrough_modules(policies.__name__)
-            ),
+            interceptors=[ErrorBoundary(), PolicyInterceptor({IMAGE_PROCESSING.name: policies_of(scenario)})],
         )
         try:
             first = await orchestrator.start(IMAGE_PROCESSING.of(job_id), request_of(job_id, scenario))

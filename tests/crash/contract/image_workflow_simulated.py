@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from uuid import UUID, uuid4
@@ -11,6 +12,7 @@ from uuid import UUID, uuid4
 from temporalio.api.enums.v1 import RetryState
 
 from photo_worker.contracts.image import IMAGE_PROCESSING
+from photo_worker.pipelines import IMAGE
 from tests.crash.contract.image_workflow import (
     REASON,
     Observed,
@@ -18,6 +20,7 @@ from tests.crash.contract.image_workflow import (
     ScriptedActivities,
     has_obeyed,
     kind_of,
+    policies_of,
     request_of,
 )
 from tests.crash.simulation.execution import Execution
@@ -27,7 +30,7 @@ from tests.crash.simulation.world import QUEUE, World
 
 
 def simulated(scenario: Scenario) -> Observed:
-    world = World(seed=0)
+    world = World(seed=0, pipelines=[replace(IMAGE, policies=policies_of(scenario))])
 
     def hang(ended: Callable[[], bool]) -> None:
         while not ended():

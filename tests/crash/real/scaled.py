@@ -1,30 +1,27 @@
 """Production's policies with shorter waits, for processes that tests kill.
 
-The product does not read these: a child's main replaces the constants by them before its worker starts. Limits on
-attempts stay the same, so that a job may not fail sooner than in production.
+A child's main passes these to the product. Limits on attempts stay the same, so that a job may not fail sooner than in
+production.
 """
 
 from __future__ import annotations
 
-import functools
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
-
-import photo_worker.worker
-from photo_worker import admission, policies
 from photo_worker.adapters.ocr import textract
 from photo_worker.adapters.postgres import connection as pg_connection
 from photo_worker.adapters.postgres import job_repository as postgres
 from photo_worker.adapters.s3 import object_store as s3_boto
-from photo_worker.policies import ActivityPolicy, CountedPolicies
+from photo_worker.admission import AdmissionTimes
+from photo_worker.pipelines import IMAGE, PIPELINES, Pipeline, image_policies
+from photo_worker.policies import ActivityPolicy, CountedPolicies, ImagePolicies
+from photo_worker.worker import WorkerOptions
 
 VARIABLE = "PHOTO_WORKER_TEST_SCALE"
-
-POLICIES = ("VERIFY", "OCR", "PERSIST", "RECORD_FAILURE")
 
 
 @dataclass(frozen=True)
@@ -65,19 +62,33 @@ def _least(value: timedelta, seconds: float) -> timedelta:
     return min(value, timedelta(seconds=seconds))
 
 
-def scaled(scale: Scale) -> dict[str, ActivityPolicy]:
-    """Return every policy of the product within the bounds, by its constant's name."""
-    return {name: scale.of(getattr(policies, name)) for name in POLICIES}
+def scaled(scale: Scale) -> ImagePolicies:
+    """Return the image workflow's policies within the bounds."""
+    own = image_policies()
+    return replace(own, **_bounded(scale, own), counted=replace(own.counted, **_bounded(scale, own.counted)))
 
 
-def counted(scale: Scale) -> CountedPolicies:
-    """Return the policies of counted attempts, within the bounds."""
-    own = policies.COUNTED
-    return CountedPolicies(
-        verify=scale.of(own.verify),
-        ocr=scale.of(own.ocr),
-        persist=scale.of(own.persist),
-        record_failure=scale.of(own.record_failure),
+def _bounded(scale: Scale, own: ImagePolicies | CountedPolicies) -> dict[str, Any]:
+    """Return the policies of the image workflow's activities within the bounds, by activity type."""
+    return {step.name: scale.of(getattr(own, step.name)) for step in IMAGE.steps}
+
+
+def pipelines_of(scale: Scale) -> tuple[Pipeline, ...]:
+    """Return the product's pipelines with the policies within the bounds."""
+    return tuple(replace(each, policies=scaled(scale)) if each is IMAGE else each for each in PIPELINES)
+
+
+def options_of(scale: Scale, policies: Mapping[str, object]) -> WorkerOptions:
+    """Return the options of a worker whose waits are within the bounds."""
+    own = AdmissionTimes()
+    return WorkerOptions(
+        policies=policies,
+        admission=AdmissionTimes(
+            first_look=min(own.first_look, scale.look),
+            longest_look=min(own.longest_look, scale.look),
+            longest_pause=min(own.longest_pause, scale.look),
+        ),
+        sticky_timeout=timedelta(seconds=scale.sticky),
     )
 
 
@@ -86,41 +97,22 @@ def longest_count_seconds(scale: Scale) -> float:
 
     A longer outage fails every job that it meets, unless attempts that meet it are not counted.
     """
-    own = counted(scale)
+    own = scaled(scale).counted
     found = 0.0
-    for policy in (own.verify, own.ocr, own.persist):
+    for policy in (own.verify_and_locate_asset, own.ocr_textract, own.persist_artifacts):
         tried = range(2, policy.maximum_attempts + 1)
         waits = sum(policy.wait_before(attempt).total_seconds() for attempt in tried)
         found = max(found, waits + policy.maximum_attempts * policy.start_to_close_timeout.total_seconds())
     return found
 
 
-def install(variables: dict[str, str]) -> None:
-    """Scale down the policies of this process if its environment variables ask for it."""
+def scale_of(variables: Mapping[str, str]) -> Scale | None:
+    """Return the scale that these environment variables ask for."""
     text = variables.get(VARIABLE)
-    if not text:
-        return
-    scale = Scale(**json.loads(text))
-    shorter_counted = counted(scale)
-    for name, policy in scaled(scale).items():
-        setattr(policies, name, policy)
-    setattr(policies, "COUNTED", shorter_counted)  # noqa: B010 - a constant to a type checker
-    for name in ("FIRST_LOOK_SECONDS", "LONGEST_LOOK_SECONDS", "LONGEST_PAUSE_SECONDS"):
-        setattr(admission, name, min(getattr(admission, name), scale.look))
-    if scale.answer is not None:
-        _answer_within(scale.answer)
-    shorter = functools.partial(
-        photo_worker.worker.Worker,  # type: ignore[attr-defined]
-        sticky_queue_schedule_to_start_timeout=timedelta(seconds=scale.sticky),
-        # The sandbox imports the product's modules again with their constants; it must reuse this one.
-        workflow_runner=SandboxedWorkflowRunner(
-            SandboxRestrictions.default.with_passthrough_modules(policies.__name__)
-        ),
-    )
-    setattr(photo_worker.worker, "Worker", shorter)  # noqa: B010 - a type checker knows it as a class
+    return Scale(**json.loads(text)) if text else None
 
 
-def _answer_within(seconds: float) -> None:
+def answer_within(seconds: float) -> None:
     """Set the timeout of every call of a service; that of connections and statements is lower, as in the product."""
     sooner = max(round(seconds * 2 / 3), 1)
     _default(s3_boto.make_client, connect_timeout=sooner, read_timeout=seconds)

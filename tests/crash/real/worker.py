@@ -11,13 +11,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from photo_worker.bootstrap import build_activities, build_application, workflow_classes
+from photo_worker.bootstrap import build_activities, build_application, workflow_classes, workflow_policies
 from photo_worker.config import load_settings, read_environment
 from photo_worker.crash_points import armed
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.logs import configure_logging
 from photo_worker.readiness import readiness_checks
-from photo_worker.worker import serve
+from photo_worker.worker import WorkerOptions, serve
 from tests.crash.real import scaled
 from tests.crash.real.arming import tripwire_of
 from tests.crash.real.holding import holder_of
@@ -31,25 +31,35 @@ def main(arguments: Sequence[str] = ()) -> int:
     if arguments:
         raise SystemExit(f"this worker takes variables, not {arguments[0]!r}")
     variables = dict(os.environ)
-    scaled.install(variables)
+    scale = scaled.scale_of(variables)
+    if scale is not None and scale.answer is not None:
+        scaled.answer_within(scale.answer)
     trigger = tripwire_of(variables) or holder_of(variables)
     with armed(trigger) if trigger is not None else contextlib.nullcontext():
         try:
-            asyncio.run(_run(variables))
+            asyncio.run(_run(variables, scale))
         except PhotoWorkerError as error:
             print(f"[{error.code}] {error.message}", file=sys.stderr)  # noqa: T201 - to its log
             return AWAY if error.retryable else 1
     return 0
 
 
-async def _run(variables: dict[str, str]) -> None:
+async def _run(variables: dict[str, str], scale: scaled.Scale | None) -> None:
     settings = load_settings(read_environment(variables, None))
     configure_logging(settings.log_level, settings.log_format)
-    with build_application(settings) as application:
+    pipelines = scaled.pipelines_of(scale) if scale is not None else None
+    with build_application(settings, pipelines=pipelines) as application:
+        policies = workflow_policies(application)
         activities = build_activities(application)
         client = await application.client()
         await serve(
-            client, settings, workflow_classes(), activities, checks=readiness_checks(application), stop_on_eof=True
+            client,
+            settings,
+            workflow_classes(application.pipelines),
+            activities,
+            checks=readiness_checks(application),
+            stop_on_eof=True,
+            options=scaled.options_of(scale, policies) if scale is not None else WorkerOptions(policies=policies),
         )
 
 

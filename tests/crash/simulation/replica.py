@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ from temporalio.converter import DefaultFailureConverter
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowInstanceDetails
 
 from photo_worker.adapters.temporal.converter import ContractPayloadConverter
+from photo_worker.workflows.policy_interceptor import POLICIES_OF
 from tests.crash.simulation.core import Core, TaskFailed
 from tests.crash.simulation.execution import Execution
 from tests.crash.simulation.refusals import check
@@ -31,7 +32,8 @@ NAMESPACE = "simulated"
 class Replica:
     """A workflow's code with its state. Call ``run_task`` with every task from the first on."""
 
-    def __init__(self, kind: type, execution: Execution, task_queue: str) -> None:
+    def __init__(self, kind: type, execution: Execution, task_queue: str, policies: Mapping[str, object]) -> None:
+        """``policies`` are by workflow type, as the product's worker passes them."""
         definition = workflow._Definition.must_from_class(kind)
         before = execution.continued_from
         info = workflow.Info(
@@ -68,7 +70,10 @@ class Replica:
                 defn=definition,
                 info=info,
                 randomness_seed=_seed(execution),
-                extern_functions={"__temporal_assert_local_activity_valid": lambda name: None},
+                extern_functions={
+                    "__temporal_assert_local_activity_valid": lambda name: None,
+                    POLICIES_OF: policies.get,
+                },
                 disable_eager_activity_execution=True,
                 worker_level_failure_exception_types=[],
                 patch_activation_callback=None,

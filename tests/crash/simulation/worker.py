@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -19,9 +19,10 @@ from photo_worker.activities import heartbeats
 from photo_worker.activities.boundary import to_application_error, unexpected, worker_fault
 from photo_worker.activities.heartbeats import HeartbeatNotes
 from photo_worker.adapters.ocr.textract import TextractBackend
+from photo_worker.adapters.ocr.textract_jobs import JobLimits
 from photo_worker.adapters.temporal.converter import ContractPayloadConverter
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.pipelines import PIPELINES, ActivityPorts
+from photo_worker.pipelines import ActivityPorts, image_policies
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from tests.crash.simulation.activities import Activity, Attempt
 from tests.crash.simulation.core import TaskFailed
@@ -61,17 +62,20 @@ class Worker:
         self._cache: dict[str, Replica] = {}
         store, rows, _ = world.ports()
         client = Gated(world.gate, "textract", world.textract, TEXTRACT)
+        attempt = image_policies(world.pipelines).ocr_textract.start_to_close_timeout
         backend = TextractBackend(
             client,  # type: ignore[arg-type]
             notes=HeartbeatNotes(),
             wait=self._wait,
             clock=world.seconds,
+            limits=JobLimits(attempt_seconds=attempt.total_seconds()),
         )
         ports = ActivityPorts(store, rows, lambda engine: backend, InlineDecoder(), bucket)
-        found = [each for pipeline in PIPELINES for each in pipeline.activities(ports)]
+        found = [each for pipeline in world.pipelines for each in pipeline.activities(ports)]
         self._activities: dict[str, Callable[..., Any]] = {activity_name(each): each for each in found}
         self._locals = LocalActivities(world, self.process, self._activities)
-        self._workflows: dict[str, type] = {pipeline.kind.name: pipeline.workflow for pipeline in PIPELINES}
+        self._workflows: dict[str, type] = {pipeline.kind.name: pipeline.workflow for pipeline in world.pipelines}
+        self._policies = {pipeline.kind.name: pipeline.policies for pipeline in world.pipelines}
         self.host(world.hosted)
 
     def host(self, hosted: Hosted) -> None:
@@ -128,7 +132,7 @@ class Worker:
 
     def _replayed(self, code: type, execution: Execution, done: Sequence[DoneTask]) -> Replica:
         """Return the workflow replayed from its history. Raises ``TaskFailed`` if this code diverges from it."""
-        replica = asyncio.run(_replica(code, execution, self._queue))
+        replica = asyncio.run(_replica(code, execution, self._queue, self._policies))
         for task in done:
             jobs_then = (*patches_in(task.commands), *task.jobs)
             again = replica.run_task(jobs_then, task.at, replaying=True, flags=task.flags)
@@ -227,9 +231,9 @@ class Worker:
                 )
 
 
-async def _replica(code: type, execution: Execution, queue: str) -> Replica:
+async def _replica(code: type, execution: Execution, queue: str, policies: Mapping[str, object]) -> Replica:
     # The SDK replaces the running event loop while it creates an instance.
-    return Replica(code, execution, queue)
+    return Replica(code, execution, queue, policies)
 
 
 def _arguments(function: Any, found: Activity) -> list[Any]:

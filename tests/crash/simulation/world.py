@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,6 +11,7 @@ from typing import Any
 
 from photo_worker.adapters.memory.job_repository import MemoryJobRepository
 from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.pipelines import PIPELINES, Pipeline
 from photo_worker.services.binding import bind
 from photo_worker.services.jobs import JobService
 from tests.crash.simulation.gate import Fault, Gate, Mode, Process, Strand, begin, run_async
@@ -34,7 +35,7 @@ class Stuck(Exception):
 class World:
     """One deployment. ``seed`` decides which of several runnable processes continues.
 
-    ``versions`` tells whether its bucket has versioning.
+    ``versions`` tells whether its bucket has versioning. Workers run the workflows of ``pipelines``.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class World:
         faults: tuple[Fault, ...] = (),
         workers: int = 1,
         versions: bool = False,
+        pipelines: Sequence[Pipeline] = PIPELINES,
     ) -> None:
         self.now = _EPOCH
         self._random = random.Random(seed)  # noqa: S311
@@ -52,6 +54,7 @@ class World:
         self.owner = Owner(self, BUCKET)
         self.gate.outside[Mode.REPLACE] = self.owner.replace
         self.versions = versions
+        self.pipelines = pipelines
         self.store = MemoryObjectStore(now=lambda: self.now, versions=versions)
         self.store.ensure_bucket(BUCKET)
         self.rows = MemoryJobRepository(now=lambda: self.now, patience_seconds=0)

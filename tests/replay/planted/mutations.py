@@ -57,7 +57,7 @@ _SPOON = (
     "(taste, baked, start_to_close_timeout=timedelta(seconds=10))\n"
 )
 _FIRST = "        self._located = await self._step("
-_EXTRA = "        await workflow.execute_activity('x', 1, start_to_close_timeout=policies.OCR.start_to_close_timeout)\n"
+_EXTRA = "        await workflow.execute_activity('x', 1, start_to_close_timeout=self._policies.last_chance)\n"
 _KITCHEN_EXTRA = "        await workflow.execute_activity(taste, 'x', start_to_close_timeout=timedelta(minutes=1))\n"
 _LAST = "        return _result(request, located, ocr)\n\n    async def _step("
 

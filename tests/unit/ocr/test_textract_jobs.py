@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from photo_worker import policies
-from photo_worker.adapters.ocr import textract, textract_jobs
+from photo_worker.adapters.ocr import textract
 from photo_worker.adapters.ocr.textract_jobs import (
     COSTLY_FAILURES,
     LONGEST_WAIT_SECONDS,
     UNEXPLAINED_FAILURES,
+    JobLimits,
     request_token,
     waits,
 )
@@ -423,11 +424,11 @@ class TestOddAnswers:
         with textract_answering(*replies) as served, pytest.raises(OcrUnavailable, match="cannot be used"):
             read(served)
 
-    def test_detect_text_endless_result_pages_are_bounded(self, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(textract_jobs, "_MOST_ANSWERS", 3)
+    def test_detect_text_endless_result_pages_are_bounded(self) -> None:
+        limits = JobLimits(most_answers=3)
         endless = [ended("SUCCEEDED", number, then=f"token-{number}") for number in range(9)]
         with textract_answering(STARTED, *endless) as served, pytest.raises(OcrUnavailable, match="no end"):
-            read(served)
+            backend_at(served.url, limits=limits).detect_text(DOCUMENT)
         assert len(served.calls) == 5
 
     def test_detect_text_forgotten_job_is_retryable(self, read: Read) -> None:
