@@ -162,8 +162,8 @@ async def _worker(variables: Mapping[str, str], log: Path) -> AsyncIterator[asyn
         await asyncio.gather(keeper, return_exceptions=True)
 
 
-async def _supervise_worker(variables: Mapping[str, str], log: Path) -> None:
-    for start in range(_STARTS):
+async def _supervise_worker(variables: Mapping[str, str], log: Path, *, starts: int = _STARTS) -> None:
+    for start in range(starts):
         with log.open("ab") as output:
             # Its standard input is a pipe that closes when this process ends, even if it is killed.
             process = await asyncio.create_subprocess_exec(
@@ -179,9 +179,9 @@ async def _supervise_worker(variables: Mapping[str, str], log: Path) -> None:
             code = await process.wait()
         finally:
             await _stop(process)
-        again = "; starting it again" if start + 1 < _STARTS else ""
+        again = "; starting it again" if start + 1 < starts else ""
         click.echo(f"the worker ended with code {code}{again} (log: {log})", err=True)
-    raise WorkerFailed(starts=_STARTS, log=log)
+    raise WorkerFailed(starts=starts, log=log)
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -28,17 +28,17 @@ def delete_rules(endpoint: str) -> None:
         return
 
 
-def send_request(endpoint: str, method: str, script: object = None) -> Any:
+def send_request(endpoint: str, method: str, script: object = None, *, seconds: float = _TIMEOUT_SECONDS) -> Any:
     """Send a request about the script and return the JSON response: seed and rules. Raises ``NoResponse``, ``Refused``.
 
-    It ends after three seconds, however the response drips.
+    It ends after ``seconds``, however the response drips.
     """
     url = urlsplit(endpoint)
     address = (url.hostname or "127.0.0.1", url.port or 80)
     content = b"" if script is None else json.dumps(script).encode()
     headers = {"Content-Type": "application/json"}
     try:
-        answer = request(address, method, _PATH, content, seconds=_TIMEOUT_SECONDS, headers=headers)
+        answer = request(address, method, _PATH, content, seconds=seconds, headers=headers)
     except HttpFailed as error:
         raise NoResponse(f"the emulator at {endpoint} does not answer: {error}") from error
     try:

@@ -12,14 +12,11 @@ from photo_worker.cli import demo
 from photo_worker.errors import FixturesMissing, WorkerFailed
 
 
-async def test_keep_worker_gives_up_and_names_log(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Each start takes almost a second.
-    monkeypatch.setattr(demo, "_STARTS", 2)
+async def test_keep_worker_gives_up_and_names_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "worker.log"
     with pytest.raises(WorkerFailed, match="ended 2 times in a row") as caught:
-        await demo._supervise_worker({"PATH": os.environ["PATH"], "MAX_ACTIVITIES": "many"}, log)
+        # Each start takes almost a second.
+        await demo._supervise_worker({"PATH": os.environ["PATH"], "MAX_ACTIVITIES": "many"}, log, starts=2)
     assert str(log) in caught.value.message
     assert log.read_text().count("error [config_invalid]") == 2
     assert capsys.readouterr().err.count("the worker ended with code 1") == 2

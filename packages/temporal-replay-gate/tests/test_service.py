@@ -77,9 +77,12 @@ async def test_connect_wrong_path_is_reported(hooks: Hooks, monkeypatch: pytest.
 
 async def test_runner_worker_has_the_options_of_a_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
-    monkeypatch.setattr("temporalio.worker.Worker", lambda client, **options: given.update(options))
-    service = VariablesService(Hooks(worker_options=f"{__name__}:OPTIONS"))
     nothing: Any = None
+
+    def noted(client: Client, **options: Any) -> Any:
+        given.update(options)
+
+    service = VariablesService(Hooks(worker_options=f"{__name__}:OPTIONS"), noted)
 
     async def connect() -> Client:
         return cast("Client", nothing)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from textract_local.limits import SYNC_OCR_LIMIT_BYTES
-from textract_local.server import documents
 from textract_local.server.documents import ASYNC, SYNC, Document, DocumentSource
 from textract_local.server.failures import ServiceError
 from textract_local.server.spool import Spool
@@ -250,32 +249,34 @@ async def test_get_cancelled_frees_thread_and_file(
     assert files(spool) == []
 
 
+@pytest.mark.usefixtures("source")
 @pytest.mark.parametrize("start", [b"", IN_HEADERS, IN_BODY], ids=["status", "headers", "body"])
 @pytest.mark.parametrize("look", ["get", "check"])
 async def test_get_or_check_dripping_s3_is_too_slow(
-    source: DocumentSource, spool: Spool, monkeypatch: pytest.MonkeyPatch, start: bytes, look: str
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, start: bytes, look: str
 ) -> None:
     began, hung_up = threading.Event(), threading.Event()
-    monkeypatch.setattr(documents, "_DOWNLOAD_SECONDS", 1.0)
-    monkeypatch.setattr(documents, "_ANSWER_SECONDS", 0.5, raising=False)
+    hasty = DocumentSource(spool, answer_seconds=0.5, download_seconds=1.0)
     with answering(monkeypatch, dripping(hung_up, began, start)):
         try:
             if (look, start) == ("check", IN_BODY):
                 # The response to HEAD has no body.
-                await source.check(stored("photos", "a"), ASYNC)
+                await hasty.check(stored("photos", "a"), ASYNC)
                 return
             async with asyncio.timeout(10):
-                error = await code_of(getattr(source, look)(stored("photos", "a"), ASYNC))
+                error = await code_of(getattr(hasty, look)(stored("photos", "a"), ASYNC))
             assert error == ("InternalServerError", "S3 is too slow")
             assert await asyncio.to_thread(hung_up.wait, 20)
         finally:
             hung_up.set()
-        await asyncio.to_thread(source._threads.shutdown)
+            hasty.close()
+        await asyncio.to_thread(hasty._threads.shutdown)
         assert files(spool) == []
 
 
-async def test_get_body_may_exceed_answer_timeout(source: DocumentSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "_ANSWER_SECONDS", 0.5)
+@pytest.mark.usefixtures("source")
+async def test_get_body_may_exceed_answer_timeout(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    hasty = DocumentSource(spool, answer_seconds=0.5)
 
     def answer(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n")
@@ -285,5 +286,6 @@ async def test_get_body_may_exceed_answer_timeout(source: DocumentSource, monkey
 
     with answering(monkeypatch, answer):
         # The client is created before the time limit starts, which is short here.
-        await asyncio.to_thread(source.warm)
-        assert (await source.get(stored("photos", "a"), ASYNC)).size == 40
+        await asyncio.to_thread(hasty.warm)
+        assert (await hasty.get(stored("photos", "a"), ASYNC)).size == 40
+    hasty.close()

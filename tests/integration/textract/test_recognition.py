@@ -15,7 +15,6 @@ from tests.integration.textract.emulator import ROOT
 from tests.integration.textract.scripted_reader import DEADLINE_SECONDS, FACTORY, document
 from textract_local.errors import EngineUnavailable
 from textract_local.reader.analysis.request import Analysis
-from textract_local.server import recognition
 from textract_local.server.counters import Counters
 from textract_local.server.documents import ASYNC, SYNC, Document, DocumentLimits
 from textract_local.server.failures import ServiceError
@@ -32,9 +31,11 @@ async def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     begun: list[PageRecogniser] = []
 
-    def of(*, processes: int = 1, data: str = "data", reader: str = FACTORY, **bounds: float) -> PageRecogniser:
+    def of(
+        *, processes: int = 1, data: str = "data", reader: str = FACTORY, most_ends: int = 20, **bounds: float
+    ) -> PageRecogniser:
         limits = ReadingLimits(**bounds)  # type: ignore[arg-type]
-        recogniser = make(tmp_path / data, processes=processes, reader=reader, bounds=limits)
+        recogniser = make(tmp_path / data, processes=processes, reader=reader, bounds=limits, most_ends=most_ends)
         begun.append(recogniser)
         recogniser.pool.start()
         return recogniser
@@ -251,12 +252,9 @@ async def test_page_crashes_leave_other_pages_readable(made: Make, tmp_path: Pat
     assert lines(log) == before
 
 
-async def test_document_with_too_many_crashes_is_given_up(
-    made: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(recognition, "_ENDS_OF_DOCUMENT", 3)
+async def test_document_with_too_many_crashes_is_given_up(made: Make, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    ours, given = made(), doc("book", pages=30, log=str(log), harm="leave", harm_at=[1, 2, 3])
+    ours, given = made(most_ends=3), doc("book", pages=30, log=str(log), harm="leave", harm_at=[1, 2, 3])
     for number in (1, 2, 3):
         await refused(read(ours, given, number, limits=ASYNC))
     assert "not tried again after 3" in (await refused(read(ours, given, 4, limits=ASYNC))).reason

@@ -45,13 +45,15 @@ class _Faulty(Exception):
         self.finding = Finding("preflight", code, what, why, fix, **facts)
 
 
-def inspect(path: Path, *, need_provenance: bool = False) -> tuple[HistoryFile | None, list[Finding]]:
+def inspect(
+    path: Path, *, need_provenance: bool = False, limit_bytes: int = SIZE_LIMIT_BYTES
+) -> tuple[HistoryFile | None, list[Finding]]:
     """Read one file. Return the history, None if it must not be replayed, and a finding for each fault.
 
     A history with faulty provenance is still replayed, so that one run of the gate finds all faults.
     """
     try:
-        content = _content(path)
+        content = _content(path, limit_bytes)
         events = _events(_document(content))
         _check_order(events)
         _check_head(events)
@@ -220,11 +222,11 @@ def _reset_of(events: Sequence[Mapping[str, Any]]) -> str:
     return made
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, limit_bytes: int) -> bytes:
     if is_folder(path):
         raise _Faulty("history_not_a_file", "It is a folder, not a file.", fix="Name a file, or the folder above it.")
     try:
-        return read_regular(path, SIZE_LIMIT_BYTES)
+        return read_regular(path, limit_bytes)
     except NotRegularFile as error:
         raise _Faulty(
             "history_not_a_file", "It is a pipe, a socket or a device, not a file.", fix="Name a file."
@@ -232,7 +234,7 @@ def _content(path: Path) -> bytes:
     except FileTooLarge as error:
         raise _Faulty(
             "history_too_large",
-            f"It has {error.size_bytes} bytes, more than the {SIZE_LIMIT_BYTES} that a run of 50 MiB can need.",
+            f"It has {error.size_bytes} bytes, more than the {limit_bytes} that a run of 50 MiB can need.",
             fix="Check that it is one run's history; " + _EXPORT[0].lower() + _EXPORT[1:],
         ) from error
     except OSError as error:

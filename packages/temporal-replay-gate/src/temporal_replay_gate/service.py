@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -33,8 +33,10 @@ def service_of(ctx: click.Context, hooks: Hooks, options: Options) -> TemporalSe
 class VariablesService:
     """The service that Temporal's TEMPORAL_* variables or its configuration file name, with a plain worker."""
 
-    def __init__(self, hooks: Hooks) -> None:
+    def __init__(self, hooks: Hooks, worker_class: Callable[..., Worker] | None = None) -> None:
+        """``worker_class`` makes the plain workers; by default it is Temporal's."""
         self._hooks = hooks
+        self._worker_class = worker_class
 
     async def connect(self) -> Client:
         """Return a client with the data converter that a replay uses too.
@@ -62,7 +64,7 @@ class VariablesService:
         """Yield a runner with the hooks' workers; without a hook they have the options that a replay has."""
         from temporal_replay_gate.scenario_runner import ScenarioRunner
 
-        make_worker = self._hooks.worker or plain_worker(_options(self._hooks))
+        make_worker = self._hooks.worker or plain_worker(_options(self._hooks), self._worker_class)
         yield ScenarioRunner(await self.connect(), make_worker, suite, _TASK_QUEUE)
 
 
@@ -77,15 +79,15 @@ def _options(hooks: Hooks) -> WorkerOptions:
             raise ReplayTargetInvalid(reason=str(error)) from error
 
 
-def plain_worker(options: WorkerOptions) -> MakeWorker:
+def plain_worker(options: WorkerOptions, worker_class: Callable[..., Worker] | None = None) -> MakeWorker:
     """Return a function that makes workers with these options, which wait a moment for activities when they stop."""
-    from temporalio.worker import Worker
+    from temporalio import worker
     from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
     def make(
         client: Client, task_queue: str, workflows: Sequence[type], activities: Sequence[Any], executor: Executor
     ) -> Worker:
-        return Worker(
+        return (worker_class or worker.Worker)(
             client,
             task_queue=task_queue,
             workflows=list(workflows),

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from gate_support.histories import GOOD
-from temporal_replay_gate import preflight
 from temporal_replay_gate.histories import Provenance, discover, exit_of, provenance_path, sha256_of
 from temporal_replay_gate.preflight import duplicates, inspect, unknown_type, unknown_type_notes
 
@@ -39,7 +38,7 @@ def without_flags(events: Events) -> None:
         event.get("workflowTaskCompletedEventAttributes", {}).pop("sdkMetadata", None)
 
 
-def fault(path: Path, **options: bool) -> str:
+def fault(path: Path, **options: Any) -> str:
     history, faults = inspect(path, **options)
     (found,) = faults
     assert found.file == str(path)
@@ -118,9 +117,8 @@ def test_inspect_directory_is_not_a_file(tmp_path: Path) -> None:
     assert fault(tmp_path) == "history_not_a_file"
 
 
-def test_inspect_file_over_size_limit_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "SIZE_LIMIT_BYTES", GOOD.stat().st_size - 1)
-    assert fault(GOOD) == "history_too_large"
+def test_inspect_file_over_size_limit_is_too_large() -> None:
+    assert fault(GOOD, limit_bytes=GOOD.stat().st_size - 1) == "history_too_large"
 
 
 def test_inspect_byte_order_mark_is_accepted(tmp_path: Path) -> None:

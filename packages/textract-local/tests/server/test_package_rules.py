@@ -23,9 +23,8 @@ def test_failures_are_modelled_or_marked(failure: ErrorResponse) -> None:
     assert failure.status in {400, 403, 404, 405, 500}
 
 
-def test_counters_forget_oldest_documents_and_count_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("textract_local.server.counters._MOST_DOCUMENTS", 2)
-    counters = Counters()
+def test_counters_forget_oldest_documents_and_count_them() -> None:
+    counters = Counters(most_documents=2)
     for sha256 in ("a", "b", "a", "c"):
         counters.requested(sha256)
     shown = counters.shown()

@@ -17,6 +17,7 @@ from textract_local.server.documents import ASYNC, Document, DocumentLimits
 from textract_local.server.failures import BAD_DOCUMENT, INVALID_S3_OBJECT, UNSUPPORTED_DOCUMENT, ServiceError
 from textract_local.server.faults import FaultInjector
 from textract_local.server.jobs import Jobs
+from textract_local.server.jobs.thread import RetryWaits
 from textract_local.server.spool import Spool
 
 DEADLINE_SECONDS = 20.0
@@ -128,7 +129,14 @@ class Emulated:
     """Jobs in a directory, with their reader, clock, faults and counters."""
 
     def __init__(
-        self, folder: Path, objects: Objects, *, most_open: int = 100, version: str = "1", later: float = 0
+        self,
+        folder: Path,
+        objects: Objects,
+        *,
+        most_open: int = 100,
+        version: str = "1",
+        later: float = 0,
+        waits: RetryWaits | None = None,
     ) -> None:
         self.objects = objects
         self.spool = Spool(folder / "spool")
@@ -148,6 +156,7 @@ class Emulated:
             limits=ASYNC,
             most_open=most_open,
             clock=self.clock,
+            waits=waits or RetryWaits(),
         )
 
     async def start(self, operation: str = TEXT, /, **members: Any) -> str:

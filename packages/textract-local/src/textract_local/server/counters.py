@@ -30,7 +30,9 @@ class _DocumentTally:
 class Counters:
     """Counts by operation and by document. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_documents: int = _MOST_DOCUMENTS) -> None:
+        """At most ``most_documents`` are counted apart; the oldest is forgotten first."""
+        self._most_documents = most_documents
         self._operations: dict[str, _Tally] = {}
         self._documents: OrderedDict[str, _DocumentTally] = OrderedDict()
         self._refused: Counter[str] = Counter()
@@ -71,7 +73,7 @@ class Counters:
         }
 
     def _document(self, sha256: str) -> _DocumentTally:
-        if sha256 not in self._documents and len(self._documents) >= _MOST_DOCUMENTS:
+        if sha256 not in self._documents and len(self._documents) >= self._most_documents:
             self._documents.popitem(last=False)
             self._forgotten += 1
         return self._documents.setdefault(sha256, _DocumentTally())

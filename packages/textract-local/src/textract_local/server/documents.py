@@ -90,9 +90,15 @@ def _remove(path: Path) -> None:
 class DocumentSource:
     """Gets the documents of requests. S3 is the one that the standard AWS variables name."""
 
-    def __init__(self, spool: Spool) -> None:
-        """Documents above the limit of synchronous operations become files of ``spool``."""
+    def __init__(
+        self, spool: Spool, *, answer_seconds: float = _ANSWER_SECONDS, download_seconds: float = _DOWNLOAD_SECONDS
+    ) -> None:
+        """Documents above the limit of synchronous operations become files of ``spool``.
+
+        S3 may take ``answer_seconds`` until its response begins, and ``download_seconds`` until it ends.
+        """
         self._spool = spool
+        self._answer_seconds, self._download_seconds = answer_seconds, download_seconds
         self._threads = ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="download")
         self._lock = Lock()
         self._client: S3Client | None = None
@@ -110,7 +116,7 @@ class DocumentSource:
         if inline is not None:
             # Not in the download threads, which S3 may block.
             return await asyncio.to_thread(Document.of, inline, INLINE_NAME)
-        location, call = self._place(document), ServiceCall(_ANSWER_SECONDS, _DOWNLOAD_SECONDS)
+        location, call = self._place(document), ServiceCall(self._answer_seconds, self._download_seconds)
         return await self._run(call, partial(self._download, location, limits, call))
 
     async def check(self, location: Mapping[str, Any], limits: DocumentLimits) -> None:
@@ -118,7 +124,7 @@ class DocumentSource:
 
         Raises ``ServiceError`` as ``get`` does.
         """
-        await self._run(ServiceCall(_ANSWER_SECONDS), partial(self._head, self._place(location), limits))
+        await self._run(ServiceCall(self._answer_seconds), partial(self._head, self._place(location), limits))
 
     def warm(self) -> None:
         """Create the S3 client in advance, which takes longer than most requests."""

@@ -58,8 +58,13 @@ class PageRecogniser:
         readings: Readings,
         *,
         check: Check | None = None,
+        most_ends: int = _ENDS_OF_DOCUMENT,
     ) -> None:
-        """``check`` raises ``ValueError`` or ``TypeError`` if blocks do not fit the service's model."""
+        """``check`` raises ``ValueError`` or ``TypeError`` if blocks do not fit the service's model.
+
+        ``most_ends`` is how many processes all pages of a document together may end.
+        """
+        self._most_ends = most_ends
         self.pool, self.spool = pool, spool
         self._readings = readings
         self.check = check
@@ -266,7 +271,7 @@ class PageRecogniser:
         self, memory: ReadingMemory, document: Document, request: Mapping[str, Any], reading: Running[Any]
     ) -> tuple[dict[str, Any], bytes]:
         whole, page = document.sha256, (document.sha256, request.get("number"))
-        for page_key, most in ((page, _ENDS), (whole, _ENDS_OF_DOCUMENT)):
+        for page_key, most in ((page, _ENDS), (whole, self._most_ends)):
             ends, problem = memory.ends.get(page_key, (0, ""))
             if ends >= most:
                 raise ServiceError(BAD_DOCUMENT, f"not tried again after {ends} lost processes", problem=problem)
@@ -403,14 +408,16 @@ def make(
     check: Check | None = None,
     bounds: ReadingLimits | None = None,
     first: subprocess.Popen[bytes] | None = None,
+    most_ends: int = _ENDS_OF_DOCUMENT,
 ) -> PageRecogniser:
     """Return a recogniser whose first process is already loading. ``start`` it in the event loop.
 
     ``data`` is a directory, created if it is missing; ``reader`` the factory of a ``reading_process.PageReader`` as
     ``module:factory``; ``bounds`` the limits of reading; ``first`` a process that ``spawn`` has started with this
-    reader and these bounds. Raises ``OSError`` if the directory cannot be used.
+    reader and these bounds; ``most_ends`` is as for ``PageRecogniser``. Raises ``OSError`` if the directory cannot be
+    used.
     """
     private_folder(data)
     spool, readings = Spool(data / "spool"), Readings(data / "readings")
     pool = ReadingPool(reader, replace(bounds or ReadingLimits(), processes=processes), first)
-    return PageRecogniser(pool, spool, readings, check=check)
+    return PageRecogniser(pool, spool, readings, check=check, most_ends=most_ends)

@@ -74,7 +74,7 @@ async def _gone(request: Request) -> None:
 _SIGNATURE_PARTS = ("Credential", "SignedHeaders", "Signature")
 
 
-async def read_body(request: Request, room: BodySlot | None = None) -> bytes | None:
+async def read_body(request: Request, room: BodySlot | None = None, *, seconds: float = BODY_SECONDS) -> bytes | None:
     """Return a request's body, or None if it is larger than any valid one.
 
     Raises ``ServiceError`` if the client disconnects before the end, if it takes too long, and if there is no ``room``
@@ -87,7 +87,7 @@ async def read_body(request: Request, room: BodySlot | None = None) -> bytes | N
             return None
     kept, size, crowded = bytearray(), 0, False
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 size += len(chunk)
                 crowded = crowded or (room is not None and size <= BODY_LIMIT_BYTES and not room.take(len(chunk)))
@@ -100,7 +100,7 @@ async def read_body(request: Request, room: BodySlot | None = None) -> bytes | N
     except ClientDisconnect as error:
         raise ServiceError(MALFORMED, problem="the request is cut off") from error
     except TimeoutError as error:
-        raise ServiceError(REQUEST_TIMEOUT, seconds=BODY_SECONDS) from error
+        raise ServiceError(REQUEST_TIMEOUT, seconds=seconds) from error
     if size > BODY_LIMIT_BYTES:
         return None
     if crowded:

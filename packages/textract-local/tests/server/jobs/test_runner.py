@@ -10,9 +10,9 @@ import pytest
 from textract_local.errors import DataInUse
 from textract_local.server.failures import BAD_DOCUMENT, INTERNAL_ERROR, INVALID_JOB_ID, DiskFails, ServiceError
 from textract_local.server.faults import FaultInjector, FaultKind, FaultRule, FaultScript
-from textract_local.server.jobs import runner, thread
 from textract_local.server.jobs.records import EXPIRY_SECONDS
 from textract_local.server.jobs.responses import warning_code
+from textract_local.server.jobs.thread import RetryWaits
 from textract_support.job_parts import TEXT, Emulated, Objects, Open, until
 
 FAILED = ["JobStatus", "StatusMessage", "DetectDocumentTextModelVersion"]
@@ -87,10 +87,8 @@ async def test_job_reader_defect_fails_one_job_and_is_logged(
     assert (await emulated.ended(await emulated.start(name="good.pdf")))["JobStatus"] == "SUCCEEDED"
 
 
-async def test_job_s3_outage_is_retried_then_fails(
-    emulated: Emulated, objects: Objects, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runner, "_RETRY_SECONDS", (0.01, 0.01))
+async def test_job_s3_outage_is_retried_then_fails(opened: Open, objects: Objects) -> None:
+    emulated = await opened(waits=RetryWaits(s3=(0.01, 0.01)))
     objects.put()
     objects.failing = [ServiceError(INTERNAL_ERROR, problem="S3 does not answer")] * 2
     assert (await emulated.ended(await emulated.start()))["JobStatus"] == "SUCCEEDED"
@@ -252,9 +250,9 @@ async def test_jobs_close_after_data_in_use_leaves_owner_running(
 
 
 async def test_job_disk_full_resumes_without_loss_when_space_is_free(
-    emulated: Emulated, objects: Objects, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    opened: Open, objects: Objects, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(thread, "_FIRST_RETRY_SECONDS", 0.01)
+    emulated = await opened(waits=RetryWaits(first_disk=0.01))
     sha256 = objects.put(pages=[2000, 2000, 2000])
     emulated.reader.gate.clear()
     job_id = await emulated.start()
@@ -285,10 +283,8 @@ async def test_job_disk_full_resumes_without_loss_when_space_is_free(
     assert (await emulated.ended(await emulated.start()))["JobStatus"] == "SUCCEEDED"
 
 
-async def test_job_page_disk_error_is_retried(
-    emulated: Emulated, objects: Objects, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(thread, "_FIRST_RETRY_SECONDS", 0.01)
+async def test_job_page_disk_error_is_retried(opened: Open, objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    emulated = await opened(waits=RetryWaits(first_disk=0.01))
     objects.put(pages=[2, 2])
     failing = [DiskFails("No space left on device") for _ in range(5)]
     page = emulated.reader.page

@@ -23,7 +23,7 @@ from textract_local.server.jobs.output import Output
 from textract_local.server.jobs.ports import Documents, JobFaults, Pages
 from textract_local.server.jobs.records import ANALYSIS, AnalysisJob, JobStatus
 from textract_local.server.jobs.responses import finished, warning_code
-from textract_local.server.jobs.thread import Clock, StoreThread, run_until_done
+from textract_local.server.jobs.thread import Clock, RetryWaits, StoreThread, run_until_done
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,6 @@ BLOCKS_AN_ANSWER = 1000
 _MOST_RUNNING = 16
 # Enough to keep a laptop's processes busy; the pages of a job alternate with those of others.
 _PAGES_AT_ONCE = 4
-# The waits between retries if S3 does not respond, before the job fails.
-_RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0)
 
 _Result = TypeVar("_Result")
 
@@ -61,6 +59,7 @@ class Runner:
         faults: JobFaults,
         limits: DocumentLimits,
         clock: Clock,
+        waits: RetryWaits,
     ) -> None:
         self._store = store
         self._documents = documents
@@ -71,6 +70,7 @@ class Runner:
         self._faults = faults
         self._limits = limits
         self._clock = clock
+        self._waits = waits
         self._slots = asyncio.Semaphore(_MOST_RUNNING)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -117,7 +117,7 @@ class Runner:
         try:
             document = await self._document(job)
             counters.requested(document.sha256)
-            pages = await run_until_done(lambda: self._recogniser.pages(document, self._limits))
+            pages = await run_until_done(lambda: self._recogniser.pages(document, self._limits), self._waits)
         except ServiceError as refusal:
             logger.info("job %s cannot read its document: %s", job.id, refusal)
             return _Ending(JobStatus.FAILED, refusal.status_message)
@@ -146,7 +146,7 @@ class Runner:
             kept = await asyncio.to_thread(self._kept.get, job)
             if kept is not None:
                 return kept
-            document = await _retry_s3(lambda: self._documents.get(job.location, self._limits))
+            document = await _retry_s3(lambda: self._documents.get(job.location, self._limits), self._waits)
             await _wait_even_if_cancelled(asyncio.to_thread(self._kept.keep, job.id, document))
         except OSError as error:
             raise DiskFails(error.strerror or str(error)) from error
@@ -169,7 +169,7 @@ class Runner:
         async def work() -> None:
             for number in left:
                 try:
-                    blocks = await run_until_done(partial(read, number))
+                    blocks = await run_until_done(partial(read, number), self._waits)
                 except ServiceError as refusal:
                     logger.warning("job %s cannot read page %d: %s", job.id, number, refusal)
                     problems[number] = refusal.status_message
@@ -220,7 +220,8 @@ class Runner:
             blocks = await self._store.retry(lambda store, first=first: store.blocks(job_id, first, BLOCKS_AN_ANSWER))  # type: ignore[misc]
             answer = finished(job, ending.status, ending.message, blocks)
             await _retry_s3(
-                lambda number=number, answer=answer: self._output.write(job_id, job.given, number, answer)  # type: ignore[misc]
+                lambda number=number, answer=answer: self._output.write(job_id, job.given, number, answer),  # type: ignore[misc]
+                self._waits,
             )
 
 
@@ -241,9 +242,9 @@ def _cause(error: Exception) -> Exception:
     return error
 
 
-async def _retry_s3(work: Callable[[], Awaitable[_Result]]) -> _Result:
+async def _retry_s3(work: Callable[[], Awaitable[_Result]], waits: RetryWaits) -> _Result:
     """Await ``work``, and retry it while it raises InternalServerError, as when S3 does not respond."""
-    for seconds in _RETRY_SECONDS:
+    for seconds in waits.s3:
         try:
             return await work()
         except ServiceError as refusal:

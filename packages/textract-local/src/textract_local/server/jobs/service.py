@@ -27,7 +27,7 @@ from textract_local.server.jobs.records import KINDS, AnalysisJob, JobStatus, na
 from textract_local.server.jobs.responses import finished, unfinished
 from textract_local.server.jobs.runner import BLOCKS_AN_ANSWER, Runner
 from textract_local.server.jobs.store import JobStore
-from textract_local.server.jobs.thread import Clock, StoreThread
+from textract_local.server.jobs.thread import Clock, RetryWaits, StoreThread
 from textract_local.server.jobs.tokens import PageTokens
 from textract_local.server.spool import Spool
 
@@ -54,6 +54,7 @@ class Jobs:
         limits: DocumentLimits,
         most_open: int = MOST_OPEN_JOBS,
         clock: Clock = time.time,
+        waits: RetryWaits = RetryWaits(),  # noqa: B008 - it is immutable
     ) -> None:
         """``counters`` returns the current ones, for jobs that continue after a restart."""
         self._documents = documents
@@ -65,7 +66,7 @@ class Jobs:
         self._clients = AwsClients()
         self._output = Output(self._clients)
         self._folder = data / "jobs"
-        self._store = StoreThread(JobStore(self._folder))
+        self._store = StoreThread(JobStore(self._folder), waits)
         self._kept = DocumentStore(self._folder / "documents", spool)
         self._notifier = Notifier(self._store, self._clients, clock)
         self._runner = Runner(
@@ -78,6 +79,7 @@ class Jobs:
             faults=faults,
             limits=limits,
             clock=clock,
+            waits=waits,
         )
         self._tokens = PageTokens(b"")
         self._turns: dict[tuple[str, str], asyncio.Lock] = {}

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 from textract_local.server.failures import DiskFails
@@ -19,29 +20,41 @@ Clock = Callable[[], float]
 
 # SQLite's error codes for a failing disk: read-only, I/O error, full, file cannot be opened.
 _DISK = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN})
-_FIRST_RETRY_SECONDS = 0.5
-_LONGEST_RETRY_SECONDS = 5.0
 
 _Result = TypeVar("_Result")
 
 
-async def run_until_done(work: Callable[[], Awaitable[_Result]]) -> _Result:
+@dataclass(frozen=True)
+class RetryWaits:
+    """Seconds between retries.
+
+    ``s3`` are those if S3 does not respond, before the job fails. If the disk fails they double, from ``first_disk`` to
+    ``longest_disk``, without an end.
+    """
+
+    s3: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    first_disk: float = 0.5
+    longest_disk: float = 5.0
+
+
+async def run_until_done(work: Callable[[], Awaitable[_Result]], waits: RetryWaits) -> _Result:
     """Await ``work``, and retry it with backoff for as long as it raises ``DiskFails``."""
-    seconds = _FIRST_RETRY_SECONDS
+    seconds = waits.first_disk
     while True:
         try:
             return await work()
         except DiskFails as refusal:
             logger.warning("tried again in %.1f s: %s", seconds, refusal.message)
         await asyncio.sleep(seconds)
-        seconds = min(2 * seconds, _LONGEST_RETRY_SECONDS)
+        seconds = min(2 * seconds, waits.longest_disk)
 
 
 class StoreThread:
     """Runs functions with the store in its thread, in the order of the calls."""
 
-    def __init__(self, store: JobStore) -> None:
+    def __init__(self, store: JobStore, waits: RetryWaits) -> None:
         self._store = store
+        self._waits = waits
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
         self._closed = False
 
@@ -57,7 +70,7 @@ class StoreThread:
 
     async def retry(self, work: Callable[[JobStore], _Result]) -> _Result:
         """Return what ``do`` returns, retried until the disk works: a failing disk must not end a job."""
-        return await run_until_done(lambda: self.do(work))
+        return await run_until_done(lambda: self.do(work), self._waits)
 
     async def close(self) -> None:
         """Wait for earlier calls, and close the store. Does nothing if called again."""

@@ -1,0 +1,136 @@
+"""Tests pass what they change: they patch no policy, no constant of the three distributions, and no worker class."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.unit.project.checkout import ROOT
+
+DISTRIBUTIONS = ("photo_worker", "textract_local", "temporal_replay_gate")
+_CONSTANT = re.compile(r"_{0,2}[A-Z][A-Z0-9_]*")
+_POLICIES = "photo_worker.policies"
+
+
+def imported(tree: ast.Module) -> dict[str, str]:
+    """Return the full name of everything that a module imports, by the name that it has there."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                found[name.asname or name.name.partition(".")[0]] = (
+                    name.name if name.asname else name.name.partition(".")[0]
+                )
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {name.asname or name.name: f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+def dotted(node: ast.expr, names: dict[str, str]) -> str:
+    """Return the full name of an expression such as ``module.CONSTANT``, empty for others."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id, "")
+    if isinstance(node, ast.Attribute):
+        owner = dotted(node.value, names)
+        return f"{owner}.{node.attr}" if owner else ""
+    return ""
+
+
+def patched(tree: ast.Module) -> Iterator[str]:
+    """Yield the full name of each attribute of an imported object that a module replaces.
+
+    The name ends with ``.*`` if it is not known until the test runs.
+    """
+    names = imported(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called not in {"setattr", "delattr", "patch", "object"} or not node.args:
+                continue
+            target, *rest = node.args
+            if isinstance(target, ast.Constant) and isinstance(target.value, str):
+                yield target.value
+            elif rest and dotted(target, names):
+                known = isinstance(rest[0], ast.Constant)
+                yield f"{dotted(target, names)}.{rest[0].value if known else '*'}"  # type: ignore[attr-defined]
+        elif isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                if isinstance(target, ast.Attribute) and dotted(target, names):
+                    yield dotted(target, names)
+
+
+def is_refused(name: str) -> bool:
+    """Tell whether a test must pass a parameter in place of patching ``name``."""
+    owner, _, last = name.rpartition(".")
+    if last == "Worker" or name.startswith(f"{_POLICIES}."):
+        return True
+    return owner.partition(".")[0] in DISTRIBUTIONS and (last == "*" or _CONSTANT.fullmatch(last) is not None)
+
+
+def refused(text: str) -> list[str]:
+    """Return what a module's text patches and must not."""
+    return [name for name in patched(ast.parse(text)) if is_refused(name)]
+
+
+# What tests patch still, since a parameter for it would have to pass through many functions. No entry is to be added.
+STILL = {
+    ("tests/crash/real/scaled.py", "photo_worker.adapters.postgres.connection.CONNECT_TIMEOUT_SECONDS"),
+    ("tests/crash/real/scaled.py", "photo_worker.adapters.ocr.textract.CONNECT_TIMEOUT_SECONDS"),
+    ("tests/crash/real/scaled.py", "photo_worker.adapters.ocr.textract.JOB_READ_TIMEOUT_SECONDS"),
+    ("tests/integration/devkit/test_external.py", "photo_worker.devkit.external.PATIENCE_SECONDS"),
+    ("tests/integration/storage/test_lost_packets.py", "photo_worker.adapters.postgres.connection.KEEPALIVE_OPTIONS"),
+    ("tests/unit/devkit/compose/test_program.py", "photo_worker.devkit.compose.program._WHEEL"),
+    ("tests/unit/devkit/compose/test_stack.py", "photo_worker.devkit.compose.project._FILE"),
+    ("tests/unit/devkit/test_external.py", "photo_worker.devkit.external._ANSWER_SECONDS"),
+    ("tests/unit/devkit/test_postgres.py", "photo_worker.devkit.postgres._SHARED_ROOTS"),
+    ("tests/unit/devkit/test_service_registry.py", "photo_worker.devkit.services.pgbouncer._DIRECTORIES"),
+    ("tests/unit/documents/test_decoding.py", "photo_worker.adapters.documents.decoding.SYNC_OCR_LIMIT_BYTES"),
+    ("tests/unit/ocr/test_textract.py", "photo_worker.adapters.ocr.textract.*"),
+}
+FOLDERS = [ROOT / "tests", ROOT / "benchmarks", *sorted(ROOT.glob("packages/*/tests"))]
+
+
+def test_tests_patch_no_policy_constant_or_worker() -> None:
+    files = [path for folder in FOLDERS for path in sorted(folder.rglob("*.py"))]
+    found = {
+        (path.relative_to(ROOT).as_posix(), name)
+        for path in files
+        for name in refused(path.read_text(encoding="utf-8"))
+    }
+    assert found - STILL == set(), "give it a parameter, with the constant as its default, and pass it in the test"
+    assert STILL - found == set(), "nothing patches it any more"
+    assert len(files) > 300
+
+
+IMPORTS = """
+import temporalio.worker
+import photo_worker.worker
+from photo_worker import policies
+from photo_worker.adapters.postgres import connection as pg
+from textract_local.server import wire
+from tests.support import proxy
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ('patch.setattr(policies, "VERIFY", 1)', ["photo_worker.policies.VERIFY"]),
+        ("patch.setattr(policies, name, 1)", ["photo_worker.policies.*"]),
+        ('patch.setattr("photo_worker.policies.reread_wait", 1)', ["photo_worker.policies.reread_wait"]),
+        ('setattr(pg, "KEEPALIVE_OPTIONS", {})', ["photo_worker.adapters.postgres.connection.KEEPALIVE_OPTIONS"]),
+        ("pg.CONNECT_TIMEOUT_SECONDS = 1", ["photo_worker.adapters.postgres.connection.CONNECT_TIMEOUT_SECONDS"]),
+        ('patch.setattr(wire, "_SECONDS", 1)', ["textract_local.server.wire._SECONDS"]),
+        ('patch.setattr("photo_worker.worker.Worker", 1)', ["photo_worker.worker.Worker"]),
+        ("temporalio.worker.Worker = None", ["temporalio.worker.Worker"]),
+        ('patch.setattr(proxy, "PORT", 1)', []),
+        ('patch.setattr(pg, "connect", 1)', []),
+        ('patch.setattr(self.store, "PORT", 1)', []),
+    ],
+)
+def test_refused_finds_patch(statement: str, expected: list[str]) -> None:
+    assert refused(IMPORTS + statement) == expected
