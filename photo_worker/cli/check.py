@@ -16,7 +16,7 @@ from uuid import UUID
 import click
 
 from photo_worker.cli.context import CommandContext, resolve_context, stack_option
-from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, table
 from photo_worker.printable import printable
 
 if TYPE_CHECKING:
@@ -223,10 +223,9 @@ def _print_table(by_rule: dict[str, list[IntegrityFinding]]) -> None:
     from photo_worker.services.consistency.rules import all_rules
 
     holds = {rule.code: rule.holds for rule in all_rules()}
-    width = max(len(code) for code in by_rule)
-    click.echo(f"{'rule':<{width}}  {'severity':<8}  findings  what does not hold")
-    for code, found in by_rule.items():
-        click.echo(f"{code:<{width}}  {found[0].severity:<8}  {len(found):>8,}  {holds[code]}")
+    rows = [(code, found[0].severity, f"{len(found):,}", holds[code]) for code, found in by_rule.items()]
+    for line in table([("rule", "severity", "findings", "what does not hold"), *rows], right=2):
+        click.echo(line)
 
 
 def _print_finding(one: IntegrityFinding, *, repaired: bool) -> None:

@@ -112,11 +112,21 @@ def echo_printable(text: str, *, err: bool = False) -> None:
     click.echo(printable(text, keep="\n\t"), err=err)
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return lines in which each column is as wide as its widest cell; the first row is the header."""
+def table(rows: Sequence[Sequence[str]], *, right: int | None = None) -> list[str]:
+    """Return lines in which each column is as wide as its widest cell; the column ``right`` is aligned to the right.
+
+    Lines are never wrapped, so that programs can read them. Importing rich's tables takes a third of what ``status``
+    may take; ``submit`` and ``demo``, whose tables fit the terminal, use them.
+    """
     rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if number == right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def env_lines(variables: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 
 from photo_worker.cli.context import resolve_context, stack_option
-from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, echo_printable, emit, output_option
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, echo_printable, emit, output_option, table
 from photo_worker.errors import ConfigurationError, DependencyError
 from photo_worker.printable import printable
 
@@ -84,9 +84,8 @@ def _text(facts: Mapping[str, object], where: Mapping[str, str | None]) -> str:
             f"{waiting['step']}, attempt {waiting['attempt']} {due}; the last one failed with [{waiting['code']}]"
             f" {waiting['reason']}"
         )
-    width = max(len(name) for name in shown)
-    rows = [f"{name:<{width}}  {printable(str(value))}" for name, value in shown.items()]
-    rows += [f"{name:<{width}}  {value}" for name, value in where.items() if value and not value.startswith("s3://")]
+    reachable = [(name, link) for name, link in where.items() if link and not link.startswith("s3://")]
+    rows = table([*((name, str(value)) for name, value in shown.items()), *reachable])
     lines = facts["lines"]
     if isinstance(lines, list) and lines:
         rows += ["", *(printable(str(line)) for line in lines)]

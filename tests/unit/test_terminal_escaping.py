@@ -107,3 +107,8 @@ def test_replay_show_escapes_failure_message(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "no\\x1b[2Jsuch" in result.stdout or "no\\u001b[2Jsuch" in result.stdout
     assert not OBEYED & set(result.stdout)
+
+
+def test_table_right_column_is_aligned_to_its_heading() -> None:
+    rows = [("rule", "findings", "text"), ("late", "1,204", "a"), ("orphan", "7", "")]
+    assert table(rows, right=1) == ["rule    findings  text", "late       1,204  a", "orphan         7"]
