@@ -21,6 +21,7 @@ from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput, LocateAssetInput
 from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
 from photo_worker.crash_points import CrashPoint, Phase, armed
+from photo_worker.pipelines import workflow_types
 from photo_worker.services.consistency.inspector import InspectionConfig, InspectionPorts
 from photo_worker.services.consistency.repair import Repairer
 from photo_worker.services.consistency.scan import Scanner, ScanReport, open_scanner
@@ -48,7 +49,9 @@ class Site:
         self.bucket = harness.settings.s3_bucket
         self.store = harness.application.store
         self.repository = harness.application.repository
-        self.orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
+        self.orchestrator = TemporalOrchestrator(
+            harness.client, harness.settings.temporal_task_queue, types=workflow_types()
+        )
         self.jobs: list[UUID] = []
 
     async def process(self) -> None:

@@ -19,6 +19,7 @@ from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.config import load_settings, read_environment
 from photo_worker.contracts.image import ImageProcessingInput
 from photo_worker.contracts.keys import raw_key
+from photo_worker.pipelines import workflow_types
 from tests.integration.test_commands import worker_process
 from tests.support.command_runs import Run
 from tests.support.harness import FIXTURES, eventually
@@ -97,7 +98,9 @@ def test_check_repair_started_job_has_configured_lifetime(
 
     async def polled() -> bool:
         return await TemporalOrchestrator(
-            await connect(settings, stack_variables), settings.temporal_task_queue
+            await connect(settings, stack_variables),
+            settings.temporal_task_queue,
+            types=workflow_types(),
         ).has_worker()
 
     async def lifetime() -> int | None:

@@ -25,6 +25,7 @@ from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput
 from photo_worker.contracts.keys import manifest_key, ocr_key
 from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.errors import JobErased
+from photo_worker.pipelines import workflow_types
 from photo_worker.services.binding import MARKER_KEY
 from photo_worker.services.erasure import Erasure, ErasureStep, Part
 from photo_worker.sources import Source
@@ -37,7 +38,9 @@ PHOTOS = sorted((FIXTURES / "photos").glob("*.png")) + sorted((FIXTURES / "photo
 
 
 def orchestrator_of(harness: Harness) -> TemporalOrchestrator:
-    return TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue, erase_seconds=90)
+    return TemporalOrchestrator(
+        harness.client, harness.settings.temporal_task_queue, erase_seconds=90, types=workflow_types()
+    )
 
 
 def erasure_of(harness: Harness) -> Erasure:

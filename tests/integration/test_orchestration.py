@@ -15,6 +15,7 @@ from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.config import load_settings, read_environment
 from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput
 from photo_worker.errors import PhotoWorkerError, TemporalUnavailable
+from photo_worker.pipelines import workflow_types
 from tests.support.harness import Harness, eventually
 
 pytestmark = pytest.mark.stack
@@ -32,7 +33,7 @@ def task_queue() -> str:
 
 @pytest.fixture
 def orchestrator(client: Client, task_queue: str) -> TemporalOrchestrator:
-    return TemporalOrchestrator(client, task_queue, erase_seconds=60)
+    return TemporalOrchestrator(client, task_queue, erase_seconds=60, types=workflow_types())
 
 
 async def start(orchestrator: TemporalOrchestrator, key: str = "raw/missing.png") -> UUID:
@@ -70,7 +71,7 @@ async def test_state_of_terminated_job_has_reason(orchestrator: TemporalOrchestr
 
 
 async def test_state_of_failed_job_has_reason(harness: Harness) -> None:
-    orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
+    orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue, types=workflow_types())
     async with harness.worker():
         job_id = uuid4()
         request = ImageProcessingInput(job_id=str(job_id), bucket=harness.settings.s3_bucket, key="raw/missing.png")
@@ -84,7 +85,7 @@ async def test_state_of_failed_job_has_reason(harness: Harness) -> None:
 
 
 async def test_state_of_cancelled_job_is_cancelled(harness: Harness) -> None:
-    orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
+    orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue, types=workflow_types())
     job_id = uuid4()
     request = ImageProcessingInput(job_id=str(job_id), bucket=harness.settings.s3_bucket, key="raw/missing.png")
     await orchestrator.start(IMAGE_PROCESSING.of(UUID(request.job_id)), request)
@@ -98,7 +99,7 @@ async def test_state_of_cancelled_job_is_cancelled(harness: Harness) -> None:
 
 
 async def test_open_jobs_are_limited_to_task_queue(orchestrator: TemporalOrchestrator, client: Client) -> None:
-    other = TemporalOrchestrator(client, f"other-{secrets.token_hex(6)}")
+    other = TemporalOrchestrator(client, f"other-{secrets.token_hex(6)}", types=workflow_types())
     assert [job async for job in orchestrator.open_workflows()] == []
     started = {str(await start(orchestrator)) for _ in range(3)}
     closed = await start(orchestrator)
@@ -113,7 +114,7 @@ async def test_open_jobs_are_limited_to_task_queue(orchestrator: TemporalOrchest
 
 @pytest.mark.parametrize("name", ["it's", 'a "quoted" one', "back\\slash", "фото %_*"])
 async def test_open_jobs_accept_any_task_queue_name(client: Client, name: str) -> None:
-    orchestrator = TemporalOrchestrator(client, f"{name} {secrets.token_hex(6)}")
+    orchestrator = TemporalOrchestrator(client, f"{name} {secrets.token_hex(6)}", types=workflow_types())
     job_id = await start(orchestrator)
 
     async def listed() -> bool:
@@ -124,7 +125,7 @@ async def test_open_jobs_accept_any_task_queue_name(client: Client, name: str) -
 
 @pytest.mark.io_bound
 async def test_queue_state_reports_backlog_and_worker(harness: Harness) -> None:
-    orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
+    orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue, types=workflow_types())
     empty = await orchestrator.queue_state()
     assert (empty.name, empty.backlog, empty.oldest_seconds, empty.has_worker) == (
         harness.settings.temporal_task_queue,
@@ -195,7 +196,7 @@ async def test_orchestrator_erase_unknown_job_returns_false(orchestrator: Tempor
 async def test_orchestrator_erase_timeout_can_be_repeated(
     client: Client, task_queue: str, orchestrator: TemporalOrchestrator
 ) -> None:
-    hasty = TemporalOrchestrator(client, task_queue, erase_seconds=0)
+    hasty = TemporalOrchestrator(client, task_queue, erase_seconds=0, types=workflow_types())
     job_id = await start(orchestrator)
     await client.get_workflow_handle(str(job_id)).terminate()
     with pytest.raises(TemporalUnavailable, match="not yet deleted") as caught:

@@ -14,6 +14,7 @@ import pytest
 
 from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.contracts.image import Manifest
+from photo_worker.pipelines import workflow_types
 from photo_worker.services.binding import MARKER_KEY
 from photo_worker.services.consistency.inspector import InspectionConfig, InspectionPorts
 from photo_worker.services.consistency.scan import open_scanner
@@ -55,7 +56,7 @@ async def begun(harness: Harness) -> Counter[str]:
 
 async def findings(harness: Harness) -> list[str]:
     application = harness.application
-    orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
+    orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue, types=workflow_types())
     ports = InspectionPorts(application.store, application.repository, orchestrator, harness.settings.s3_bucket)
     means = InspectionConfig(now=lambda: datetime.now(UTC), grace=timedelta(0), parallel=2)
     async with open_scanner(ports, means) as scanner:
@@ -94,7 +95,9 @@ async def test_phone_photo_is_read_and_billed_once(
     assert await begun(running) == {f"s3://{copy.bucket}/{copy.key}": 1}
     assert await findings(running) == []
 
-    orchestrator = TemporalOrchestrator(running.client, running.settings.temporal_task_queue, erase_seconds=90)
+    orchestrator = TemporalOrchestrator(
+        running.client, running.settings.temporal_task_queue, erase_seconds=90, types=workflow_types()
+    )
     erasure = Erasure(store, running.application.repository, orchestrator, bucket)
     await erasure.erase(report.record.id)
     assert store.head(copy.bucket, copy.key)

@@ -14,6 +14,7 @@ from photo_worker.adapters.temporal.rpc_errors import translate_bridge
 from photo_worker.config import load_settings, read_environment
 from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput
 from photo_worker.errors import PhotoWorkerError
+from photo_worker.pipelines import workflow_types
 from tests.support.grpc_errors import refusing
 
 KINDS = {
@@ -59,7 +60,7 @@ RETRIED = {RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.UNAVAILABLE, RPCStatu
 async def test_start_refused_raises_matching_error(status: RPCStatusCode) -> None:
     code, retryable = KINDS[status]
     with refusing(status.value, REASON, but=("GetSystemInfo", "DescribeNamespace")) as target:
-        orchestrator, job_id = TemporalOrchestrator(await client_of(target), "queue"), uuid4()
+        orchestrator, job_id = TemporalOrchestrator(await client_of(target), "queue", types=workflow_types()), uuid4()
         with pytest.raises(PhotoWorkerError) as caught:
             await orchestrator.start(
                 IMAGE_PROCESSING.of(job_id), ImageProcessingInput(job_id=str(job_id), bucket="photos", key="a.png")

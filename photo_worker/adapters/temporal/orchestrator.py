@@ -31,7 +31,6 @@ from photo_worker.adapters.temporal import rpc_errors
 from photo_worker.adapters.temporal.erasure import ERASE_SECONDS, erase_workflows, workflow_ids
 from photo_worker.adapters.temporal.pollers import WorkersState, backlog, workers_of
 from photo_worker.contracts.base import Contract
-from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.contracts.references import Input, Result, WorkflowRef, WorkflowType
 from photo_worker.errors import TERMINATED, JobCancelled, JobFailed, JobMissing, PhotoWorkerError, TemporalUnavailable
 from photo_worker.ports.orchestrator import JobHandle, JobWorkflow, QueueState, WaitingAttempt, WorkflowState
@@ -71,7 +70,7 @@ class TemporalOrchestrator:
         client: Client,
         task_queue: str,
         *,
-        types: Sequence[WorkflowType[Any, Any]] = (IMAGE_PROCESSING,),
+        types: Sequence[WorkflowType[Any, Any]],
         erase_seconds: float = ERASE_SECONDS,
     ) -> None:
         self._client = client

@@ -18,6 +18,7 @@ from photo_worker import policies
 from photo_worker.activities.boundary import ErrorBoundary
 from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.contracts.image import IMAGE_PROCESSING
+from photo_worker.pipelines import workflow_types
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from photo_worker.workflows.policy_interceptor import PolicyInterceptor
 from temporal_replay_gate.histories import patch_ids
@@ -43,7 +44,7 @@ async def played(client: Client, scenario: Scenario) -> Observed:
 
     acting = ScriptedActivities(scenario, hang)
     queue, job_id = f"test-{token_hex(6)}", uuid4()
-    orchestrator = TemporalOrchestrator(client, queue)
+    orchestrator = TemporalOrchestrator(client, queue, types=workflow_types())
     handle = client.get_workflow_handle(str(job_id))
     with ThreadPoolExecutor(8) as executor:
         worker = Worker(

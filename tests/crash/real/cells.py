@@ -13,8 +13,10 @@ from uuid import UUID, uuid4
 
 from temporalio.api.enums.v1 import EventType
 
+from photo_worker.activities.results import ResultActivities
 from photo_worker.crash_points import CrashPoint, Phase
 from photo_worker.errors import DatabaseUnavailable, UnreadableDocument
+from photo_worker.pipelines import IMAGE
 from tests.crash.real import documents
 from tests.crash.real.arming import KILL, STOP, Arm
 from tests.crash.real.environment import Environment, World
@@ -63,8 +65,8 @@ _ENDS = {"damaged": [("failed", UnreadableDocument.code)], "erase": []}
 _SUCCESS = [("succeeded", None)]
 
 WORKFLOW_TASK = "workflow-task"
-# Responses after which the process no longer matters, as the server has received them.
-ANSWERS = (WORKFLOW_TASK, "verify_and_locate_asset", "ocr_textract", "persist_artifacts")
+# Responses after which the process no longer matters, as the server has received them. The photo's job succeeds.
+ANSWERS = (WORKFLOW_TASK, *(step.name for step in IMAGE.steps if step.method is not ResultActivities.record_failure))
 
 
 @dataclass(frozen=True)

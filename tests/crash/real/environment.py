@@ -30,6 +30,7 @@ from photo_worker.adapters.s3.object_store import BotoObjectStore, make_client
 from photo_worker.adapters.temporal.connection import connect
 from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.config import Settings, load_settings, read_environment
+from photo_worker.pipelines import workflow_types
 from photo_worker.ports.job_repository import JobRepository
 from photo_worker.ports.object_store import ObjectStore
 from photo_worker.ports.orchestrator import WorkflowOrchestrator
@@ -157,7 +158,7 @@ class Environment:
         settings = load_settings(read_environment(variables, None))
         pool = make_pool(database_named(server, database), max_size=2)
         repository = PostgresJobRepository(pool)
-        orchestrator = TemporalOrchestrator(self.client, settings.temporal_task_queue)
+        orchestrator = TemporalOrchestrator(self.client, settings.temporal_task_queue, types=workflow_types())
         await asyncio.to_thread(bind, self.store, repository, bucket)
         service = JobService(self.store, repository, orchestrator, bucket)
         world = World(self, name, variables, settings, repository, orchestrator, service, scale, self.folder)

@@ -13,6 +13,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from photo_worker.adapters.temporal.connection import connect
 from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.config import load_settings, read_environment
+from photo_worker.pipelines import workflow_types
 from tests.contracts.orchestrator import OrchestratorContract
 from tests.support.harness import eventually
 from tests.support.waiting_workflows import FIRST, SECOND, Wait, WaitingFirst, WaitingSecond
@@ -43,7 +44,9 @@ class TestTemporalOrchestrator(OrchestratorContract):
 @pytest.mark.parametrize("name", ["child/3", "it's", 'a "quoted" one', "back\\slash", "фото %_*"])
 async def test_erase_deletes_further_workflow_of_job(client: Client, name: str) -> None:
     """A child workflow, or one of another release, which has no type that this release knows."""
-    orchestrator = TemporalOrchestrator(client, f"test-{secrets.token_hex(6)}", erase_seconds=60)
+    orchestrator = TemporalOrchestrator(
+        client, f"test-{secrets.token_hex(6)}", erase_seconds=60, types=workflow_types()
+    )
     job_id, alike = uuid4(), uuid4()
     for workflow_id in (f"{job_id}/{name}", f"{job_id}-alike", f"{alike}/{name}"):
         await client.start_workflow("unknown", Wait(text="w"), id=workflow_id, task_queue="nobody")

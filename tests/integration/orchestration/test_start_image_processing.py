@@ -9,6 +9,7 @@ from temporalio.client import WorkflowExecutionStatus
 
 from photo_worker.adapters.temporal.orchestrator import TemporalOrchestrator
 from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput
+from photo_worker.pipelines import workflow_types
 from tests.support.harness import Harness
 
 
@@ -17,7 +18,10 @@ def a_request() -> ImageProcessingInput:
 
 
 async def test_start_image_processing_closed_job_is_not_run_again(harness: Harness) -> None:
-    request, orchestrator = a_request(), TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
+    request, orchestrator = (
+        a_request(),
+        TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue, types=workflow_types()),
+    )
     first = await orchestrator.start(IMAGE_PROCESSING.of(UUID(request.job_id)), request)
     handle = harness.client.get_workflow_handle(request.job_id)
     await handle.terminate("over")
@@ -28,7 +32,10 @@ async def test_start_image_processing_closed_job_is_not_run_again(harness: Harne
 
 
 async def test_start_image_processing_concurrently_starts_one_run(harness: Harness) -> None:
-    request, orchestrator = a_request(), TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
+    request, orchestrator = (
+        a_request(),
+        TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue, types=workflow_types()),
+    )
     handles = await asyncio.gather(
         *(orchestrator.start(IMAGE_PROCESSING.of(UUID(request.job_id)), request) for _ in range(8))
     )
