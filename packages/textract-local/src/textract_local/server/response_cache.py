@@ -9,19 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from textract_local.reader.analysis.request import Analysis
 from textract_local.server.codecs import Codec
+from textract_local.server.reading_memory import REMEMBERED_BYTES, AnswerCache
 
-# An answer for a full page has some 200 kB; this is a few hundred pages.
-REMEMBERED_BYTES = 32 * 1024 * 1024
 _MOST_QUESTIONS = 20_000
-
-_K = TypeVar("_K", bound=Hashable)
-_V = TypeVar("_V")
 
 
 @dataclass(frozen=True)
@@ -39,10 +33,8 @@ class ResponseCache:
     """An LRU cache of answers, limited by their total size, and the keys of earlier requests."""
 
     def __init__(self, limit_bytes: int = REMEMBERED_BYTES) -> None:
-        self._limit = limit_bytes
-        self._size = 0
-        self._answers: _LruMapping[CacheKey, bytes] = _LruMapping()
-        self._questions: _LruMapping[bytes, CacheKey] = _LruMapping()
+        self._answers = AnswerCache(limit_bytes)
+        self._questions: OrderedDict[bytes, CacheKey] = OrderedDict()
 
     def get(self, question: CacheKey) -> bytes | None:
         """Return a cached answer, or None."""
@@ -50,25 +42,26 @@ class ResponseCache:
 
     def put(self, question: CacheKey, answer: bytes) -> None:
         """Cache an answer, and evict the least recently used ones above the limit."""
-        self._size += len(answer) - len(self._answers.pop(question) or b"")
         self._answers.put(question, answer)
-        while self._size > self._limit:
-            self._size -= len(self._answers.drop())
 
     def asked(self, digest: bytes, question: CacheKey) -> None:
         """Remember the key of requests with this ``digest``."""
-        self._questions.put(digest, question)
-        while len(self._questions) > _MOST_QUESTIONS:
-            self._questions.drop()
+        self._questions[digest] = question
+        self._questions.move_to_end(digest)
+        if len(self._questions) > _MOST_QUESTIONS:
+            self._questions.popitem(last=False)
 
     def question(self, digest: bytes) -> CacheKey | None:
         """Return the key of an earlier request with this digest, or None."""
-        return self._questions.get(digest)
+        found = self._questions.get(digest)
+        if found is not None:
+            self._questions.move_to_end(digest)
+        return found
 
     def forget(self) -> None:
         """Clear the cache."""
-        self._size = 0
-        self._answers, self._questions = _LruMapping(), _LruMapping()
+        self._answers = AnswerCache(self._answers.limit)
+        self._questions.clear()
 
 
 def request_digest(operation: str, codec: Codec, body: bytes) -> bytes:
@@ -76,30 +69,3 @@ def request_digest(operation: str, codec: Codec, body: bytes) -> bytes:
     hashed = hashlib.sha256(f"{operation} {codec.name} ".encode())
     hashed.update(body)
     return hashed.digest()
-
-
-class _LruMapping(Generic[_K, _V]):
-    """A mapping in the order of last use."""
-
-    def __init__(self) -> None:
-        self._items: OrderedDict[_K, _V] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def get(self, key: _K) -> _V | None:
-        found = self._items.get(key)
-        if found is not None:
-            self._items.move_to_end(key)
-        return found
-
-    def put(self, key: _K, value: _V) -> None:
-        self._items[key] = value
-        self._items.move_to_end(key)
-
-    def pop(self, key: _K) -> _V | None:
-        return self._items.pop(key, None)
-
-    def drop(self) -> _V:
-        """Remove and return the least recently used value."""
-        return self._items.popitem(last=False)[1]
