@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from photo_worker.adapters.temporal.converter import ContractPayloadConverter
 from photo_worker.contracts.base import Contract
 from photo_worker.contracts.references import Input, Result, WorkflowRef, job_of
-from photo_worker.errors import JobCancelled, JobMissing
+from photo_worker.errors import JobCancelled, JobFailed, JobMissing
 from photo_worker.ports.orchestrator import JobHandle, JobWorkflow, QueueState, WorkflowState
 from tests.crash.simulation.execution import Execution, Stale
+from tests.crash.simulation.gate import current
 from tests.crash.simulation.port_errors import TEMPORAL
 
 if TYPE_CHECKING:
@@ -94,8 +97,38 @@ class SimulatedOrchestrator:
         return QueueState(self._queue, 0, 0.0, True)
 
     async def result(self, workflow: WorkflowRef[Any, Result]) -> Result:
-        """Not supported: in the simulation, the outcome of a job is read from its row."""
-        raise NotImplementedError
+        while True:
+            found, state = self._call("result", lambda: self._known(workflow))
+            if not state.is_open:
+                break
+            await self._wait()
+        if state.status == "completed":
+            (result,) = ContractPayloadConverter().from_payloads([found.result], [workflow.type.result])
+            assert isinstance(result, workflow.type.result)
+            return result
+        if state.status == "cancelled":
+            raise JobCancelled
+        raise JobFailed(job_id=workflow.job_id, reason_code=state.reason_code or "unknown", reason=state.reason or "")
+
+    def _known(self, workflow: WorkflowRef[Any, Any]) -> tuple[Execution, WorkflowState]:
+        found = self._world.service.executions.get(workflow.workflow_id)
+        state = state_of(found)
+        if found is None or state is None:
+            raise JobMissing(job_id=workflow.job_id)
+        return found, state
+
+    async def _wait(self) -> None:
+        """Let the deployment go on: a client's process waits a second, a test runs the next step itself."""
+        world = self._world
+        if not world.gate.quiet:
+            world.gate.until(current(), world.now + timedelta(seconds=1))
+            return
+        world.gate.quiet = False
+        try:
+            world.step()
+        finally:
+            world.gate.quiet = True
+        await asyncio.sleep(0)
 
     async def has_worker(self) -> bool:
         return True
