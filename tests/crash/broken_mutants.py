@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 from collections.abc import Collection
 from pathlib import Path
 from types import CodeType
@@ -35,10 +36,11 @@ class Breakage:
         # A name that exists in every module, including those in Temporal's sandbox.
         setattr(builtins, _TOLD, self._note)
 
-    def compiled(self, source: str, path: str) -> CodeType:
+    def compiled(self, tree: ast.Module, path: str) -> CodeType:
         """Return a module's code in which every function reports errors that a mutant must not have."""
-        tree = _Telling().visit(ast.parse(source, path))
-        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+        # A module may be imported again, in Temporal's sandbox for example.
+        telling = _Telling().visit(copy.deepcopy(tree))
+        return compile(ast.fix_missing_locations(telling), path, "exec", dont_inherit=True)
 
     def _note(self, error: BaseException) -> None:
         trace = error.__traceback__

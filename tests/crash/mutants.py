@@ -1,12 +1,13 @@
 """Run named tests with a part of the product's source replaced, in a separate process.
 
-A mutant is never written to disk: the child imports the changed text instead of the file's. Importing the product's
+A mutant is never written to disk: the child imports the changed tree instead of the file's. Importing the product's
 dependencies takes most of a test run's time, so that one server process per test process imports them once and
 forks for each mutant (on Linux, where forking is safe; elsewhere each mutant has a new server).
 """
 
 from __future__ import annotations
 
+import ast
 import gc
 import importlib
 import importlib.machinery
@@ -26,8 +27,7 @@ from typing import IO, Any
 import pytest
 
 from tests.crash.broken_mutants import Breakage
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.mutation import ROOT, Mutation, mutated
 
 # Well above the time of any named test; a hanging mutant must end before the outer test's own limit.
 LIMIT_SECONDS = 100.0
@@ -64,19 +64,6 @@ _WARM = (
 )
 
 
-class SourceMovedError(Exception):
-    """A text to be replaced is not exactly once in its file."""
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """A text that occurs exactly once in a file of the product, and its replacement in the mutant."""
-
-    file: str
-    text: str
-    instead: str
-
-
 @dataclass(frozen=True)
 class Outcome:
     """The outcome of the named tests. Failures are of tests; errors are of fixtures, imports or the mutant."""
@@ -98,28 +85,14 @@ class Outcome:
         return bool(self.failures) and not self.errors
 
 
-def changed_sources(edits: Sequence[Mutation]) -> dict[str, str]:
-    """Return the text of each file that the edits change. Raises ``SourceMovedError``."""
-    sources: dict[str, str] = {}
-    for edit in edits:
-        path = ROOT / edit.file
-        text = sources.get(edit.file) or (path.read_text(encoding="utf-8") if path.exists() else "")
-        found = text.count(edit.text)
-        if found != 1:
-            raise SourceMovedError(f"{edit.file} has this {found} times instead of once:\n{edit.text}")
-        sources[edit.file] = text.replace(edit.text, edit.instead)
-        compile(sources[edit.file], edit.file, "exec")
-    return sources
-
-
-def _import_changed(sources: Mapping[str, str]) -> tuple[set[str], Breakage]:
-    """Make every import of these files load the changed text.
+def _import_changed(trees: Mapping[str, ast.Module]) -> tuple[set[str], Breakage]:
+    """Make every import of these files load the changed tree.
 
     Returns the set of those imported, and the record of errors that mean that one of them cannot run.
 
     Alembic loads migrations by path and Temporal's sandbox imports workflows again: both use this one method.
     """
-    by_path = {str(ROOT / file): file for file in sources}
+    by_path = {str(ROOT / file): file for file in trees}
     breakage = Breakage(by_path)
     imported: set[str] = set()
     unchanged = importlib.machinery.SourceFileLoader.get_code
@@ -130,7 +103,7 @@ def _import_changed(sources: Mapping[str, str]) -> tuple[set[str], Breakage]:
             return unchanged(self, fullname)
         imported.add(file)
         # Bypasses the cache of compiled files for reading and writing.
-        return breakage.compiled(sources[file], str(ROOT / file))
+        return breakage.compiled(trees[file], str(ROOT / file))
 
     setattr(importlib.machinery.SourceFileLoader, "get_code", get_code)  # noqa: B010
     return imported, breakage
@@ -139,10 +112,10 @@ def _import_changed(sources: Mapping[str, str]) -> tuple[set[str], Breakage]:
 def import_changed(edits: Sequence[Mutation]) -> None:
     """Make this process import the product with the edits; it must not have imported it before.
 
-    Raises ``SourceMovedError``.
+    Raises ``MutationError``.
     """
     _require_unimported()
-    _import_changed(changed_sources(edits))
+    _import_changed(mutated(edits))
 
 
 def _require_unimported() -> None:
@@ -176,7 +149,7 @@ class _Watcher:
 def run_here(edits: Sequence[Mutation], tests: Sequence[str], output: Path, limit_seconds: float) -> Outcome:
     """Run tests in this process with the edits; it must not have imported the product before."""
     _require_unimported()
-    imported, breakage = _import_changed(changed_sources(edits))
+    imported, breakage = _import_changed(mutated(edits))
     watcher = _Watcher()
     with output.open("wb") as written:
         os.dup2(written.fileno(), 1)
@@ -220,9 +193,9 @@ class Mutants:
         """Run the tests with these ids; without edits, on the unchanged product.
 
         ``environment`` is added to that of the process; ``limit_seconds`` bounds each test. Raises
-        ``SourceMovedError``.
+        ``MutationError``.
         """
-        changed_sources(edits)
+        mutated(edits)
         request = {
             "edits": [asdict(edit) for edit in edits],
             "tests": list(tests),

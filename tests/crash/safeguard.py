@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.crash.mutants import Mutation
+from tests.support.mutation import Mutation
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Every safeguard of the product: the harm it prevents, how it is switched off, and the test that must fail then.
 
-A safeguard is switched off by replacing a text that occurs exactly once in one of the product's files. If a safeguard
-is removed or moved, ``test_safeguards.py`` fails with its name. Add a new one here and run
+A safeguard is switched off by mutations of the product's syntax tree (``tests/support/mutation.py``): code that is
+exactly once in a definition becomes other code. If a safeguard is removed or moved, ``tests/unit/test_mutation.py``
+and ``test_safeguards.py`` fail with its name. Add a new one here and run
 ``python3 dev.py nox -s docs``, which writes ``docs/reference/safeguards.md``.
 """
 
@@ -10,11 +11,13 @@ from __future__ import annotations
 from tests.crash.safeguard import Safeguard
 from tests.crash.safeguards_admission import ADMISSION
 from tests.crash.safeguards_charging import CHARGING
-from tests.crash.safeguards_integrity import CHECKING, ERASING
+from tests.crash.safeguards_erasing import ERASING
+from tests.crash.safeguards_integrity import CHECKING
 from tests.crash.safeguards_loopback import LOOPBACK
 from tests.crash.safeguards_packages import GATE, LOCAL_TEXTRACT
 from tests.crash.safeguards_process import PROCESS, SUBMISSION
-from tests.crash.safeguards_storage import ERASURE, OBJECTS, ROWS
+from tests.crash.safeguards_rows import ROWS
+from tests.crash.safeguards_storage import ERASURE, OBJECTS
 from tests.crash.safeguards_work import ACTIVITIES, WORKFLOW
 
 CHAPTERS: dict[str, tuple[Safeguard, ...]] = {

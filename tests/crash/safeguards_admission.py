@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
+from tests.support.mutation import Mutation
 
 _ADMISSION = "tests/unit/test_admission.py::"
 _READINESS = "tests/unit/test_readiness.py::"
@@ -18,9 +18,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         "it opens after its first look, whatever that has found",
         (
             Mutation(
-                "photo_worker/admission.py",
-                "        await self._recover(await self._look())\n        self._open.set()",
-                "        self._open.set()",
+                "photo_worker/admission.py", "Admission.wait_until_ready", "await self._recover(await self._look())", ""
             ),
         ),
         (_ADMISSION + "test_admission_when_database_is_away_waits_for_it",),
@@ -31,7 +29,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         "a worker that loses a permission fails attempt after attempt of jobs that other workers could do",
         (2, 11),
         "it stays open",
-        (Mutation("photo_worker/admission.py", "            self._open.clear()\n", ""),),
+        (Mutation("photo_worker/admission.py", "Admission.watch", "self._open.clear()", ""),),
         (_ADMISSION + "test_watch_closes_on_refused_credentials_and_reopens",),
     ),
     Safeguard(
@@ -40,7 +38,14 @@ ADMISSION: tuple[Safeguard, ...] = (
         "each job of a backlog asks a service that throttles, as often as its attempts are due",
         (2, 11),
         "every attempt is let through",
-        (Mutation("photo_worker/admission.py", "return self.in_a_row >= MOST_IN_A_ROW", "return self.in_a_row < 0"),),
+        (
+            Mutation(
+                "photo_worker/admission.py",
+                "_FailureStreak.is_held_back",
+                "self.in_a_row >= MOST_IN_A_ROW",
+                "self.in_a_row < 0",
+            ),
+        ),
         (_ADMISSION + "test_held_back_failing_step_limits_calls_of_that_step",),
     ),
     Safeguard(
@@ -49,7 +54,14 @@ ADMISSION: tuple[Safeguard, ...] = (
         "a few objects that may not be read keep every other photo waiting",
         (2,),
         "they count against the step",
-        (Mutation("photo_worker/admission.py", "if isinstance(error, _OF_ONE_JOB):", "if isinstance(error, ()):"),),
+        (
+            Mutation(
+                "photo_worker/admission.py",
+                "Admission.record_outcome",
+                "isinstance($error, _OF_ONE_JOB)",
+                "isinstance($error, ())",
+            ),
+        ),
         (_ADMISSION + "test_held_back_refused_objects_hold_no_healthy_job",),
     ),
     Safeguard(
@@ -61,8 +73,9 @@ ADMISSION: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/activities/boundary.py",
-                "elif isinstance(error, ObjectForbidden) and self._is_own(error):",
-                "elif False:",
+                "_Inbound._explained",
+                "isinstance($error, ObjectForbidden) and self._is_own($error)",
+                "False",
             ),
         ),
         ("tests/unit/test_hold_back.py::test_hold_back_forbidden_worker_bucket_limits_calls",),
@@ -73,7 +86,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         "a worker without s3:PutObject has photos read, and paid for, that it cannot store",
         (2, 3),
         "the look does not ask to write",
-        (Mutation("photo_worker/readiness.py", "            _require_writing(store, bucket)\n", ""),),
+        (Mutation("photo_worker/readiness.py", "_bucket.check", "_require_writing($store, $bucket)", ""),),
         (_READINESS + "test_bucket_check_without_put_permission_names_it[artifacts/]",),
     ),
     Safeguard(
@@ -85,8 +98,9 @@ ADMISSION: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/readiness.py",
-                'store.replace(bucket, key, b"", etag=_NO_ETAG, content_type=',
-                'store.put(bucket, key, b"", content_type=',
+                "_require_writing",
+                "$store.replace($bucket, $key, b'', etag=_NO_ETAG, content_type='application/octet-stream')",
+                "$store.put($bucket, $key, b'', content_type='application/octet-stream')",
             ),
         ),
         (_READINESS + "test_bucket_check_sends_three_requests_and_writes_nothing[bound]",),
@@ -100,8 +114,9 @@ ADMISSION: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/adapters/ocr/textract.py",
-                "    except client.exceptions.AccessDeniedException as error:\n        raise",
-                "    except ZeroDivisionError as error:\n        raise",
+                "require_textract",
+                "except $client.exceptions.AccessDeniedException as $error: ...",
+                "except ZeroDivisionError as $error: ...",
             ),
         ),
         ("tests/unit/ocr/test_textract_readiness.py::test_require_usable_without_read_permission_is_refused[async]",),
@@ -115,8 +130,9 @@ ADMISSION: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/adapters/postgres/migrate.py",
-                "        for statement in _EXPLAINED:\n",
-                "        for statement in ():\n",
+                "require_usable",
+                "for $statement in _EXPLAINED: ...",
+                "for $statement in (): ...",
             ),
         ),
         (_MIGRATE + "test_require_usable_role_without_write_is_forbidden",),
@@ -129,9 +145,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         "each change of the code is said",
         (
             Mutation(
-                "photo_worker/admission.py",
-                "                said.add(found.code)\n",
-                "                said = {found.code}\n",
+                "photo_worker/admission.py", "Admission._recover", "$said.add($found.code)", "$said = {$found.code}"
             ),
         ),
         (_ADMISSION + "test_admission_logs_each_code_once_per_outage",),
@@ -142,7 +156,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         "a service that throttles most calls gives two lines a second",
         (11,),
         "each row of failures is said",
-        (Mutation("photo_worker/admission.py", "SILENCE_SECONDS = 60.0", "SILENCE_SECONDS = 0.0"),),
+        (Mutation("photo_worker/admission.py", "SILENCE_SECONDS", "60.0", "0.0"),),
         (_ADMISSION + "test_admission_mostly_throttled_is_logged_once_a_minute",),
     ),
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
+from tests.support.mutation import Mutation
 
 _FILE = "photo_worker/adapters/ocr/textract_jobs.py"
 _ATTEMPTS = "tests/unit/ocr/test_attempts.py::"
@@ -16,7 +16,14 @@ CHARGING: tuple[Safeguard, ...] = (
         "each attempt that follows a crash is another paid job",
         (3,),
         "each start has a token by chance",
-        (Mutation(_FILE, "ClientRequestToken=token,", "ClientRequestToken=secrets.token_hex(32),"),),
+        (
+            Mutation(
+                _FILE,
+                "TextDetectionJobs._start",
+                "ClientRequestToken=$token",
+                "ClientRequestToken=secrets.token_hex(32)",
+            ),
+        ),
         (_ATTEMPTS + "test_textract_attempts_after_crash_charge_once",),
     ),
     Safeguard(
@@ -28,8 +35,9 @@ CHARGING: tuple[Safeguard, ...] = (
         (
             Mutation(
                 _FILE,
-                "[OPERATION, document.bucket, document.key, document.sha256, *_revision(document)]",
-                "[OPERATION, document.bucket, document.key]",
+                "request_token",
+                "[OPERATION, $document.bucket, $document.key, $document.sha256, *_revision($document)]",
+                "[OPERATION, $document.bucket, $document.key]",
             ),
         ),
         (_REPLACED + "test_replaced_source_new_job_gets_new_text",),
@@ -40,7 +48,14 @@ CHARGING: tuple[Safeguard, ...] = (
         "a photo that is put back gets the text of the one that Textract met under its name in between",
         (5,),
         "the token leaves the revision out",
-        (Mutation(_FILE, "document.sha256, *_revision(document)]", "document.sha256]"),),
+        (
+            Mutation(
+                _FILE,
+                "request_token",
+                "[OPERATION, $document.bucket, $document.key, $document.sha256, *_revision($document)]",
+                "[OPERATION, $document.bucket, $document.key, $document.sha256]",
+            ),
+        ),
         (_REPLACED + "test_replaced_source_restored_does_not_inherit_text",),
     ),
     Safeguard(
@@ -49,7 +64,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "where a bucket keeps versions, the newest one's text stands under the verified one's hash",
         (5,),
         "the version is not sent",
-        (Mutation(_FILE, '        found["Version"] = document.revision.version_id\n', "        pass\n"),),
+        (Mutation(_FILE, "s3_object", "$found['Version'] = $document.revision.version_id", "pass"),),
         (_REPLACED + "test_replaced_source_with_versions_reads_verified_version",),
     ),
     Safeguard(
@@ -61,9 +76,13 @@ CHARGING: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/activities/ocr.py",
-                "        if document.revision and not has_versions:\n"
-                "            self._require_unchanged(document)\n        return detected",
-                "        return detected",
+                "OcrActivities._detected",
+                """
+                if $document.revision and not $has_versions:
+                    self._require_unchanged($document)
+                return $detected
+                """,
+                "return $detected",
             ),
         ),
         (_REPLACED + "test_replaced_source_before_ocr_is_read_again",),
@@ -78,8 +97,9 @@ CHARGING: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/adapters/ocr/local.py",
-                "if document.sha256 and hashlib.sha256(content).hexdigest() != document.sha256:",
-                "if False:",
+                "LocalBackend.detect_text",
+                "$document.sha256 and hashlib.sha256($content).hexdigest() != $document.sha256",
+                "False",
             ),
         ),
         (_REPLACED + "test_replaced_source_local_engine_reads_verified_bytes",),
@@ -90,7 +110,11 @@ CHARGING: tuple[Safeguard, ...] = (
         "an attempt that was paused puts the text of the replaced photo to the hash of the new one",
         (5, 6),
         "the row is not looked at",
-        (Mutation("photo_worker/activities/ocr.py", "            self._require_current(job_id, document)\n", ""),),
+        (
+            Mutation(
+                "photo_worker/activities/ocr.py", "OcrActivities._keep", "self._require_current($job_id, $document)", ""
+            ),
+        ),
         (_REPLACED + "test_replaced_source_late_attempt_keeps_current_response",),
     ),
     Safeguard(
@@ -102,10 +126,16 @@ CHARGING: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/services/jobs.py",
-                "            written = self._store.put_new(self._bucket, photo.key, photo.body,"
-                " content_type=photo.content_type)\n",
-                "            written = False\n"
-                "            self._store.put(self._bucket, photo.key, photo.body, content_type=photo.content_type)\n",
+                "JobService._write_raw",
+                """
+                $written = self._store.put_new(
+                    self._bucket, $photo.key, $photo.body, content_type=$photo.content_type
+                )
+                """,
+                """
+                $written = False
+                self._store.put(self._bucket, $photo.key, $photo.body, content_type=$photo.content_type)
+                """,
             ),
         ),
         (_REPLACED + "test_submit_again_rewrites_upload_only_if_damaged",),
@@ -116,13 +146,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a photo that was damaged in the bucket is read, and its text stands under the name of the original",
         (4, 5),
         "the name is not compared",
-        (
-            Mutation(
-                "photo_worker/activities/assets.py",
-                "if sha256 != known and is_upload_of(",
-                "if False and is_upload_of(",
-            ),
-        ),
+        (Mutation("photo_worker/activities/assets.py", "AssetActivities._verified", "$sha256 != $known", "False"),),
         (_REPLACED + "test_upload_with_other_bytes_is_not_read",),
     ),
     Safeguard(
@@ -131,7 +155,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a photo whose hash is not known gets the text of the one that had its name before",
         (5,),
         "unknown bytes have one token",
-        (Mutation(_FILE, "        return secrets.token_hex(32)\n", '        return "0" * 64\n'),),
+        (Mutation(_FILE, "request_token", "secrets.token_hex(32)", "'0' * 64"),),
         (_ATTEMPTS + "test_textract_attempts_without_hash_read_current_bytes",),
     ),
     Safeguard(
@@ -140,7 +164,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a missing permission, or an internal error of Textract's, is final for 7 days: the token leads to that job",
         (2,),
         "every generation has the same token",
-        (Mutation(_FILE, "again = [generation] if generation else []", "again = [0] if False else []"),),
+        (Mutation(_FILE, "request_token", "[$generation] if $generation else []", "[0] if False else []"),),
         (_ATTEMPTS + "test_textract_attempts_after_missing_permission_read_photo",),
     ),
     Safeguard(
@@ -149,7 +173,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a fault of seconds uses up every job that a document may have before it is over",
         (2, 11),
         "the next generation is begun at once",
-        (Mutation(_FILE, "            if not poll.had_ended:\n", "            if False:\n"),),
+        (Mutation(_FILE, "TextDetectionJobs.answer", "not $poll.had_ended", "False"),),
         (_ATTEMPTS + "test_textract_attempts_after_brief_fault_read_photo",),
     ),
     Safeguard(
@@ -158,7 +182,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a photo whose jobs failed while a permission was missing needs as many attempts again before it is read",
         (2, 11),
         "a job that had failed ends the attempt too",
-        (Mutation(_FILE, "            if not poll.had_ended:\n", "            if True:\n"),),
+        (Mutation(_FILE, "TextDetectionJobs.answer", "not $poll.had_ended", "True"),),
         (_ATTEMPTS + "test_textract_attempts_first_one_passes_old_failed_jobs",),
     ),
     Safeguard(
@@ -170,8 +194,9 @@ CHARGING: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/adapters/ocr/textract_errors.py",
-                "        found = _refused(message, service, document)\n",
-                "        found = UnreadableDocument(name=document.key, reason=message)\n",
+                "job_failure",
+                "_refused($message, $service, $document)",
+                "UnreadableDocument(name=$document.key, reason=$message)",
             ),
         ),
         (_ATTEMPTS + "test_textract_attempts_after_missing_permission_read_photo",),
@@ -182,7 +207,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "each later submission of a damaged document is another job of Textract's",
         (11,),
         "every failure gets another job",
-        (Mutation(_FILE, "            if not failure.retryable:\n", "            if False:\n"),),
+        (Mutation(_FILE, "TextDetectionJobs.answer", "not $failure.retryable", "False"),),
         (_ATTEMPTS + "test_textract_attempts_damaged_document_starts_one_job",),
     ),
     Safeguard(
@@ -191,7 +216,20 @@ CHARGING: tuple[Safeguard, ...] = (
         "a document with many words is stored without its end",
         (5,),
         "the second page counts as the last",
-        (Mutation(_FILE, '            next_token = response.get("NextToken")\n', "            next_token = None\n"),),
+        (
+            Mutation(
+                _FILE,
+                "_JobPoll.whole",
+                """
+             $blocks += $response.get('Blocks') or []
+             $next_token = $response.get('NextToken')
+             """,
+                """
+             $blocks += $response.get('Blocks') or []
+             $next_token = None
+             """,
+            ),
+        ),
         (_ATTEMPTS + "test_textract_attempts_sound_document_is_read_completely",),
     ),
     Safeguard(
@@ -200,7 +238,11 @@ CHARGING: tuple[Safeguard, ...] = (
         "a worker fetches the same page until its memory is full",
         (2, 11),
         "a next token may repeat, without a bound",
-        (Mutation(_FILE, "if next_token in seen or len(seen) >= self._jobs.limits.most_answers:", "if False:"),),
+        (
+            Mutation(
+                _FILE, "_JobPoll.whole", "$next_token in $seen or len($seen) >= self._jobs.limits.most_answers", "False"
+            ),
+        ),
         (_ATTEMPTS + "test_textract_attempts_circular_result_pages_terminate",),
     ),
     Safeguard(
@@ -209,7 +251,14 @@ CHARGING: tuple[Safeguard, ...] = (
         "a job succeeds with some of its text",
         (5,),
         "PARTIAL_SUCCESS counts as success",
-        (Mutation(_FILE, 'if first["JobStatus"] == "SUCCEEDED":', 'if first["JobStatus"] != "FAILED":'),),
+        (
+            Mutation(
+                _FILE,
+                "TextDetectionJobs.answer",
+                "$first['JobStatus'] == 'SUCCEEDED'",
+                "$first['JobStatus'] != 'FAILED'",
+            ),
+        ),
         (_ATTEMPTS + "test_textract_attempts_partial_success_is_unreadable",),
     ),
     Safeguard(
@@ -220,7 +269,10 @@ CHARGING: tuple[Safeguard, ...] = (
         "a throttled look raises",
         (
             Mutation(
-                _FILE, "            except OcrThrottled as error:\n", "            except ZeroDivisionError as error:\n"
+                _FILE,
+                "_JobPoll._get",
+                "except OcrThrottled as $error: ...",
+                "except ZeroDivisionError as $error: ...",
             ),
         ),
         (_ATTEMPTS + "test_textract_attempts_with_throttled_calls_read_photo",),
@@ -231,7 +283,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "an attempt asks Textract without a pause until Temporal cuts it off, and nobody says why",
         (2, 11),
         "looking has no deadline",
-        (Mutation(_FILE, "        if left <= 0:\n", "        if False:\n"),),
+        (Mutation(_FILE, "TextDetectionJobs.pause", "$left <= 0", "False"),),
         (_ATTEMPTS + "test_textract_attempts_end_before_activity_timeout",),
     ),
 )

@@ -1,212 +1,18 @@
-"""The safeguards of the order of an erasure, and of checks of a running deployment."""
+"""The safeguards of checks of a running deployment."""
 
 from __future__ import annotations
 
-from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
+from tests.support.mutation import Mutation
 
 _ERASE = "photo_worker/services/erasure.py"
 _SURVEY = "photo_worker/services/consistency/scan.py"
 _LOOK = "photo_worker/services/consistency/inspector.py"
 _REPAIR = "photo_worker/services/consistency/repair.py"
 _BINDING = "photo_worker/services/binding.py"
-_V0004 = "photo_worker/adapters/postgres/migrations/versions/v0004_earlier_hashes.py"
 _BINDINGS = "tests/unit/integrity/test_binding.py::"
-_ERASURES = "tests/unit/test_erase.py::"
 _SURVEYS = "tests/unit/integrity/test_scan.py::"
 _REPAIRS = "tests/unit/integrity/test_repair.py::"
-
-ERASING: tuple[Safeguard, ...] = (
-    Safeguard(
-        "copy-erased-with-the-job",
-        "an erasure deletes the copy that OCR read",
-        "the photo of an erased job stays in another form",
-        (9,),
-        "the copy is not looked for",
-        (Mutation(_ERASE, "        if photo is None:\n            return []\n", "        return []\n"),),
-        (_ERASURES + "test_erase_copy_of_user_photo_is_deleted_at_once",),
-    ),
-    Safeguard(
-        "shared-copy-stays",
-        "a copy that another job reads stays",
-        "the other job fails, because Textract does not find what the worker told it to read",
-        (2, 4),
-        "a copy is deleted whoever uses it",
-        (
-            Mutation(
-                _ERASE,
-                "                if sole:\n                    with crash_point(CrashPoint.COPY_ERASED)",
-                "                if sole is not None:\n                    with crash_point(CrashPoint.COPY_ERASED)",
-            ),
-        ),
-        (_ERASURES + "test_erase_shared_copy_is_deleted_with_last_job",),
-    ),
-    Safeguard(
-        "earlier-copies-are-found",
-        "an erasure finds the copies of all bytes that were at the photo's place",
-        "the photo of an erased job stays in another form, where its owner replaced it while the job ran",
-        (9,),
-        "only the copy of the bytes that the row names is looked for",
-        (
-            Mutation(
-                _ERASE, "        if _is_uploaded(photo, own):\n            return named\n", "        return named\n"
-            ),
-        ),
-        (
-            _ERASURES + "test_erase_deletes_copies_of_replaced_bytes[False-kept]",
-            _ERASURES + "test_erase_deletes_copies_of_replaced_bytes[False-older than the record]",
-        ),
-    ),
-    Safeguard(
-        "earlier-hashes-are-handed-on",
-        "a copy that a waiting job may read goes with that job",
-        "the copy stays for ever where the other job finds other bytes than those of the erased one",
-        (9,),
-        "what an erased job has read is forgotten with its row",
-        (
-            Mutation(
-                "photo_worker/adapters/memory/job_repository.py",
-                "            if heir is not None:\n",
-                "            if False:\n",
-            ),
-        ),
-        (_ERASURES + "test_erase_keeps_copy_that_queued_job_may_read",),
-    ),
-    Safeguard(
-        "database-hands-earlier-hashes-on",
-        "the database hands the hashes of a row that goes on to another job of its photo",
-        "the copy stays for ever where the other job finds other bytes than those of the erased one",
-        (9,),
-        "the trigger of a deletion writes nothing",
-        (Mutation(_V0004, "FROM heir, known", "FROM heir, known WHERE false"),),
-        (
-            "tests/integration/storage/test_contracts.py::TestPostgresJobRepository"
-            "::test_delete_moves_hashes_to_one_job_of_the_object[1]",
-        ),
-    ),
-    Safeguard(
-        "mark-first",
-        "an erasure begins with the mark",
-        "an attempt that runs meanwhile writes what has just been deleted",
-        (9,),
-        "the mark is made at the end",
-        (
-            Mutation(_ERASE, "        tell(await asyncio.to_thread(self._mark, job_id))\n", ""),
-            Mutation(
-                _ERASE,
-                "        tell(ErasureStep(Part.ROWS, done=",
-                "        tell(await asyncio.to_thread(self._mark, job_id))\n        tell(ErasureStep(Part.ROWS, done=",
-            ),
-        ),
-        (_ERASURES + "test_erase_with_concurrent_attempt_leaves_nothing",),
-    ),
-    Safeguard(
-        "workflow-before-objects",
-        "what a workflow has stored is deleted when the workflow is gone",
-        "what a worker stores as it dies stays, because nobody tries its step again and finds the mark",
-        (9,),
-        "objects are deleted before the workflow",
-        (
-            Mutation(_ERASE, "        tell(await asyncio.to_thread(self._erase_objects, job_id, row))\n", ""),
-            Mutation(
-                _ERASE,
-                "        with crash_point(CrashPoint.WORKFLOW_ERASED):\n",
-                "        before = await asyncio.to_thread(self._repository.get, job_id)\n"
-                "        tell(await asyncio.to_thread(self._erase_objects, job_id, before))\n"
-                "        with crash_point(CrashPoint.WORKFLOW_ERASED):\n",
-            ),
-        ),
-        (_ERASURES + "test_erase_deletes_objects_stored_before_workflow_end",),
-    ),
-    Safeguard(
-        "rows-last",
-        "the rows, which name the photo, are deleted last",
-        "an erasure that is interrupted does not know any more which photo was the job's",
-        (9,),
-        "rows are deleted before objects",
-        (
-            Mutation(
-                _ERASE,
-                "        tell(await asyncio.to_thread(self._erase_objects, job_id, row))\n",
-                "        await asyncio.to_thread(self._repository.delete, job_id)\n"
-                "        tell(await asyncio.to_thread(self._erase_objects, job_id, row))\n",
-            ),
-        ),
-        (_ERASURES + "test_erase_after_crash_is_completed_by_next_call",),
-    ),
-    Safeguard(
-        "shared-photo-outlives-an-erasure",
-        "a photo that other jobs use goes with the last of them",
-        "erasing one job takes the photo of another away",
-        (4,),
-        "the photo is deleted whoever uses it",
-        (
-            Mutation(
-                _ERASE,
-                "            if not sole:\n                return ErasureStep(",
-                "            if False:\n                return ErasureStep(",
-            ),
-        ),
-        (_ERASURES + "test_erase_shared_photo_is_deleted_with_last_job",),
-    ),
-    Safeguard(
-        "somebodys-own-photo-stays",
-        "an object that somebody else put there is deleted only when asked for",
-        "erasing a job deletes the original out of its owner's bucket",
-        (4,),
-        "every photo counts as uploaded",
-        (Mutation(_ERASE, "if not _is_uploaded(photo, own) and not with_source:", "if False:"),),
-        (_ERASURES + "test_erase_user_photo_requires_with_source",),
-    ),
-    Safeguard(
-        "every-version-goes",
-        "an object is deleted with all its versions",
-        "in a bucket with versions an erased photo can be had again",
-        (9,),
-        "only the latest version is deleted",
-        (
-            Mutation(
-                "photo_worker/adapters/s3/object_store.py",
-                "            for version in self._versions(bucket, key):\n",
-                "            for version in self._versions(bucket, key)[:1]:\n",
-            ),
-        ),
-        (
-            "tests/integration/storage/test_contracts.py::TestBotoObjectStoreWithVersions"
-            "::test_delete_removes_all_versions_and_markers",
-        ),
-    ),
-    Safeguard(
-        "unlisted-versions-go",
-        "an object that is behind a delete marker is deleted too",
-        "an answer that somebody deleted by hand in a bucket with versions outlives the erasure",
-        (9,),
-        "only what a listing shows is deleted",
-        (
-            Mutation(
-                _ERASE,
-                "list(dict.fromkeys([*named, *listed]))",
-                "listed",
-            ),
-        ),
-        ("tests/integration/test_erase.py::test_erase_ended_jobs_leaves_no_traces",),
-    ),
-    Safeguard(
-        "lost-lock-is-told",
-        "who loses the lock on an object hears of it",
-        "a deletion whose connection was cut in the middle counts as done, though a job may have been queued meanwhile",
-        (4,),
-        "the end of the lock's transaction is not asked for",
-        (
-            Mutation(
-                "photo_worker/adapters/postgres/job_repository.py",
-                '            with translated(self._name):\n                connection.execute("COMMIT")\n',
-                "",
-            ),
-        ),
-        ("tests/integration/storage/test_erasures.py::test_erase_when_lock_is_lost_keeps_the_rows",),
-    ),
-)
 
 CHECKING: tuple[Safeguard, ...] = (
     Safeguard(
@@ -218,8 +24,12 @@ CHECKING: tuple[Safeguard, ...] = (
         (
             Mutation(
                 _SURVEY,
-                "        if any(True for _ in job_findings(job)):\n            suspects.append(job.job_id)\n",
-                "        report.findings += job_findings(job)\n",
+                "Scanner._record_job",
+                """
+                if any(True for $_ in job_findings($job)):
+                    $suspects.append($job.job_id)
+                """,
+                "report.findings += job_findings($job)",
             ),
         ),
         (_SURVEYS + "test_scan_job_ending_meanwhile_is_no_finding",),
@@ -233,8 +43,9 @@ CHECKING: tuple[Safeguard, ...] = (
         (
             Mutation(
                 _SURVEY,
-                "unused = await self._each(lambda found: self.is_orphan(*found.location), objects)",
-                "unused = [True] * len(objects)",
+                "Scanner._orphans",
+                "await self._each(lambda $found: self.is_orphan(*$found.location), $objects)",
+                "[True] * len($objects)",
             ),
         ),
         (_SURVEYS + "test_scan_photo_submitted_meanwhile_is_no_finding",),
@@ -248,8 +59,9 @@ CHECKING: tuple[Safeguard, ...] = (
         (
             Mutation(
                 _SURVEY,
-                "heapq.merge(store.list(bucket, folder), hidden, key=lambda entry: entry.key)",
-                "store.list(bucket, folder)",
+                "Scanner._photo_entries",
+                "heapq.merge($store.list($bucket, $folder), $hidden, key=lambda $entry: $entry.key)",
+                "$store.list($bucket, $folder)",
             ),
         ),
         (_REPAIRS + "test_repair_copy_stored_after_erase_deletes_all_versions[behind a delete marker]",),
@@ -260,7 +72,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "every erasure that runs beside a check is reported as incomplete",
         (9,),
         "what is left of a marked job is reported at once",
-        (Mutation(_SURVEY, "            if found and job_id in seen.erased:\n", "            if False:\n"),),
+        (Mutation(_SURVEY, "Scanner._confirm", "$found and $job_id in $seen.erased", "False"),),
         (_SURVEYS + "test_scan_waits_for_a_running_erase",),
     ),
     Safeguard(
@@ -269,7 +81,14 @@ CHECKING: tuple[Safeguard, ...] = (
         "a job whose worker had an old password is failed for good, though nothing is wrong with its photo",
         (2,),
         "its end is written into its row, as with a job that was terminated",
-        (Mutation(_REPAIR, "Repair.START_AGAIN: self._start_again,", "Repair.START_AGAIN: self._record_end,"),),
+        (
+            Mutation(
+                _REPAIR,
+                "Repairer.__init__",
+                "Repair.START_AGAIN: self._start_again",
+                "Repair.START_AGAIN: self._record_end",
+            ),
+        ),
         (_REPAIRS + "test_repair_job_failed_by_dependency_restarts_workflow[service_refused]",),
     ),
     Safeguard(
@@ -281,9 +100,9 @@ CHECKING: tuple[Safeguard, ...] = (
         (
             Mutation(
                 _REPAIR,
-                "            if any((one.code, one.repair) == (finding.code, finding.repair)"
-                " for one in job_findings(job)):\n",
-                "            if True:\n",
+                "Repairer._act",
+                "any(($one.code, $one.repair) == ($finding.code, $finding.repair) for $one in job_findings($job))",
+                "True",
             ),
         ),
         (_REPAIRS + "test_repair_result_whose_row_returned_is_kept",),
@@ -294,7 +113,14 @@ CHECKING: tuple[Safeguard, ...] = (
         "a photo that is submitted between check and repair is gone, and its job fails",
         (4,),
         "the photo is deleted whoever uses it",
-        (Mutation(_REPAIR, '"deleted" if unused and self._ports', '"deleted" if self._ports'),),
+        (
+            Mutation(
+                _REPAIR,
+                "Repairer._delete_photo.delete",
+                "$unused and self._ports.store.delete($bucket, $key)",
+                "self._ports.store.delete($bucket, $key)",
+            ),
+        ),
         (_REPAIRS + "test_repair_photo_submitted_since_scan_is_kept",),
     ),
     Safeguard(
@@ -303,7 +129,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "with another deployment's DATABASE_URL every object is nobody's, and `--repair` deletes them all",
         (4,),
         "any number of orphans is believed",
-        (Mutation(_REPAIR, "        if orphans > report.linked:\n", "        if False:\n"),),
+        (Mutation(_REPAIR, "_refusal", "$orphans > $report.linked", "False"),),
         (_REPAIRS + "test_repair_with_other_database_deletes_nothing",),
     ),
     Safeguard(
@@ -314,7 +140,10 @@ CHECKING: tuple[Safeguard, ...] = (
         "the marker is not looked at",
         (
             Mutation(
-                _REPAIR, "_refusal(finding, report) or await self._foreign_reason(finding)", "_refusal(finding, report)"
+                _REPAIR,
+                "Repairer.repair",
+                "_refusal($finding, $report) or await self._foreign_reason($finding)",
+                "_refusal($finding, $report)",
             ),
         ),
         (_BINDINGS + "test_repair_shared_bucket_deletes_nothing_of_the_other",),
@@ -325,7 +154,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "the first deployment to bind a bucket that two have used deletes the photos of the other",
         (4,),
         "the age of the marker is not looked at",
-        (Mutation(_REPAIR, "if since is None or entry.modified_at <= since:", "if since is None:"),),
+        (Mutation(_REPAIR, "Repairer._too_old", "$since is None or $entry.modified_at <= $since", "$since is None"),),
         (_BINDINGS + "test_repair_shared_bucket_deletes_nothing_of_the_other",),
     ),
     Safeguard(
@@ -335,8 +164,18 @@ CHECKING: tuple[Safeguard, ...] = (
         (4,),
         "the marker is written over",
         (
-            Mutation(_BINDING, "(found, BoundElsewhere) and not rebind:", "(found, BoundElsewhere) and False:"),
-            Mutation(_BINDING, "    if rebind:\n", "    if True:\n"),
+            Mutation(
+                _BINDING,
+                "bind",
+                "isinstance($found, BoundElsewhere) and not $rebind",
+                "isinstance($found, BoundElsewhere) and False",
+            ),
+            Mutation(
+                _BINDING,
+                "bind",
+                "if $rebind: ...",
+                "if True: ...",
+            ),
         ),
         (_BINDINGS + "test_bind_bucket_of_other_database_needs_rebind",),
     ),
@@ -346,7 +185,11 @@ CHECKING: tuple[Safeguard, ...] = (
         "of a job that it shares with a right worker the answer lies in one bucket, and the row names the other",
         (4, 5),
         "a bucket without a marker passes",
-        (Mutation(_BINDING, "isinstance(found, Unbound) and found.deployment is not None:", "False:"),),
+        (
+            Mutation(
+                _BINDING, "require_own_bucket", "isinstance($found, Unbound) and $found.deployment is not None", "False"
+            ),
+        ),
         ("tests/integration/test_misconfigured_workers.py::test_worker_with_unbound_bucket_stores_nothing_there",),
     ),
     Safeguard(
@@ -358,8 +201,9 @@ CHECKING: tuple[Safeguard, ...] = (
         (
             Mutation(
                 _ERASE,
-                "        require_bound(self._store, self._repository, self._bucket)\n",
-                "        return\n",
+                "Erasure._require_own_buckets",
+                "require_bound(self._store, self._repository, self._bucket)",
+                "return",
             ),
         ),
         (_BINDINGS + "test_erase_bucket_of_other_database_deletes_nothing",),
@@ -371,15 +215,19 @@ CHECKING: tuple[Safeguard, ...] = (
         (4, 9),
         "a bucket without a marker passes",
         (
+            Mutation(_BINDING, "require_bound", "raise unbound_error($bucket, $repository, $found)", "return"),
             Mutation(
-                _BINDING,
-                "        raise unbound_error(bucket, repository, found)\n",
-                "        return\n",
+                _ERASE,
+                "Erasure._require_own_buckets",
+                "raise unbound_error($before, self._repository, $found)",
+                "return",
             ),
             Mutation(
-                _ERASE, "            raise unbound_error(before, self._repository, found)\n", "            return\n"
+                _ERASE,
+                "Erasure._own_buckets",
+                "isinstance(self._binding_of($before), Bound)",
+                "not self._is_elsewhere($before)",
             ),
-            Mutation(_ERASE, "isinstance(self._binding_of(before), Bound)", "not self._is_elsewhere(before)"),
         ),
         (_BINDINGS + "test_erase_bucket_without_own_marker_deletes_nothing",),
     ),
@@ -389,7 +237,14 @@ CHECKING: tuple[Safeguard, ...] = (
         "after a restore of yesterday's database `--repair` deletes today's results",
         (4,),
         "objects without a row are nobody's",
-        (Mutation(_REPAIR, "        if lost:\n", "        if False:\n"),),
+        (
+            Mutation(
+                _REPAIR,
+                "_refusal",
+                "if $lost: ...",
+                "if False: ...",
+            ),
+        ),
         (_REPAIRS + "test_repair_after_database_restore_deletes_nothing",),
     ),
     Safeguard(
@@ -398,7 +253,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "with another namespace's settings every queued job is started a second time there",
         (1, 3),
         "jobs are started wherever the settings lead",
-        (Mutation(_REPAIR, "            if not queue.has_worker:\n", "            if False:\n"),),
+        (Mutation(_REPAIR, "_refusal", "not $queue.has_worker", "False"),),
         (_REPAIRS + "test_repair_queued_job_without_worker_is_refused",),
     ),
     Safeguard(
@@ -407,7 +262,14 @@ CHECKING: tuple[Safeguard, ...] = (
         "`--repair` deletes the photo of a job whose row comes a moment later",
         (4,),
         "workflows without a row are not counted",
-        (Mutation(_REPAIR, "        if report.rowless:\n", "        if False:\n"),),
+        (
+            Mutation(
+                _REPAIR,
+                "_refusal",
+                "if $report.rowless: ...",
+                "if False: ...",
+            ),
+        ),
         (_REPAIRS + "test_repair_workflow_without_row_deletes_nothing",),
     ),
     Safeguard(
@@ -416,7 +278,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "a store that was away for a moment hides what is damaged behind that place, and the check says nothing of it",
         (4,),
         "the end of what came is taken for the end of what there is",
-        (Mutation(_SURVEY, "items = _resume_after(last, begin(), position)", "items = iter(())"),),
+        (Mutation(_SURVEY, "Scanner._batches", "_resume_after($last, $begin(), $position)", "iter(())"),),
         (_SURVEYS + "test_scan_interrupted_listing_is_resumed",),
     ),
     Safeguard(
@@ -428,11 +290,19 @@ CHECKING: tuple[Safeguard, ...] = (
         (
             Mutation(
                 _LOOK,
-                "            objects, unreadable = self._objects(",
-                "            before = self.ports.repository.is_erased(job_id)\n"
-                "            objects, unreadable = self._objects(",
+                "JobInspector._inspect.rest",
+                "$objects, $unreadable = self._objects($evidence, $job_id, $row, $entries, remember=$remember)",
+                """
+                before = self.ports.repository.is_erased($job_id)
+                $objects, $unreadable = self._objects($evidence, $job_id, $row, $entries, remember=$remember)
+                """,
             ),
-            Mutation(_LOOK, "if self.ports.repository.is_erased(job_id) else", "if before else"),
+            Mutation(
+                _LOOK,
+                "JobInspector._inspect.rest",
+                "frozenset({$job_id}) if self.ports.repository.is_erased($job_id) else frozenset[UUID]()",
+                "frozenset({$job_id}) if before else frozenset[UUID]()",
+            ),
         ),
         (_SURVEYS + "test_confirm_erase_between_reads_is_not_a_loss",),
     ),

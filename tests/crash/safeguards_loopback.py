@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
+from tests.support.mutation import Mutation
 
 _RULES = "packages/textract-local/src/textract_local/origins.py"
 _PAGES = "tests/unit/devkit/test_guard_asgi.py::test_guarded_request_of_web_page_is_403_and_not_passed_on"
@@ -20,8 +20,9 @@ LOOPBACK: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/aws.py",
-                "        if not proxies or is_loopback(host) or exceptions == EVERY_HOST:\n",
-                "        if not proxies or exceptions == EVERY_HOST:\n",
+                "_Session._proxies_for",
+                "not $proxies or is_loopback($host) or $exceptions == EVERY_HOST",
+                "not $proxies or $exceptions == EVERY_HOST",
             ),
         ),
         ("tests/unit/test_loopback.py::test_put_to_loopback_is_not_sent_to_proxy",),
@@ -35,8 +36,9 @@ LOOPBACK: tuple[Safeguard, ...] = (
         (
             Mutation(
                 _RULES,
-                '            if not (self._same_origin and origin.lower() == f"http://{host}".lower()):\n',
-                "            if False:\n",
+                "OriginRules._refusal",
+                "not (self._same_origin and $origin.lower() == f'http://{host}'.lower())",
+                "False",
             ),
         ),
         (_PAGES,),
@@ -47,7 +49,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         "a link or an image of any web page makes the local services act, without an Origin that tells",
         (4,),
         "Sec-Fetch-Site is not looked at",
-        (Mutation(_RULES, "            if site not in self._sites:\n", "            if not site:\n"),),
+        (Mutation(_RULES, "OriginRules._refusal", "$site not in self._sites", "not $site"),),
         (_PAGES,),
     ),
     Safeguard(
@@ -56,7 +58,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         "a web page whose name is made to point to 127.0.0.1 reads and deletes what the local services hold",
         (4, 12),
         "any Host is taken",
-        (Mutation(_RULES, "        if not self._is_known(host):\n", "        if not host:\n"),),
+        (Mutation(_RULES, "OriginRules._refusal", "self._is_known($host)", "$host"),),
         (_PAGES,),
     ),
     Safeguard(
@@ -68,9 +70,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         "what only browsers send is not looked at",
         (
             Mutation(
-                _RULES,
-                "    if seen.browsers is not None and not _is_loopback(_name_of(host)):\n",
-                "    if False:\n",
+                _RULES, "_browsers_refusal", "$seen.browsers is not None and not _is_loopback(_name_of($host))", "False"
             ),
         ),
         (_IMAGE,),
@@ -81,7 +81,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         "a link in a mail, or an address that leads on to another, makes and deletes queues of the local services",
         (4,),
         "what an address asks to be done is not looked at",
-        (Mutation(_RULES, "    if seen.browsers is not None and _acts(query):\n", "    if False:\n"),),
+        (Mutation(_RULES, "_browsers_refusal", "$seen.browsers is not None and _acts($query)", "False"),),
         (_LINK,),
     ),
 )

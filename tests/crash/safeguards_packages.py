@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
+from tests.support.mutation import Mutation
 
 _HISTORIES = "packages/temporal-replay-gate/src/temporal_replay_gate/histories.py"
 _LEFT_OUT = "packages/temporal-replay-gate/tests/check/test_unread_files.py::TestFiles::"
@@ -19,8 +19,9 @@ GATE: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "packages/temporal-replay-gate/src/temporal_replay_gate/allow.py",
-                '{self.what}" and change == (_plain(self.was), _plain(self.now))',
-                '{self.what}" and change is not None',
+                "AllowListEntry.matches",
+                "$change == (_plain(self.was), _plain(self.now))",
+                "$change is not None",
             ),
         ),
         ("packages/temporal-replay-gate/tests/check/test_allow.py::test_drift_entry_other_value_is_red_and_stale",),
@@ -31,13 +32,7 @@ GATE: tuple[Safeguard, ...] = (
         "a history that was packed or renamed is checked no more, and the gate stays green",
         (8,),
         "files that are no history by their name are passed over",
-        (
-            Mutation(
-                _HISTORIES,
-                "            elif not _is_beside(entry) or _may_be_history(entry):\n",
-                "            elif False:\n",
-            ),
-        ),
+        (Mutation(_HISTORIES, "search", "not _is_beside($entry) or _may_be_history($entry)", "False"),),
         (
             _LEFT_OUT + "test_check_file_with_other_suffix_is_red[b.jsonl]",
             _LEFT_OUT + "test_check_history_under_skipped_suffix_is_red[b.py]",
@@ -51,9 +46,7 @@ GATE: tuple[Safeguard, ...] = (
         "provenance without a history is passed over",
         (
             Mutation(
-                _HISTORIES,
-                "    orphans = provenance - {provenance_path(history) for history in found}\n",
-                "    orphans = set[Path]()\n",
+                _HISTORIES, "search", "$provenance - {provenance_path($history) for $history in $found}", "set[Path]()"
             ),
         ),
         (_LEFT_OUT + "test_check_history_lost_beside_provenance_is_red",),
@@ -67,8 +60,9 @@ GATE: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "packages/temporal-replay-gate/src/temporal_replay_gate/gate.py",
-                "        if not caught:\n",
-                "        if False:\n",
+                "_control",
+                "if not $caught: ...",
+                "if False: ...",
             ),
         ),
         (
@@ -84,8 +78,9 @@ GATE: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "packages/temporal-replay-gate/src/temporal_replay_gate/child_process.py",
-                "            os.killpg(self._process.pid, signal.SIGKILL)\n",
-                "            os.kill(self._process.pid, signal.SIGKILL)\n",
+                "ChildProcess.kill",
+                "os.killpg(self._process.pid, signal.SIGKILL)",
+                "os.kill(self._process.pid, signal.SIGKILL)",
             ),
         ),
         (_LIMITS + "test_check_of_code_that_forks_ends_its_forks",),
@@ -102,8 +97,9 @@ LOCAL_TEXTRACT: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "packages/textract-local/src/textract_local/server/recognition.py",
-                "        except asyncio.CancelledError:\n            self.pool.drop(work)\n            raise\n",
-                "        except asyncio.CancelledError:\n            raise\n",
+                "PageRecogniser._ask",
+                "self.pool.drop($work)",
+                "",
             ),
         ),
         ("tests/integration/textract/test_call_limits.py::test_page_read_ends_when_last_caller_is_cancelled",),

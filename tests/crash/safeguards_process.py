@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
+from tests.support.mutation import Mutation
 
 _ENDS = "tests/crash/test_job_outcomes.py::"
 _JOBS = "tests/unit/test_jobs.py::"
@@ -18,13 +18,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         "a job that is queued by a process that dies then has no photo",
         (2, 4),
         "the photo is stored after its row",
-        (
-            Mutation(
-                "photo_worker/services/jobs.py",
-                "            await self._store_raw(photo)\n            try:\n",
-                "            try:\n",
-            ),
-        ),
+        (Mutation("photo_worker/services/jobs.py", "JobService.submit", "await self._store_raw($photo)", ""),),
         (_JOBS + "test_submit_crash_after_row_leaves_job_with_photo",),
     ),
     Safeguard(
@@ -36,8 +30,9 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/cli/submit.py",
-                "        if any(source.path is not None for source, _ in sources):\n",
-                "        if False:\n",
+                "submit_all",
+                "any($source.path is not None for $source, $_ in $sources)",
+                "False",
             ),
         ),
         ("tests/integration/test_binding.py::test_submit_bucket_bound_elsewhere_uploads_nothing",),
@@ -48,7 +43,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         "a photo that an erasure took between its storing and its row is missing for good",
         (2, 4),
         "the photo is not looked at after the row was written",
-        (Mutation("photo_worker/services/jobs.py", "                await self._keep_raw(chosen, photo)\n", ""),),
+        (Mutation("photo_worker/services/jobs.py", "JobService.submit", "await self._keep_raw($chosen, $photo)", ""),),
         (_JOBS + "test_submit_photo_deleted_by_erasure_is_stored_again",),
     ),
     Safeguard(
@@ -57,13 +52,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         "once Temporal has forgotten a job, submitting its id again runs and charges it again",
         (1, 3, 6),
         "the row's status is not looked at",
-        (
-            Mutation(
-                "photo_worker/services/jobs.py",
-                "        if record.status in FINAL_STATUSES:\n            return Submission(",
-                "        if False:\n            return Submission(",
-            ),
-        ),
+        (Mutation("photo_worker/services/jobs.py", "JobService.submit", "$record.status in FINAL_STATUSES", "False"),),
         (_ENDS + "test_submit_of_finished_job_after_30_days_charges_nothing",),
     ),
     Safeguard(
@@ -75,7 +64,11 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/services/jobs.py",
-                "        if handle.joined:\n            await self.workflow_of(chosen)\n",
+                "JobService.submit",
+                """
+                if $handle.joined:
+                    await self.workflow_of($chosen)
+                """,
                 "",
             ),
         ),
@@ -90,9 +83,12 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/cli/show.py",
-                "        state = await application.jobs().workflow_of(job_id)\n",
-                "        from photo_worker.contracts.image import IMAGE_PROCESSING\n"
-                "        state = await application.orchestrator.state(IMAGE_PROCESSING.of(job_id))\n",
+                "_progress",
+                "$state = await $application.jobs().workflow_of($job_id)",
+                """
+                from photo_worker.contracts.image import IMAGE_PROCESSING
+                $state = await $application.orchestrator.state(IMAGE_PROCESSING.of($job_id))
+                """,
             ),
         ),
         (_WRONG_WORKERS + "test_check_repair_job_ended_without_row_is_restarted",),
@@ -106,8 +102,9 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/services/jobs.py",
-                "if await asyncio.to_thread(self._repository.is_erased, chosen):",
-                "if False:",
+                "JobService.submit",
+                "await asyncio.to_thread(self._repository.is_erased, $chosen)",
+                "False",
             ),
         ),
         (_JOBS + "test_submit_erased_before_start_leaves_nothing[before the photo is stored again]",),
@@ -121,8 +118,9 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/services/jobs.py",
-                "                await asyncio.to_thread(self._withdraw, chosen, photo.key)\n                raise\n",
-                "                raise\n",
+                "JobService.submit",
+                "await asyncio.to_thread(self._withdraw, $chosen, $photo.key)",
+                "",
             ),
         ),
         (_JOBS + "test_submit_erased_before_row_leaves_no_object",),
@@ -136,8 +134,9 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/services/jobs.py",
-                "            if sole:\n                self._store.delete(self._bucket, key)",
-                "            if True:\n                self._store.delete(self._bucket, key)",
+                "JobService._withdraw",
+                "if $sole: ...",
+                "if True: ...",
             ),
         ),
         (_JOBS + "test_submit_conflict_keeps_upload_of_other_job",),
@@ -151,7 +150,7 @@ PROCESS: tuple[Safeguard, ...] = (
         "a job whose photo can never be read is tried for a day before it says so",
         (2, 11),
         "every error may be retried",
-        (Mutation("photo_worker/activities/boundary.py", "non_retryable=not error.passes", "non_retryable=False"),),
+        (Mutation("photo_worker/activities/boundary.py", "to_application_error", "not $error.passes", "False"),),
         (_ENDS + "test_job_with_permanent_error_fails_at_once",),
     ),
     Safeguard(
@@ -160,7 +159,7 @@ PROCESS: tuple[Safeguard, ...] = (
         "a deployment waits for ever for a worker whose activity hangs",
         (2,),
         "the drain has no deadline's end",
-        (Mutation("photo_worker/worker.py", "        give_up(1)\n", "        pass\n"),),
+        (Mutation("photo_worker/worker.py", "run_until_stopped", "$give_up(1)", "pass"),),
         ("tests/unit/test_worker.py::test_run_until_stopped_hanging_activity_ends_process",),
     ),
     Safeguard(
@@ -172,8 +171,19 @@ PROCESS: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/activities/overdue.py",
-                "        if reason:\n            self._told",
-                "        if False:\n            self._told",
+                "_Watched._look",
+                """
+                if $reason:
+                    ...
+                else:
+                    ...
+                """,
+                """
+                if False:
+                    ...
+                else:
+                    ...
+                """,
             ),
         ),
         ("tests/integration/test_overdue.py::test_overdue_log_reports_attempt_once[None-its time of 1 s is over]",),
@@ -187,7 +197,8 @@ PROCESS: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/services/jobs.py",
-                "await asyncio.to_thread(self._settle, job_id, error)",
+                "JobService.wait",
+                "await asyncio.to_thread(self._settle, $job_id, $error)",
                 "True",
             ),
         ),
@@ -202,8 +213,9 @@ PROCESS: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/adapters/temporal/orchestrator.py",
-                "WorkflowIDReusePolicy.REJECT_DUPLICATE",
-                "WorkflowIDReusePolicy.ALLOW_DUPLICATE",
+                "TemporalOrchestrator.start",
+                "self._start($workflow, $request, WorkflowIDReusePolicy.REJECT_DUPLICATE)",
+                "self._start($workflow, $request, WorkflowIDReusePolicy.ALLOW_DUPLICATE)",
             ),
         ),
         (_STARTING + "test_start_image_processing_closed_job_is_not_run_again",),
@@ -217,9 +229,9 @@ PROCESS: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/adapters/temporal/orchestrator.py",
-                "                id_reuse_policy=reuse,\n"
-                "                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,\n",
-                "                id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,\n",
+                "TemporalOrchestrator._start",
+                "id_reuse_policy=$reuse, id_conflict_policy=WorkflowIDConflictPolicy.FAIL",
+                "id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING",
             ),
         ),
         (_STARTING + "test_start_image_processing_concurrently_starts_one_run",),
@@ -230,7 +242,7 @@ PROCESS: tuple[Safeguard, ...] = (
         "a failed read writes the document's words into the log",
         (12,),
         "tracebacks show each frame's variables",
-        (Mutation("photo_worker/logs.py", "show_locals=False", "show_locals=True"),),
+        (Mutation("photo_worker/logs.py", "_tracebacks", "show_locals=False", "show_locals=True"),),
         ("tests/unit/test_logs.py::test_traceback_hides_local_variables",),
     ),
 )

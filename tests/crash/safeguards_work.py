@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
+from tests.support.mutation import Mutation
 
 _STEPS = "tests/unit/test_activities.py::"
 _CANCELLATIONS = "tests/unit/test_activity_cancellation.py::TestCancellation::"
@@ -22,8 +22,9 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/workflows/image.py",
-                "status = await await_ignoring_cancellation(self._record_failure(request, reason))",
-                'status = "failed"',
+                "ImageProcessingWorkflow.run",
+                "await await_ignoring_cancellation(self._record_failure($request, $reason))",
+                "'failed'",
             ),
         ),
         (_ENDS + "test_failed_job_has_error_code_in_row",),
@@ -34,7 +35,11 @@ WORKFLOW: tuple[Safeguard, ...] = (
         "a job that is cancelled while the database does not take its reason stays running in its row for ever",
         (2, 10),
         "record_failure is not shielded",
-        (Mutation("photo_worker/workflows/_support.py", "return await asyncio.shield(task)", "return await task"),),
+        (
+            Mutation(
+                "photo_worker/workflows/_support.py", "await_ignoring_cancellation", "asyncio.shield($task)", "$task"
+            ),
+        ),
         (_ENDS + "test_job_cancelled_while_failure_is_recorded_has_reason",),
     ),
     Safeguard(
@@ -46,8 +51,9 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/workflows/image.py",
-                'if status == "succeeded" and self._located and self._ocr:',
-                'if status == "never" and self._located and self._ocr:',
+                "ImageProcessingWorkflow.run",
+                "$status == 'succeeded'",
+                "$status == 'never'",
             ),
         ),
         (_ENDS + "test_job_whose_row_says_succeeded_completes",),
@@ -61,8 +67,9 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/workflows/image.py",
-                "ActivityCancellationType.WAIT_CANCELLATION_COMPLETED",
-                "ActivityCancellationType.TRY_CANCEL",
+                "ImageProcessingWorkflow._persist",
+                "cancellation=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED",
+                "cancellation=workflow.ActivityCancellationType.TRY_CANCEL",
             ),
         ),
         (_ENDS + "test_job_cancelled_while_result_is_written_succeeds",),
@@ -76,8 +83,9 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/adapters/temporal/converter.py",
-                "except ValidationError as error:",
-                "except ZeroDivisionError as error:",
+                "_ContractJsonConverter.from_payload",
+                "except ValidationError as $error: ...",
+                "except ZeroDivisionError as $error: ...",
             ),
         ),
         (_ENDS + "test_workflow_with_invalid_input_fails",),
@@ -91,8 +99,15 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/workflows/image.py",
-                "        except InputError as error:\n            # As the data converter",
-                "        except ZeroDivisionError as error:\n            # As the data converter",
+                "ImageProcessingWorkflow.run",
+                """
+                except InputError as $error:
+                    raise to_application_error($error) from None
+                """,
+                """
+                except ZeroDivisionError as $error:
+                    raise to_application_error($error) from None
+                """,
             ),
         ),
         (_ENDS + "test_workflow_with_invalid_input_fails",),
@@ -103,13 +118,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         "a job whose database was away for long stays running in its row for ever",
         (2, 10),
         "record_failure has a last attempt",
-        (
-            Mutation(
-                "photo_worker/policies.py",
-                "    maximum_attempts=0,\n",
-                "    maximum_attempts=5,\n",
-            ),
-        ),
+        (Mutation("photo_worker/policies.py", "RECORD_FAILURE", "maximum_attempts=0", "maximum_attempts=5"),),
         (_ENDS + "test_failure_reason_is_recorded_after_long_outage",),
     ),
     Safeguard(
@@ -118,13 +127,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         "the job waits for the attempt's whole time, two minutes in OCR, before another worker takes it",
         (2,),
         "the workflow asks for no heartbeats",
-        (
-            Mutation(
-                "photo_worker/workflows/_support.py",
-                "        heartbeat_timeout=policy.heartbeat_timeout,\n",
-                "",
-            ),
-        ),
+        (Mutation("photo_worker/workflows/_support.py", "execute", "heartbeat_timeout=$policy.heartbeat_timeout", ""),),
         (_ENDS + "test_job_whose_worker_dies_in_ocr_takes_under_40s_more",),
     ),
     Safeguard(
@@ -133,7 +136,14 @@ WORKFLOW: tuple[Safeguard, ...] = (
         "a job whose photo breaks the reader is tried for ever, and does not say so",
         (2, 11),
         "unexpected errors are not counted",
-        (Mutation("photo_worker/workflows/image.py", "or tried >= policy.maximum_attempts", ""),),
+        (
+            Mutation(
+                "photo_worker/workflows/image.py",
+                "ImageProcessingWorkflow._step",
+                "not is_unexpected($error) or $tried >= $policy.maximum_attempts",
+                "not is_unexpected($error)",
+            ),
+        ),
         (_ENDS + "test_job_whose_document_breaks_ocr_fails",),
     ),
     Safeguard(
@@ -142,11 +152,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         "every job in flight fails for good in an outage longer than a count of attempts",
         (2,),
         "every attempt is counted",
-        (
-            Mutation(
-                "photo_worker/workflows/_support.py", "        maximum_attempts=0,\n", "        maximum_attempts=5,\n"
-            ),
-        ),
+        (Mutation("photo_worker/workflows/_support.py", "lasting", "maximum_attempts=0", "maximum_attempts=5"),),
         ("tests/crash/test_enumeration.py::test_enumeration_single_fault_ends_as_without_fault[photo]",),
     ),
     Safeguard(
@@ -158,8 +164,9 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/errors/base.py",
-                'return self.fault in {"service", "worker"}',
-                'return self.fault == "service"',
+                "PhotoWorkerError.passes",
+                "self.fault in {'service', 'worker'}",
+                "self.fault == 'service'",
             ),
         ),
         ("tests/crash/test_enumeration.py::test_enumeration_single_fault_ends_as_without_fault[photo]",),
@@ -173,7 +180,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "with TEXTRACT_API=sync each attempt that follows one whose answer is stored is charged again",
         (3,),
         "no attempt looks for a stored answer",
-        (Mutation("photo_worker/activities/ocr.py", "result = self._kept(key, document)", "result = None"),),
+        (Mutation("photo_worker/activities/ocr.py", "OcrActivities._read", "self._kept($key, $document)", "None"),),
         (_STEPS + "TestOcr::test_ocr_textract_later_attempt_reuses_stored_response",),
     ),
     Safeguard(
@@ -185,7 +192,8 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/activities/ocr.py",
-                'about.get("source-sha256") != document.sha256',
+                "_answer_for",
+                "$about.get('source-sha256') != $document.sha256",
                 "False",
             ),
         ),
@@ -197,7 +205,14 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "an attempt that was paused and goes on replaces the answer that the job has reported",
         (5, 6),
         "an answer is written over the one that is there",
-        (Mutation("photo_worker/activities/ocr.py", "self._store.put_new(", "self._store.put("),),
+        (
+            Mutation(
+                "photo_worker/activities/ocr.py",
+                "OcrActivities._keep",
+                "self._store.put_new(self._bucket, $key, $body, content_type=OCR_CONTENT_TYPE, metadata=$metadata)",
+                "self._store.put(self._bucket, $key, $body, content_type=OCR_CONTENT_TYPE, metadata=$metadata)",
+            ),
+        ),
         (_LATE + "TestReading::test_ocr_textract_late_attempt_keeps_reported_response",),
     ),
     Safeguard(
@@ -206,7 +221,11 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "the text of an erased photo comes back with the attempt that was reading it",
         (9,),
         "the attempt does not ask whether its job was erased",
-        (Mutation("photo_worker/activities/ocr.py", "if self._repository.is_erased(job_id):", "if False:"),),
+        (
+            Mutation(
+                "photo_worker/activities/ocr.py", "OcrActivities._read", "self._repository.is_erased($job_id)", "False"
+            ),
+        ),
         (_LATE + "TestReading::test_ocr_textract_when_job_is_erased_deletes_response",),
     ),
     Safeguard(
@@ -215,7 +234,14 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "an erased photo stays in a form that everybody can open",
         (9,),
         "the attempt does not ask whether its job was erased",
-        (Mutation("photo_worker/activities/assets.py", "if self._repository.is_erased(job_id):", "if False:"),),
+        (
+            Mutation(
+                "photo_worker/activities/assets.py",
+                "AssetActivities._converted",
+                "self._repository.is_erased($job_id)",
+                "False",
+            ),
+        ),
         (_COPIES + "test_verify_asset_when_job_is_erased_deletes_copy[False]",),
     ),
     Safeguard(
@@ -227,8 +253,12 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/activities/assets.py",
-                "                if sole:\n                    self._store.delete(self._bucket, key)\n",
-                "                self._store.delete(self._bucket, key)\n",
+                "AssetActivities._converted",
+                """
+                if $sole:
+                    self._store.delete(self._bucket, $key)
+                """,
+                "self._store.delete(self._bucket, $key)",
             ),
         ),
         (_COPIES + "test_verify_asset_when_job_is_erased_deletes_copy[True]",),
@@ -241,7 +271,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "the copy is left",
         (
             Mutation(
-                "photo_worker/activities/assets.py", '        if known not in {"", sha256}:\n', "        if False:\n"
+                "photo_worker/activities/assets.py", "AssetActivities._verified", "$known not in {'', $sha256}", "False"
             ),
         ),
         (_COPIES + "test_verify_asset_deletes_copy_of_replaced_bytes[False]",),
@@ -255,8 +285,9 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/activities/assets.py",
-                "                if sole:\n                    self._store.delete(self._bucket, converted_key(",
-                "                if True:\n                    self._store.delete(self._bucket, converted_key(",
+                "AssetActivities._give_up_copy",
+                "if $sole: ...",
+                "if True: ...",
             ),
         ),
         (_COPIES + "test_verify_asset_deletes_copy_of_replaced_bytes[True]",),
@@ -267,7 +298,14 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "two jobs with one photo read different bytes, and one of them is charged for nothing",
         (3, 5),
         "a copy is written over the one that is there",
-        (Mutation("photo_worker/activities/assets.py", "self._store.put_new(", "not self._store.put("),),
+        (
+            Mutation(
+                "photo_worker/activities/assets.py",
+                "AssetActivities._converted",
+                "self._store.put_new(self._bucket, $key, $body, content_type=media.JPEG, metadata=$metadata)",
+                "not self._store.put(self._bucket, $key, $body, content_type=media.JPEG, metadata=$metadata)",
+            ),
+        ),
         (_COPIES + "test_verify_asset_concurrent_conversion_keeps_first_copy",),
     ),
     Safeguard(
@@ -279,8 +317,9 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/activities/assets.py",
-                "if content_type in _COUNTED_TYPES:",
-                "if content_type in frozenset[str]():",
+                "AssetActivities._verified",
+                "$content_type in _COUNTED_TYPES",
+                "$content_type in frozenset[str]()",
             ),
         ),
         (_ENDS + "test_job_with_many_pages_is_refused_without_charge",),
@@ -294,8 +333,9 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/activities/results.py",
-                "        except JobErased:\n            self._store.delete(self._bucket, key)\n",
-                "        except JobErased:\n",
+                "ResultActivities._persist",
+                "self._store.delete(self._bucket, $key)",
+                "",
             ),
         ),
         (_LATE + "TestPersisting::test_persist_artifacts_when_job_is_erased_deletes_manifest",),
@@ -309,14 +349,18 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/activities/results.py",
-                '            self._store.put(self._bucket, key, body, content_type="application/json")\n',
-                "            pass\n",
+                "ResultActivities._persist",
+                "self._store.put(self._bucket, $key, $body, content_type='application/json')",
+                "pass",
             ),
             Mutation(
                 "photo_worker/activities/results.py",
-                "        return PersistResult(s3_manifest_key=key)\n",
-                '        self._store.put(self._bucket, key, body, content_type="application/json")\n'
-                "        return PersistResult(s3_manifest_key=key)\n",
+                "ResultActivities._persist",
+                "return PersistResult(s3_manifest_key=$key)",
+                """
+                self._store.put(self._bucket, $key, body, content_type='application/json')
+                return PersistResult(s3_manifest_key=$key)
+                """,
             ),
         ),
         (_LATE + "TestPersisting::test_persist_artifacts_succeeded_row_has_manifest",),
@@ -327,7 +371,14 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "each attempt that takes longer than half a minute is taken for dead, and its document is never read",
         (2,),
         "the attempt sends no heartbeats",
-        (Mutation("photo_worker/activities/ocr.py", "with heartbeating():", "if True:"),),
+        (
+            Mutation(
+                "photo_worker/activities/ocr.py",
+                "OcrActivities.ocr_textract",
+                "with heartbeating(): ...",
+                "if True: ...",
+            ),
+        ),
         (_LATE + "TestReading::test_ocr_textract_long_attempt_sends_heartbeats",),
     ),
     Safeguard(
@@ -339,8 +390,9 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/activities/ocr.py",
-                "@activity.defn(no_thread_cancel_exception=True)\n    def ocr_textract(",
-                "@activity.defn\n    def ocr_textract(",
+                "OcrActivities.ocr_textract",
+                "@activity.defn(no_thread_cancel_exception=True)",
+                "@activity.defn",
             ),
         ),
         (_CANCELLATIONS + "test_ocr_textract_cancelled_stores_response",),
@@ -354,8 +406,9 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/activities/results.py",
-                "@activity.defn(no_thread_cancel_exception=True)\n    def persist_artifacts(",
-                "@activity.defn\n    def persist_artifacts(",
+                "ResultActivities.persist_artifacts",
+                "@activity.defn(no_thread_cancel_exception=True)",
+                "@activity.defn",
             ),
         ),
         (_CANCELLATIONS + "test_persist_artifacts_cancelled_commits_result",),
@@ -369,8 +422,9 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/activities/results.py",
-                "@activity.defn(no_thread_cancel_exception=True)\n    def record_failure(",
-                "@activity.defn\n    def record_failure(",
+                "ResultActivities.record_failure",
+                "@activity.defn(no_thread_cancel_exception=True)",
+                "@activity.defn",
             ),
         ),
         (_CANCELLATIONS + "test_record_failure_cancelled_writes_failure",),

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
+from textwrap import dedent
 from typing import Any
 
 import pytest
 
 from photo_worker import policies
-from tests.crash.mutants import Mutation
 from tests.crash.real import cells
 from tests.crash.real.conftest import environment
 from tests.crash.real.environment import Environment
@@ -21,6 +21,7 @@ from tests.crash.real.processes import open_forkserver
 from tests.crash.real.test_outages import COUNTING
 from tests.crash.soak import COUNTED_SECONDS, SCALE, report_of, soak_in
 from tests.crash.soaking.schedule import KINDS, OUTAGE, SoakOptions, schedule_of, sound
+from tests.support.mutation import Mutation
 
 __all__ = ["environment"]
 
@@ -52,7 +53,7 @@ def order_with_an_outage(kind: str) -> SoakOptions:
             return chosen
 
 
-_STEP = "        validate_key(request.key)\n"
+_STEP = "validate_key(request.key)\n"
 _DAMAGED = """\
         from photo_worker.errors import UnreadableDocument
         raise UnreadableDocument(name=request.key, reason="a mutant says so")
@@ -61,7 +62,7 @@ _DAMAGED = """\
 
 def mutant(instead: str) -> list[Mutation]:
     """Return the mutation that inserts this code before a job's first activity."""
-    return [Mutation("photo_worker/activities/assets.py", _STEP, instead + _STEP)]
+    return [Mutation("photo_worker/activities/assets.py", "AssetActivities._verified", _STEP, dedent(instead) + _STEP)]
 
 
 # By the jobs' error code: one that no upload here has, a defect, and one that some uploads do have.

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.mutants import Mutants, Mutation
+from tests.crash.mutants import Mutants
 from tests.crash.report import FOLDER_VARIABLE
+from tests.support.mutation import Mutation
 
 _WORKFLOW = "photo_worker/workflows/image.py"
 _PERSIST = "photo_worker/activities/results.py"
@@ -21,32 +22,50 @@ _VERIFY = "photo_worker/activities/assets.py"
 # An unexpected error: the workflow gives up after its attempts.
 _UNEXPECTED = Mutation(
     _PERSIST,
-    "        with heartbeating(also_cancelled=True):\n",
-    '        raise RuntimeError("always")\n        with heartbeating():\n',
+    "ResultActivities.persist_artifacts",
+    """
+    with heartbeating(also_cancelled=True):
+        ...
+    """,
+    """
+    raise RuntimeError("always")
+    with heartbeating():
+        ...
+    """,
 )
 # A defect with its own error code, which is not retried.
 _FINAL = Mutation(
     _OCR,
-    "        info = activity.info()\n        job_id = parse",
-    "        from photo_worker.errors import StepFailed\n\n        raise StepFailed(step='ocr', reason='always')\n"
-    "        info = activity.info()\n        job_id = parse",
+    "OcrActivities._read",
+    "$info = activity.info()",
+    """
+    from photo_worker.errors import StepFailed
+    raise StepFailed(step="ocr", reason="always")
+    $info = activity.info()
+    """,
 )
 # An error that only a document may cause.
 _DAMAGED = Mutation(
     _VERIFY,
-    "        content_type = check_content(",
-    "        from photo_worker.errors import UnreadableDocument\n\n"
-    "        raise UnreadableDocument(name=request.key, reason='always')\n        content_type = check_content(",
+    "AssetActivities._verified",
+    "$content_type = check_content($info, ...)",
+    """
+    from photo_worker.errors import UnreadableDocument
+    raise UnreadableDocument(name=request.key, reason="always")
+    $content_type = check_content($info, ...)
+    """,
 )
 _CANCELS = Mutation(
     _WORKFLOW,
-    "            return await self._process(request)\n",
-    "            raise asyncio.CancelledError\n            return await self._process(request)\n",
+    "ImageProcessingWorkflow.run",
+    "return await self._process($request)",
+    """
+    raise asyncio.CancelledError
+    return await self._process($request)
+    """,
 )
 # Attempts are counted, so that an outage ends a job.
-_IMPATIENT = Mutation(
-    "photo_worker/workflows/_support.py", "        maximum_attempts=0,\n", "        maximum_attempts=5,\n"
-)
+_IMPATIENT = Mutation("photo_worker/workflows/_support.py", "lasting", "maximum_attempts=0", "maximum_attempts=5")
 
 _PRODUCTS = {
     "unexpected": _UNEXPECTED,

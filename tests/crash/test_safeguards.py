@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import STACK_VARIABLES
-from tests.crash.mutants import ROOT, Mutants, Mutation, Outcome, SourceMovedError, changed_sources
+from tests.crash.mutants import Mutants, Outcome
 from tests.crash.report import RED, SURVIVED, UNTESTED, SafeguardOutcome, record_safeguard
 from tests.crash.safeguard import Safeguard
 from tests.crash.safeguards import SAFEGUARDS
+from tests.support.mutation import Mutation, MutationError, line_of, mutated
 from tests.support.resources import TEMPLATE_VARIABLE
 
 TABLE = "tests/crash/safeguards*.py"
@@ -35,10 +36,10 @@ def test_safeguards_have_unique_names() -> None:
 
 
 @_EACH
-def test_safeguard_source_text_is_found_once(safeguard: Safeguard) -> None:
+def test_safeguard_code_is_found_once(safeguard: Safeguard) -> None:
     try:
-        changed_sources(safeguard.edits)
-    except SourceMovedError as moved:
+        mutated(safeguard.edits)
+    except MutationError as moved:
         pytest.fail(
             f"The safeguard {safeguard.name!r} ({safeguard.title}) is gone or has moved. Without it, "
             f"{safeguard.otherwise}.\n{moved}\nPut it back; or where its code only changed, say in {TABLE} how it is"
@@ -103,15 +104,17 @@ def _judged(safeguard: Safeguard, outcome: Outcome, seconds: float, test: str) -
 
 
 def _line(edit: Mutation) -> str:
-    before = (ROOT / edit.file).read_text(encoding="utf-8").partition(edit.text)[0]
-    return f"{edit.file}:{before.count(chr(10)) + 1}"
+    return f"{edit.file}:{line_of(edit)}"
 
 
 class TestTheMechanism:
     """The mechanism itself: a mutant is red if its test fails by itself, and for no other reason."""
 
     HARMLESS = Mutation(
-        "photo_worker/activities/ocr.py", "self._kept(key, document)", "self._kept(key, document) or None"
+        "photo_worker/activities/ocr.py",
+        "OcrActivities._read",
+        "self._kept($key, $document)",
+        "self._kept($key, $document) or None",
     )
     TEST = "tests/unit/test_activities.py::TestOcr::test_ocr_textract_later_attempt_reuses_stored_response"
     IN_A_JOB = "tests/crash/test_job_outcomes.py::test_job_whose_worker_dies_in_ocr_takes_under_40s_more"
@@ -123,44 +126,54 @@ class TestTheMechanism:
         assert not outcome.red
 
     def test_mutant_that_cannot_be_imported_is_not_red(self, mutants: Mutants) -> None:
-        broken = Mutation(self.HARMLESS.file, "from __future__ import annotations\n", "import no_such_module\n")
+        broken = Mutation(self.HARMLESS.file, "", "from __future__ import annotations", "import no_such_module")
         outcome = mutants.run([broken], [self.TEST])
         assert not outcome.red
         assert not outcome.green
 
     @pytest.mark.parametrize(
-        ("text", "instead", "kind"),
+        ("old", "new", "kind"),
         [
-            ("self._kept(key, document)", "self._kapt(key, document)", "AttributeError"),
-            ("self._kept(key, document)", "self._kept(keys, document)", "NameError"),
-            ("        info = activity.info()\n", "        from photo_worker import none\n", "ImportError"),
+            ("self._kept($key, $document)", "self._kapt($key, $document)", "AttributeError"),
+            ("self._kept($key, $document)", "self._kept(keys, $document)", "NameError"),
+            ("$info = activity.info()", "from photo_worker import none", "ImportError"),
         ],
     )
     @pytest.mark.parametrize("test", [TEST, IN_A_JOB], ids=["told", "as a job's reason"])
     def test_mutant_whose_functions_cannot_run_is_not_red(
-        self, mutants: Mutants, text: str, instead: str, kind: str, test: str
+        self, mutants: Mutants, old: str, new: str, kind: str, test: str
     ) -> None:
-        outcome = mutants.run([Mutation(self.HARMLESS.file, text, instead)], [test])
+        outcome = mutants.run([Mutation(self.HARMLESS.file, self.HARMLESS.within, old, new)], [test])
         assert outcome.failures
         assert f"the mutant itself is broken: {kind}: " in outcome.errors[0]
         assert not outcome.red
         assert not outcome.green
 
     def test_mutant_whose_workflow_cannot_run_is_not_red(self, mutants: Mutants) -> None:
-        broken = Mutation("photo_worker/workflows/image.py", "await await_ignoring_cancellation(", "await _to_the_and(")
+        broken = Mutation(
+            "photo_worker/workflows/image.py",
+            "ImageProcessingWorkflow.run",
+            "await_ignoring_cancellation",
+            "_to_the_and",
+        )
         outcome = mutants.run([broken], [self.IN_THE_SANDBOX])
         assert outcome.failures
         assert "the mutant itself is broken: NameError: " in outcome.errors[0]
         assert not outcome.red
 
     def test_mutant_whose_callee_raises_is_red(self, mutants: Mutants) -> None:
-        harm = Mutation(self.HARMLESS.file, "media_type(found.content_type)", "media_type(None)")
+        harm = Mutation(
+            self.HARMLESS.file,
+            "OcrActivities._document",
+            "media.media_type($found.content_type)",
+            "media.media_type(None)",
+        )
         outcome = mutants.run([harm], [self.TEST])
         assert "AttributeError" in outcome.failures[0]
         assert outcome.red, outcome.errors
 
     def test_mutant_that_ends_its_process_is_not_red(self, mutants: Mutants) -> None:
-        ends = Mutation(self.HARMLESS.file, "from __future__ import annotations\n", "import os\n\nos._exit(1)\n")
+        ends = Mutation(self.HARMLESS.file, "", "from __future__ import annotations", "import os\nos._exit(1)")
         outcome = mutants.run([ends], [self.TEST])
         assert not outcome.red
         assert not outcome.green
@@ -178,14 +191,6 @@ class TestTheMechanism:
 
     def test_mutant_whose_module_is_never_imported_is_an_error(self, mutants: Mutants) -> None:
         view = "packages/temporal-replay-gate/src/temporal_replay_gate/view.py"
-        unseen = Mutation(view, "from __future__ import annotations\n", "import not_here\n")
+        unseen = Mutation(view, "", "from __future__ import annotations", "import not_here")
         outcome = mutants.run([unseen], ["tests/unit/test_media.py"])
         assert f"never import {view}" in outcome.errors[0]
-
-    def test_changed_sources_with_missing_text_is_refused(self) -> None:
-        with pytest.raises(SourceMovedError, match="0 times instead of once"):
-            changed_sources([Mutation(self.HARMLESS.file, "if there.never.was:", "")])
-
-    def test_changed_sources_with_ambiguous_text_is_refused(self) -> None:
-        with pytest.raises(SourceMovedError, match="times instead of once"):
-            changed_sources([Mutation(self.HARMLESS.file, "import", "")])

@@ -18,7 +18,6 @@ import pytest
 
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from tests.crash.invariants import Watch, outcome
-from tests.crash.mutants import ROOT, Mutation, changed_sources
 from tests.crash.report import SAME, VIOLATED, Cell, record
 from tests.crash.simulation.commands import Console
 from tests.crash.simulation.execution import Execution
@@ -26,9 +25,10 @@ from tests.crash.simulation.world import World
 from tests.crash.test_enumeration import judge
 from tests.crash.usages import ONE, Usage, named, photo
 from tests.crash.violation import Violation
+from tests.support.mutation import ROOT, Mutation, mutated
 
 _FILE = "photo_worker/workflows/image.py"
-_BEFORE = Mutation(_FILE, "        if workflow.patched(LIFETIME):\n", "        if False:\n")
+_BEFORE = Mutation(_FILE, "ImageProcessingWorkflow.run", "workflow.patched(LIFETIME)", "False")
 _USAGES = ("photo", "no-photo", "phone", "throttled", "failed-job", "replaced", "cancelled")
 # More workflow tasks than any usage has: the switch happens at each of them, and finally never.
 _MOST_TASKS = 9
@@ -39,8 +39,8 @@ def before() -> Iterator[type]:
     """The workflow of the previous release: the current source without its patch."""
     module = ModuleType("photo_worker_before_workflow")
     sys.modules[module.__name__] = module
-    source = changed_sources([_BEFORE])[_FILE]
-    exec(compile(source, str(ROOT / _FILE), "exec"), module.__dict__)  # noqa: S102
+    tree = mutated([_BEFORE])[_FILE]
+    exec(compile(tree, str(ROOT / _FILE), "exec"), module.__dict__)  # noqa: S102
     yield module.ImageProcessingWorkflow
     del sys.modules[module.__name__]
 

@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 
 from photo_worker.devkit.plan import ServicePlan
-from tests.crash.mutants import Mutation
 from tests.crash.real.forkserver import EDITS_VARIABLE
+from tests.support.mutation import Mutation
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -13,7 +13,6 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 
 from photo_worker.errors import BucketBoundElsewhere, UnreadableDocument
-from tests.crash.mutants import Mutation
 from tests.crash.real import cells
 from tests.crash.real.cells import CellResult
 from tests.crash.real.environment import Environment, World
@@ -22,6 +21,7 @@ from tests.crash.real.holding import Holds
 from tests.crash.real.outages import POSTGRES, REFUSED, S3, reach_of
 from tests.crash.real.processes import Child, Forkserver, open_forkserver
 from tests.crash.real.test_outages import ENDS, PLACES, SCALE, Job, all_held, ends_of, jobs, problem_of, run
+from tests.support.mutation import Mutation
 
 pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(240)]
 
@@ -29,7 +29,7 @@ _PATIENCE_SECONDS = 90.0
 
 # The previous release, before jobs had a lifetime.
 BEFORE = [
-    Mutation("photo_worker/workflows/image.py", "        if workflow.patched(LIFETIME):\n", "        if False:\n")
+    Mutation("photo_worker/workflows/image.py", "ImageProcessingWorkflow.run", "workflow.patched(LIFETIME)", "False")
 ]
 
 

@@ -18,7 +18,6 @@ import pytest
 from photo_worker.crash_points import CrashPoint
 from photo_worker.errors import UnreadableDocument
 from tests.crash import report
-from tests.crash.mutants import Mutation
 from tests.crash.real import cells, documents
 from tests.crash.real.cells import CellResult
 from tests.crash.real.environment import Environment
@@ -26,6 +25,7 @@ from tests.crash.real.holding import Holds
 from tests.crash.real.outages import OUTAGES, TEMPORAL, Outage, reach_of
 from tests.crash.real.processes import Child, open_forkserver
 from tests.crash.real.scaled import Scale, longest_count_seconds
+from tests.support.mutation import Mutation
 
 pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(300)]
 
@@ -182,11 +182,12 @@ async def all_held(holds: Holds, worker: Child) -> None:
 
 # The product as it was when every attempt counted, and workers took work during outages.
 COUNTING = (
-    Mutation("photo_worker/workflows/image.py", "        if workflow.patched(LIFETIME):\n", "        if False:\n"),
+    Mutation("photo_worker/workflows/image.py", "ImageProcessingWorkflow.run", "workflow.patched(LIFETIME)", "False"),
     Mutation(
         "photo_worker/admission.py",
-        "            self._open.clear()\n            await self._recover(found)\n",
-        "            await self._recover(found)\n",
+        "Admission.watch",
+        "self._open.clear()\nawait self._recover($found)",
+        "await self._recover($found)",
     ),
 )
 
