@@ -1,4 +1,4 @@
-"""Fifty code mutations, each an edit of a real workflow against a real history: the gate catches every one."""
+"""Fifty code mutations, each a mutation of a real workflow against a real history: the gate catches every one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from gate_support.histories import GOOD
 from temporal_replay_gate.gate import CheckedHistory, GateOptions, GateReport, check
-from tests.replay.planted.mutations import HARMLESS, PLANTS, CodeMutation, Shown
+from tests.replay.planted.code_mutation import CodeMutation, Shown
+from tests.replay.planted.mutations import HARMLESS, PLANTS
 from tests.replay.planted.variants import lay_out
 from tests.replay.product import product_code
 

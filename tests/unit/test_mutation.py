@@ -9,6 +9,8 @@ import pytest
 
 from tests.crash.safeguard import Safeguard
 from tests.crash.safeguards import SAFEGUARDS
+from tests.replay.planted.code_mutation import CodeMutation
+from tests.replay.planted.mutations import HARMLESS, PLANTS
 from tests.support.code_patterns import PatternError
 from tests.support.mutation import Mutation, MutationError, line_of, mutate, mutated
 
@@ -146,3 +148,8 @@ def test_mutated_moved_module_error_names_its_new_file(tmp_path: Path) -> None:
 def test_mutated_each_safeguard_applies(safeguard: Safeguard) -> None:
     assert mutated(safeguard.edits)
     assert all(line_of(edit) for edit in safeguard.edits[:1])
+
+
+@pytest.mark.parametrize("plant", [pytest.param(found, id=found.name) for found in [*PLANTS, *HARMLESS]])
+def test_mutated_each_code_mutation_applies(plant: CodeMutation) -> None:
+    assert plant.text()

@@ -1,4 +1,4 @@
-"""Small wrong changes to real workflows: each is one edit of their text, with the finding that the gate must report.
+"""Small wrong changes to real workflows: each is one mutation of their code, with the finding that the gate must say.
 
 ``kind`` is the kind of finding, ``says`` a word in it. Temporal's own replay refuses a mutation of the kind
 ``replay``, and accepts one of the kind ``drift``.
@@ -6,342 +6,426 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
-
-import photo_worker.workflows.image
-from gate_support.histories import GOOD
-
-KITCHEN = GOOD.with_name("kitchen.py")
-IMAGE = Path(photo_worker.workflows.image.__file__)
-# What the workflows share; its text is edited where the workflow's own does not have it.
-SUPPORT = IMAGE.with_name("_support.py")
-
-# The recorded run that reveals the change.
-Shown = Literal["kitchen", "success", "failure", "cancellation"]
-
-
-@dataclass(frozen=True)
-class CodeMutation:
-    """One edit: ``old``, which is in the text exactly once, becomes ``new``."""
-
-    name: str
-    shown_by: Shown
-    old: str
-    new: str
-    kind: Literal["replay", "drift"]
-    says: str
-
-    @property
-    def source(self) -> Path:
-        """The file whose text is edited."""
-        if self.shown_by == "kitchen":
-            return KITCHEN
-        return IMAGE if self.old in IMAGE.read_text(encoding="utf-8") else SUPPORT
-
-    def text(self) -> str:
-        """Return the edited text."""
-        whole = self.source.read_text(encoding="utf-8")
-        assert whole.count(self.old) == 1, f"{self.name}: {self.old!r} is {whole.count(self.old)} times in the text"
-        return whole.replace(self.old, self.new)
-
-
-_WASH = "            wash,\n            order.dish,\n            start_to_close_timeout=timedelta(minutes=1),\n"
-_SALTED = '        return f"{baked} with {self._salt + second + spoon} salt"\n'
-_CUT = "workflow.execute_activity(cut, args=[washed, pieces], start_to_close_timeout=timedelta(minutes=1)),"
-_TASTE = "workflow.execute_activity(taste, washed, start_to_close_timeout=timedelta(minutes=1)),"
-_CHILD = 'id=f"{workflow.info().workflow_id}-oven", execution_timeout=timedelta(hours=1)'
-_SPOON = (
-    "        spoon = await workflow.execute_local_activity"
-    "(taste, baked, start_to_close_timeout=timedelta(seconds=10))\n"
-)
-_FIRST = "        self._located = await self._step("
-_EXTRA = "        await workflow.execute_activity('x', 1, start_to_close_timeout=self._policies.last_chance)\n"
-_KITCHEN_EXTRA = "        await workflow.execute_activity(taste, 'x', start_to_close_timeout=timedelta(minutes=1))\n"
-_LAST = "        return _result(request, located, ocr)\n\n    async def _step("
-
-_PAGES = "page_count=ocr.page_count,\n        s3_man"
-_BEGIN = "        readings = 1\n"
-_COUNTED = (
-    "\n        maximum_interval=policy.maximum_interval,\n        maximum_attempts=policy.maximum_attempts,\n    )"
-)
+from tests.replay.planted.code_mutation import IMAGE, KITCHEN, CodeMutation
+from tests.replay.planted.drifts import DRIFTS
+from tests.support.mutation import Mutation
 
 PLANTS = [
     # Which commands the workflow issues.
-    CodeMutation("activity added first", "success", _FIRST, _EXTRA + _FIRST, "replay", "activity"),
-    CodeMutation("activity added last", "success", _LAST, _EXTRA + _LAST, "replay", "activity"),
-    CodeMutation("activity added in the middle", "kitchen", _SPOON, _KITCHEN_EXTRA + _SPOON, "replay", "activity"),
+    CodeMutation(
+        "activity added first",
+        "success",
+        Mutation(
+            IMAGE,
+            "ImageProcessingWorkflow._read",
+            "self._located, self._ocr = None, None",
+            """
+        self._located, self._ocr = None, None
+        await workflow.execute_activity('x', 1, start_to_close_timeout=self._policies.last_chance)
+        """,
+        ),
+        "replay",
+        "activity",
+    ),
+    CodeMutation(
+        "activity added last",
+        "success",
+        Mutation(
+            IMAGE,
+            "ImageProcessingWorkflow._persist",
+            "return _result($request, $located, $ocr)",
+            """
+        await workflow.execute_activity('x', 1, start_to_close_timeout=self._policies.last_chance)
+        return _result($request, $located, $ocr)
+        """,
+        ),
+        "replay",
+        "activity",
+    ),
+    CodeMutation(
+        "activity added in the middle",
+        "kitchen",
+        Mutation(
+            KITCHEN,
+            "Kitchen.run",
+            "$spoon = await workflow.execute_local_activity(taste, ...)",
+            """
+        await workflow.execute_activity(taste, 'x', start_to_close_timeout=timedelta(minutes=1))
+        $spoon = await workflow.execute_local_activity(taste, ...)
+        """,
+        ),
+        "replay",
+        "activity",
+    ),
     CodeMutation(
         "activity removed",
         "success",
-        "        await self._step(\n            ResultActivities.persist_artifacts,",
-        "        if 0: await self._step(\n            ResultActivities.persist_artifacts,",
+        Mutation(
+            IMAGE,
+            "ImageProcessingWorkflow._persist",
+            "await self._step(ResultActivities.persist_artifacts, ...)",
+            """
+        if 0:
+            await self._step(ResultActivities.persist_artifacts, ...)
+        """,
+        ),
         "replay",
         "activity",
     ),
     CodeMutation(
         "activity renamed",
         "kitchen",
-        "@activity.defn\ndef wash",
-        "@activity.defn(name='rinse')\ndef wash",
+        Mutation(KITCHEN, "wash", "@activity.defn", "@activity.defn(name='rinse')"),
         "replay",
         "rinse",
     ),
     CodeMutation(
-        "activity swapped for another", "success", "OcrActivities.ocr_textract,", '"ocr_other",', "replay", "ocr_other"
+        "activity swapped for another",
+        "success",
+        Mutation(IMAGE, "ImageProcessingWorkflow._read", "OcrActivities.ocr_textract", "'ocr_other'"),
+        "replay",
+        "ocr_other",
     ),
     CodeMutation(
         "activities reordered",
         "kitchen",
-        f"{_CUT}\n            {_TASTE}",
-        f"{_TASTE}\n            {_CUT}",
+        Mutation(
+            KITCHEN,
+            "Kitchen.run",
+            """
+        asyncio.gather(
+            workflow.execute_activity(cut, args=[$washed, $pieces], start_to_close_timeout=timedelta(minutes=1)),
+            workflow.execute_activity(taste, $washed, start_to_close_timeout=timedelta(minutes=1)),
+        )
+        """,
+            """
+        asyncio.gather(
+            workflow.execute_activity(taste, $washed, start_to_close_timeout=timedelta(minutes=1)),
+            workflow.execute_activity(cut, args=[$washed, $pieces], start_to_close_timeout=timedelta(minutes=1)),
+        )
+        """,
+        ),
         "replay",
         "activity",
     ),
     CodeMutation(
         "activity made local",
         "kitchen",
-        "workflow.execute_activity(\n            wash,",
-        "workflow.execute_local_activity(\n            wash,",
+        Mutation(
+            KITCHEN, "Kitchen.run", "workflow.execute_activity(wash, ...)", "workflow.execute_local_activity(wash, ...)"
+        ),
         "replay",
         "wash",
     ),
-    CodeMutation("local activity removed", "kitchen", _SPOON, "        spoon = 0\n", "replay", "local"),
+    CodeMutation(
+        "local activity removed",
+        "kitchen",
+        Mutation(KITCHEN, "Kitchen.run", "await workflow.execute_local_activity(taste, ...)", "0"),
+        "replay",
+        "local",
+    ),
     CodeMutation(
         "local activity made remote",
         "kitchen",
-        "workflow.execute_local_activity(taste",
-        "workflow.execute_activity(taste",
+        Mutation(
+            KITCHEN,
+            "Kitchen.run",
+            "workflow.execute_local_activity(taste, ...)",
+            "workflow.execute_activity(taste, ...)",
+        ),
         "replay",
         "activity",
     ),
     CodeMutation(
         "timer added",
         "kitchen",
-        "        pieces = 2\n",
-        "        pieces = 2\n        await workflow.sleep(1)\n",
+        Mutation(
+            KITCHEN,
+            "Kitchen.run",
+            """
+        if workflow.patched('finer'):
+            ...
+        """,
+            """
+        await workflow.sleep(1)
+        if workflow.patched('finer'):
+            ...
+        """,
+        ),
         "replay",
         "timer",
     ),
-    CodeMutation("timer removed", "kitchen", "        await workflow.sleep(0.05)\n", "", "replay", "timer"),
-    CodeMutation("wait without its timeout", "kitchen", ", timeout=timedelta(seconds=30)", "", "replay", "timer"),
-    CodeMutation("child by another id", "kitchen", "-oven", "-stove", "replay", "stove"),
-    CodeMutation("child of another type", "kitchen", '"planted_oven"', '"planted_stove"', "replay", "planted_stove"),
     CodeMutation(
-        "child without an id of its own", "kitchen", 'id=f"{workflow.info().workflow_id}-oven", ', "", "replay", "child"
+        "timer removed",
+        "kitchen",
+        Mutation(KITCHEN, "Kitchen.run", "await workflow.sleep(0.05)", ""),
+        "replay",
+        "timer",
+    ),
+    CodeMutation(
+        "wait without its timeout",
+        "kitchen",
+        Mutation(KITCHEN, "Kitchen.run", "timeout=timedelta(seconds=30)", ""),
+        "replay",
+        "timer",
+    ),
+    CodeMutation(
+        "child by another id",
+        "kitchen",
+        Mutation(
+            KITCHEN,
+            "Kitchen.run",
+            "id=f'{workflow.info().workflow_id}-oven'",
+            "id=f'{workflow.info().workflow_id}-stove'",
+        ),
+        "replay",
+        "stove",
+    ),
+    CodeMutation(
+        "child of another type",
+        "kitchen",
+        Mutation(KITCHEN, "Oven", "@workflow.defn(name='planted_oven')", "@workflow.defn(name='planted_stove')"),
+        "replay",
+        "planted_stove",
+    ),
+    CodeMutation(
+        "child without an id of its own",
+        "kitchen",
+        Mutation(KITCHEN, "Kitchen.run", "id=f'{workflow.info().workflow_id}-oven'", ""),
+        "replay",
+        "child",
     ),
     CodeMutation(
         "patch removed",
         "kitchen",
-        '        if workflow.patched("finer"):\n            pieces = 4\n',
-        "        pieces = 4\n",
+        Mutation(
+            KITCHEN,
+            "Kitchen.run",
+            """
+        if workflow.patched('finer'):
+            $pieces = 4
+        """,
+            "$pieces = 4",
+        ),
         "replay",
         "patch",
     ),
-    CodeMutation("patch renamed", "kitchen", '"finer"', '"thinner"', "replay", "finer"),
     CodeMutation(
-        "memo removed", "kitchen", '        workflow.upsert_memo({"dish": order.dish})\n', "", "replay", "memo"
+        "patch renamed",
+        "kitchen",
+        Mutation(KITCHEN, "Kitchen.run", "workflow.patched('finer')", "workflow.patched('thinner')"),
+        "replay",
+        "finer",
+    ),
+    CodeMutation(
+        "memo removed",
+        "kitchen",
+        Mutation(KITCHEN, "Kitchen.run", "workflow.upsert_memo({'dish': $order.dish})", ""),
+        "replay",
+        "memo",
     ),
     CodeMutation(
         "memo before the timer",
         "kitchen",
-        "        await workflow.sleep(0.05)\n",
-        "        workflow.upsert_memo({'a': 1})\n        await workflow.sleep(0.05)\n",
+        Mutation(
+            KITCHEN,
+            "Kitchen.run",
+            "await workflow.sleep(0.05)",
+            """
+        workflow.upsert_memo({'a': 1})
+        await workflow.sleep(0.05)
+        """,
+        ),
         "replay",
         "memo",
     ),
-    CodeMutation("signal removed", "kitchen", "        await bell.signal(Bell.ring, baked)\n", "", "replay", "signal"),
+    CodeMutation(
+        "signal removed",
+        "kitchen",
+        Mutation(KITCHEN, "Kitchen.run", "await $bell.signal(Bell.ring, $baked)", ""),
+        "replay",
+        "signal",
+    ),
     CodeMutation(
         "signal by another name",
         "kitchen",
-        "bell.signal(Bell.ring, baked)",
-        "bell.signal('clang', baked)",
+        Mutation(KITCHEN, "Kitchen.run", "$bell.signal(Bell.ring, $baked)", "$bell.signal('clang', $baked)"),
         "drift",
         "clang",
     ),
-    CodeMutation("signal to another workflow", "kitchen", "order.bell)", "order.bell + 'x')", "drift", "signal"),
+    CodeMutation(
+        "signal to another workflow",
+        "kitchen",
+        Mutation(
+            KITCHEN,
+            "Kitchen.run",
+            "workflow.get_external_workflow_handle_for(Bell.run, $order.bell)",
+            "workflow.get_external_workflow_handle_for(Bell.run, $order.bell + 'x')",
+        ),
+        "drift",
+        "signal",
+    ),
     # How it ends.
-    CodeMutation("early return", "success", _BEGIN, "        return None\n" + _BEGIN, "replay", "end"),
-    CodeMutation("exception", "kitchen", _SALTED, "        raise ValueError('no salt')\n", "replay", "no salt"),
+    CodeMutation(
+        "early return",
+        "success",
+        Mutation(
+            IMAGE,
+            "ImageProcessingWorkflow._process",
+            "$readings = 1",
+            """
+        return None
+        $readings = 1
+        """,
+        ),
+        "replay",
+        "end",
+    ),
+    CodeMutation(
+        "exception",
+        "kitchen",
+        Mutation(
+            KITCHEN,
+            "Kitchen.run",
+            "return f'{baked} with {self._salt + second + spoon} salt'",
+            "raise ValueError('no salt')",
+        ),
+        "replay",
+        "no salt",
+    ),
     CodeMutation(
         "failure where there was a result",
         "success",
-        _LAST,
-        "        raise to_application_error(StepFailed(step='', reason=''))\n" + _LAST,
+        Mutation(
+            IMAGE,
+            "ImageProcessingWorkflow._persist",
+            "return _result($request, $located, $ocr)",
+            """
+        raise to_application_error(StepFailed(step='', reason=''))
+        return _result($request, $located, $ocr)
+        """,
+        ),
         "replay",
         "failure",
     ),
     CodeMutation(
         "result where there was a failure",
         "failure",
-        "            raise reason from error\n",
-        "            return None\n",
+        Mutation(IMAGE, "ImageProcessingWorkflow.run", "raise $reason from $error", "return None"),
         "replay",
         "result",
     ),
     CodeMutation(
         "cancellation swallowed",
         "cancellation",
-        "            if is_cancelled_exception(error):\n                raise\n",
-        "",
+        Mutation(
+            IMAGE,
+            "ImageProcessingWorkflow.run",
+            """
+        if is_cancelled_exception($error):
+            raise
+        """,
+            "",
+        ),
         "replay",
         "cancelled",
     ),
     CodeMutation(
-        "continued as new", "kitchen", _SALTED, "        workflow.continue_as_new(order)\n", "replay", "continue"
+        "continued as new",
+        "kitchen",
+        Mutation(
+            KITCHEN,
+            "Kitchen.run",
+            "return f'{baked} with {self._salt + second + spoon} salt'",
+            "workflow.continue_as_new(order)",
+        ),
+        "replay",
+        "continue",
     ),
     CodeMutation(
         "reason not recorded",
         "failure",
-        "await await_ignoring_cancellation(self._record_failure(request, reason))",
-        "'failed'",
+        Mutation(
+            IMAGE,
+            "ImageProcessingWorkflow.run",
+            "await await_ignoring_cancellation(self._record_failure($request, $reason))",
+            "'failed'",
+        ),
         "replay",
         "record_failure",
     ),
-    # Fields of the commands: Temporal's replay accepts all of these.
-    CodeMutation(
-        "longer timeout",
-        "success",
-        "start_to_close_timeout=policy.start_to_close_timeout",
-        "start_to_close_timeout=policy.start_to_close_timeout * 2",
-        "drift",
-        "start_to_close_timeout",
-    ),
-    CodeMutation(
-        "heartbeat dropped",
-        "success",
-        "        heartbeat_timeout=policy.heartbeat_timeout,\n",
-        "",
-        "drift",
-        "heartbeat_timeout",
-    ),
-    CodeMutation(
-        "another task queue", "kitchen", _WASH, _WASH + "            task_queue='sink',\n", "drift", "task_queue"
-    ),
-    CodeMutation("more attempts", "kitchen", "maximum_attempts=3", "maximum_attempts=30", "drift", "maximum_attempts"),
-    CodeMutation(
-        "no retry policy",
-        "kitchen",
-        "            retry_policy=RetryPolicy(maximum_attempts=3),\n",
-        "",
-        "drift",
-        "maximum_attempts",
-    ),
-    CodeMutation(
-        "slower retries",
-        "success",
-        f"backoff_coefficient=policy.backoff_coefficient,{_COUNTED}",
-        f"backoff_coefficient=5.0,{_COUNTED}",
-        "drift",
-        "backoff_coefficient",
-    ),
-    CodeMutation(
-        "another argument",
-        "success",
-        "                key=request.key,\n                expected",
-        "                key=request.key + '2',\n                expected",
-        "drift",
-        "argument",
-    ),
-    CodeMutation(
-        "one argument more", "kitchen", "args=[washed, pieces]", "args=[washed, pieces, 1]", "drift", "argument"
-    ),
-    CodeMutation("one argument less", "kitchen", "args=[washed, pieces]", "args=[washed]", "drift", "argument"),
-    CodeMutation(
-        "another result",
-        "success",
-        "page_count=ocr.page_count,\n        s3_man",
-        "page_count=ocr.page_count + 1,\n        s3_man",
-        "drift",
-        "result",
-    ),
-    CodeMutation("another result text", "kitchen", ' salt"\n', ' pepper"\n', "drift", "result"),
-    CodeMutation(
-        "another failure code",
-        "failure",
-        "type=cause.type, non_retryable",
-        "type='other', non_retryable",
-        "drift",
-        "failure",
-    ),
-    CodeMutation(
-        "another failure text",
-        "failure",
-        "ApplicationError(cause.message, *",
-        "ApplicationError('sorry', *",
-        "drift",
-        "failure",
-    ),
-    CodeMutation("a longer rest", "kitchen", "workflow.sleep(0.05)", "workflow.sleep(5)", "drift", "duration"),
-    CodeMutation(
-        "a longer wait for a signal",
-        "kitchen",
-        "timeout=timedelta(seconds=30)",
-        "timeout=timedelta(seconds=31)",
-        "drift",
-        "duration",
-    ),
-    CodeMutation(
-        "child with another time limit",
-        "kitchen",
-        "execution_timeout=timedelta(hours=1)",
-        "execution_timeout=timedelta(hours=2)",
-        "drift",
-        "execution_timeout",
-    ),
-    CodeMutation(
-        "child with another argument",
-        "kitchen",
-        "            Oven.run, first, ",
-        "            Oven.run, washed, ",
-        "drift",
-        "argument",
-    ),
-    CodeMutation(
-        "child that outlives its parent",
-        "kitchen",
-        _CHILD,
-        _CHILD + ", parent_close_policy=workflow.ParentClosePolicy.ABANDON",
-        "drift",
-        "parent_close_policy",
-    ),
-    CodeMutation(
-        "signal with another argument",
-        "kitchen",
-        "bell.signal(Bell.ring, baked)",
-        "bell.signal(Bell.ring, washed)",
-        "drift",
-        "argument",
-    ),
-    CodeMutation("memo with another value", "kitchen", '{"dish": order.dish}', '{"dish": washed}', "drift", "memo"),
+    *DRIFTS,
 ]
 
 # Compatible changes, which must stay green.
 HARMLESS = [
-    CodeMutation("nothing", "kitchen", "        pieces = 2\n", "        pieces = 2\n", "drift", ""),
+    CodeMutation("nothing", "kitchen", None, "drift", ""),
     CodeMutation(
         "patch added",
         "kitchen",
-        "        washed = ",
-        "        if workflow.patched('new'):\n            await workflow.sleep(1)\n        washed = ",
+        Mutation(
+            KITCHEN,
+            "Kitchen.run",
+            "$washed = await workflow.execute_activity(wash, ...)",
+            """
+        if workflow.patched('new'):
+            await workflow.sleep(1)
+        $washed = await workflow.execute_activity(wash, ...)
+        """,
+        ),
         "drift",
         "",
     ),
-    CodeMutation("summary added", "kitchen", _WASH, _WASH + "            summary='wash it',\n", "drift", ""),
+    CodeMutation(
+        "summary added",
+        "kitchen",
+        Mutation(
+            KITCHEN,
+            "Kitchen.run",
+            "retry_policy=RetryPolicy(maximum_attempts=3)",
+            "summary='wash it', retry_policy=RetryPolicy(maximum_attempts=3)",
+        ),
+        "drift",
+        "",
+    ),
     CodeMutation(
         "patch deprecated",
         "kitchen",
-        '        if workflow.patched("finer"):\n            pieces = 4\n',
-        '        workflow.deprecate_patch("finer")\n        pieces = 4\n',
+        Mutation(
+            KITCHEN,
+            "Kitchen.run",
+            """
+        if workflow.patched('finer'):
+            $pieces = 4
+        """,
+            """
+        workflow.deprecate_patch('finer')
+        $pieces = 4
+        """,
+        ),
         "drift",
         "",
     ),
     CodeMutation(
         "query added",
         "kitchen",
-        "    @workflow.signal\n    def salt",
-        "    @workflow.query\n    def salty(self) -> int:\n        return 1\n\n    @workflow.signal\n    def salt",
+        Mutation(
+            KITCHEN,
+            "Kitchen",
+            """
+        @workflow.signal
+        def salt(self, pinches: int) -> None:
+            ...
+        """,
+            """
+        @workflow.query
+        def salty(self) -> int:
+            return 1
+        @workflow.signal
+        def salt(self, pinches: int) -> None:
+            ...
+        """,
+        ),
         "drift",
         "",
     ),

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import NAMESPACE_OID, uuid5
 
-from tests.replay.planted.mutations import IMAGE, SUPPORT, CodeMutation, Shown
+from tests.replay.planted.code_mutation import IMAGE, SUPPORT, CodeMutation, Shown
+from tests.support.mutation import ROOT
 
 _SUPPORT = "from photo_worker.workflows._support import"
 
-_DEFN = re.compile(r'@workflow\.defn\(name="(planted_kitchen|image_processing_workflow)"\)\nclass (\w+)')
+_DEFN = re.compile(r"""@workflow\.defn\(name=["'](planted_kitchen|image_processing_workflow)["']\)\nclass (\w+)""")
 
 
 def lay_out(
@@ -28,13 +29,15 @@ def lay_out(
         text, module = plant.text(), f"variant_{number:02}"
         if plant.source == SUPPORT:
             (folder / f"{module}_support.py").write_text(text, encoding="utf-8")
-            text = IMAGE.read_text(encoding="utf-8")
+            text = (ROOT / IMAGE).read_text(encoding="utf-8")
             assert text.count(_SUPPORT) == 1
             text = text.replace(_SUPPORT, f"from {module}_support import")
         found = _DEFN.search(text)
         assert found is not None, f"{plant.name}: no workflow class"
         kind = f"{found[1]}_{number:02}"
-        (folder / f"{module}.py").write_text(text.replace(f'name="{found[1]}"', f'name="{kind}"'), encoding="utf-8")
+        (folder / f"{module}.py").write_text(
+            re.sub(rf"""name=["']{found[1]}["']""", f'name="{kind}"', text), encoding="utf-8"
+        )
         lines.append(f"from {module} import {found[2]} as Variant{number}")
         history = histories[plant.shown_by].read_text(encoding="utf-8")
         started = json.loads(history)["events"][0]["workflowExecutionStartedEventAttributes"]

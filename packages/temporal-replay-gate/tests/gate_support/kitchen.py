@@ -1,6 +1,6 @@
 """A workflow that issues one command of each kind: the base of the code mutations.
 
-The mutations edit its text, so it must stay as small as it is.
+The mutations change its code, so it must stay as small as it is.
 """
 
 from __future__ import annotations
