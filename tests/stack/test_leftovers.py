@@ -102,7 +102,8 @@ def end_all_at_once(stack: LedgerStack) -> None:
         os.kill(pid, signal.SIGSTOP)
     for pid in pids.values():
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: processes_of(stack.paths.root) == [], "all are gone")
+    # A process that ends has no command line any more while it still holds its lock.
+    wait_until(lambda: processes_of(stack.paths.root) == [] and not is_locked(stack.paths.supervisor_lock), "gone")
 
 
 def cut_list(stack: LedgerStack) -> None:
