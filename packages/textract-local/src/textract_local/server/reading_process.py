@@ -29,6 +29,7 @@ from textract_local.errors import TextractLocalError
 from textract_local.reader.analysis.request import Analysis
 from textract_local.reader.document import DocumentLimits
 from textract_local.reader.reader import DocumentReader, PageRequest, PageResult
+from textract_local.server.allocator import adapt_allocator
 from textract_local.server.protocol import HEAD
 
 # The parent ends the process first and reports why; these timers are for a process without a parent.
@@ -162,6 +163,7 @@ def _answer(reader: PageReader, request: Mapping[str, Any]) -> tuple[dict[str, A
         path = Path(request["path"])
         if request["do"] == "pages":
             return {"pages": reader.pages(path, request["name"], limits)}, b""
+        adapt_allocator(path)
         answer = reader.page(
             PageRequest(
                 source=path,

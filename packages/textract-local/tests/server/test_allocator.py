@@ -1,0 +1,47 @@
+"""Very large pictures leave nothing allocated behind in a reading process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+# Blocks of 8 MiB, each followed by one that stays: without the change their memory stays with the process.
+PROGRAM = """
+import ctypes, sys
+from pathlib import Path
+from textract_local.server.allocator import adapt_allocator
+
+def data_bytes():
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmData"))
+    return int(line.split()[1]) * 1024
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+# glibc allocates what is smaller than the largest block that was freed so far on the heap.
+libc.free(libc.malloc(30 << 20))
+adapt_allocator(Path(sys.argv[1]))
+before = data_bytes()
+blocks = [(libc.malloc(8 << 20), libc.malloc(100_000)) for _ in range(20)]
+for large, _ in blocks:
+    libc.free(large)
+print((data_bytes() - before) >> 20)
+"""
+
+
+def held_mib(path: Path) -> int:
+    ended = subprocess.run([sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True, check=True)
+    return int(ended.stdout)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the allocator is glibc's")
+def test_adapt_allocator_very_large_picture_gives_blocks_back(tmp_path: Path) -> None:
+    large, usual = tmp_path / "large.png", tmp_path / "usual.png"
+    Image.new("1", (9400, 9400)).save(large)
+    Image.new("1", (3000, 4000)).save(usual)
+    assert held_mib(large) < 20
+    assert held_mib(usual) > 100
+    assert held_mib(tmp_path / "missing.png") > 100
