@@ -18,8 +18,6 @@ from photo_worker.errors import (
 )
 from photo_worker.ports.job_repository import JobRecord, OcrRecord
 
-CHUNK_BYTES = 1 << 20
-LIST_PAGE = 1000
 # The time that Postgres allows a statement that waits for a lock.
 PATIENCE_SECONDS = 15.0
 

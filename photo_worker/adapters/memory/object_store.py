@@ -23,8 +23,6 @@ from photo_worker.ports.object_store import ObjectEntry, ObjectInfo
 
 CHUNK_BYTES = 1 << 20
 LIST_PAGE = 1000
-# The time that Postgres allows a statement that waits for a lock.
-PATIENCE_SECONDS = 15.0
 
 
 def _utc_now() -> datetime:

@@ -1,1 +1,1 @@
-"""Integrity of rows, objects and workflows: rules, a scan that finds their breaches, safe repairs, and erasure."""
+"""Consistency of rows, objects and workflows: rules, a scan that finds their breaches, and safe repairs."""

@@ -372,7 +372,7 @@ def test_check_size_over_side_or_area_limit_is_refused(width: float, height: flo
 
 
 def test_load_image_size_found_by_decoder_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("photo_worker.media.dimensions", lambda content: None)
+    monkeypatch.setattr("textract_local.media.dimensions", lambda content: None)
     for content in (wide_png(), BAD_INPUTS["decompression bomb"].content(), BAD_INPUTS["lying header"].content()):
         with pytest.raises(ImageTooLarge):
             load_image(content, "x.png")
