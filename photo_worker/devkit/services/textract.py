@@ -38,6 +38,7 @@ class _Textract(Service):
         "uvicorn": "uvicorn",
         "httptools": "httptools",
         "cbor2": "cbor2",
+        "cachetools": "cachetools",
         "numpy": "numpy",
         "PIL": "pillow",
         "pypdfium2": "pypdfium2",

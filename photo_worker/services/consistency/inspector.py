@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -12,6 +11,8 @@ from datetime import datetime, timedelta
 from threading import Lock
 from typing import TypeVar
 from uuid import UUID
+
+from cachetools import LRUCache
 
 from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.contracts.keys import manifest_key
@@ -74,7 +75,7 @@ class JobInspector:
         self.config = config
         self.hashed_bytes = 0
         self._executor = executor
-        self._hashes: OrderedDict[Location, StoredObject] = OrderedDict()
+        self._hashes = LRUCache[Location, StoredObject](_REMEMBERED_HASHES)
         self._lock = Lock()
 
     async def inspect(
@@ -208,14 +209,12 @@ class JobInspector:
 
     def _remembered(self, location: Location) -> StoredObject:
         with self._lock:
-            if location in self._hashes:
-                self._hashes.move_to_end(location)
-                return self._hashes[location]
+            known = self._hashes.get(location)
+        if known is not None:
+            return known
         found = self._hashed(location)
         with self._lock:
             self._hashes[location] = found
-            if len(self._hashes) > _REMEMBERED_HASHES:
-                self._hashes.popitem(last=False)
         return found
 
     def _hashed(self, location: Location) -> StoredObject:

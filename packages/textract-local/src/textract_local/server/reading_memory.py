@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+from cachetools import FIFOCache, LRUCache
 
 from textract_local.server.pool import Work
 
@@ -32,37 +33,20 @@ class Running(Generic[T]):
     """None once it is done: its exception would reference the frames that reference this, and their document."""
 
 
-class AnswerCache:
+class AnswerCache(LRUCache[Hashable, bytes]):
     """An LRU cache of answers, limited by their total size in bytes."""
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._size = 0
-        self._answers: OrderedDict[Hashable, bytes] = OrderedDict()
-
-    def get(self, key: Hashable) -> bytes | None:
-        """Return the answer for a key, which is the newest then; None if there is none."""
-        answer = self._answers.get(key)
-        if answer is not None:
-            self._answers.move_to_end(key)
-        return answer
+        super().__init__(limit, getsizeof=len)
 
     def put(self, key: Hashable, answer: bytes) -> None:
-        """Add an answer, and forget the oldest ones above the limit."""
-        self._size += len(answer) - len(self._answers.pop(key, b""))
-        self._answers[key] = answer
-        while self._size > self.limit:
-            self._size -= len(self._answers.popitem(last=False)[1])
+        """Add an answer, and evict the least recently used ones above the limit; a larger answer is not kept."""
+        if len(answer) <= self.maxsize:
+            self[key] = answer
 
 
-class Recent(OrderedDict[Hashable, T]):
-    """A mapping limited to the items that were set last."""
-
-    def __setitem__(self, key: Hashable, value: T) -> None:
-        super().__setitem__(key, value)
-        self.move_to_end(key)
-        while len(self) > _REMEMBERED_DOCUMENTS:
-            self.popitem(last=False)
+def _recent() -> FIFOCache[Hashable, Any]:
+    return FIFOCache(_REMEMBERED_DOCUMENTS)
 
 
 @dataclass
@@ -73,11 +57,11 @@ class ReadingMemory:
     running: dict[Hashable, Running[Any]] = field(default_factory=dict)
     read_now: dict[Hashable, asyncio.Event] = field(default_factory=dict)
     """The pages that a process is reading."""
-    pages: Recent[int | None] = field(default_factory=Recent)
+    pages: FIFOCache[Hashable, int | None] = field(default_factory=_recent)
     """The page counts of documents that are within limits; None if the count was not requested."""
-    ends: Recent[tuple[int, str]] = field(default_factory=Recent)
+    ends: FIFOCache[Hashable, tuple[int, str]] = field(default_factory=_recent)
     """How many processes a page, or for a key without a page the whole document, has ended, and the last problem."""
-    slow: Recent[tuple[int, str, float]] = field(default_factory=Recent)
+    slow: FIFOCache[Hashable, tuple[int, str, float]] = field(default_factory=_recent)
     """How many readings of a page exceeded the time of a synchronous call, the last problem, and when it was."""
 
     def slowness(self, page: Hashable, seconds: float) -> tuple[int, str]:

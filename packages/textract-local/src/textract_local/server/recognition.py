@@ -106,7 +106,7 @@ class PageRecogniser:
 
     def forget(self) -> None:
         """Clear all caches; documents that are being read now will be read again as well."""
-        self._memory = ReadingMemory(AnswerCache(self._memory.answers.limit))
+        self._memory = ReadingMemory(AnswerCache(int(self._memory.answers.maxsize)))
         self._readings.clear()
 
     def remember(self, limit_bytes: int) -> None:

@@ -8,8 +8,9 @@ photo costs more than everything else.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from dataclasses import dataclass
+
+from cachetools import LRUCache
 
 from textract_local.reader.analysis.request import Analysis
 from textract_local.server.codecs import Codec
@@ -34,7 +35,7 @@ class ResponseCache:
 
     def __init__(self, limit_bytes: int = REMEMBERED_BYTES) -> None:
         self._answers = AnswerCache(limit_bytes)
-        self._questions: OrderedDict[bytes, CacheKey] = OrderedDict()
+        self._questions = LRUCache[bytes, CacheKey](_MOST_QUESTIONS)
 
     def get(self, question: CacheKey) -> bytes | None:
         """Return a cached answer, or None."""
@@ -47,20 +48,14 @@ class ResponseCache:
     def asked(self, digest: bytes, question: CacheKey) -> None:
         """Remember the key of requests with this ``digest``."""
         self._questions[digest] = question
-        self._questions.move_to_end(digest)
-        if len(self._questions) > _MOST_QUESTIONS:
-            self._questions.popitem(last=False)
 
     def question(self, digest: bytes) -> CacheKey | None:
         """Return the key of an earlier request with this digest, or None."""
-        found = self._questions.get(digest)
-        if found is not None:
-            self._questions.move_to_end(digest)
-        return found
+        return self._questions.get(digest)
 
     def forget(self) -> None:
         """Clear the cache."""
-        self._answers = AnswerCache(self._answers.limit)
+        self._answers.clear()
         self._questions.clear()
 
 
