@@ -132,7 +132,7 @@ async def test_download_brings_closed_and_open_runs(service: Service, tmp_path: 
         runs["cancel"]: "canceled",
         runs["wait"]: "open",
     }
-    assert [run.run_id for run in fetched.partly_checked] == [runs["wait"]]
+    assert [run.run_id for run in fetched.runs if run.is_open] == [runs["wait"]]
     assert fetched.not_begun == (waiting,)
     said = "\n".join(fetched.lines())
     assert f"{service.workflow_type}: 3 closed, 1 open (partly checked" in said

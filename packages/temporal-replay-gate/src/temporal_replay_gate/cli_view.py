@@ -50,7 +50,6 @@ def show_command(hooks: Hooks) -> click.Command:
 def _list(ctx: click.Context, hooks: Hooks, paths: tuple[Path, ...], output: OutputFormat) -> None:
     from temporal_replay_gate.histories import search
     from temporal_replay_gate.preflight import inspect, search_findings
-    from temporal_replay_gate.report import cell, short
     from temporal_replay_gate.view import list_row, recorded_coverage
 
     check_paths(paths)
@@ -63,25 +62,22 @@ def _list(ctx: click.Context, hooks: Hooks, paths: tuple[Path, ...], output: Out
     coverage = recorded_coverage(histories)
 
     def text() -> None:
-        from rich.table import Table
+        from temporal_replay_gate.report import coverage_table, short, table
 
-        from temporal_replay_gate.report import coverage_table
-
-        table = Table()
-        for name in ("file", "workflow", "exit", "events", "patches", "recorded with", "at"):
-            table.add_column(name, overflow="fold")
-        for row in rows:
-            table.add_row(
-                cell(short(row["file"])),
-                cell(row["workflow_type"]),
+        cells = (
+            (
+                short(row["file"]),
+                row["workflow_type"],
                 row["exit"],
                 str(row["events"]),
-                cell(", ".join(row["patch_ids"]) or "-"),
-                cell(f"{row['app_version']}, SDK {row['sdk_version']}" if row["app_version"] else "unknown"),
-                cell(str(row["recorded_at"] or "unknown")),
+                ", ".join(row["patch_ids"]) or "-",
+                f"{row['app_version']}, SDK {row['sdk_version']}" if row["app_version"] else "unknown",
+                str(row["recorded_at"] or "unknown"),
             )
+            for row in rows
+        )
         console = console_of()
-        console.print(table)
+        console.print(table(("file", "workflow", "exit", "events", "patches", "recorded with", "at"), cells))
         console.print(coverage_table(coverage))
 
     warnings = [f"{fault['file']}: [{fault['code']}] {fault['what']}" for fault in faults]

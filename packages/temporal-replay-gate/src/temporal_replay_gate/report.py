@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,23 +146,27 @@ def _where(finding: Finding) -> str:
 
 def coverage_table(rows: Sequence[Coverage]) -> Any:
     """Return the coverage as a rich table."""
-    from rich.table import Table
 
-    table = Table(title="coverage", title_justify="left")
-    for name in ("workflow", *REQUIRED_EXITS, "other exits", "patched / not", "chains"):
-        table.add_column(name, overflow="fold")
-    for row in rows:
+    def cells(row: Coverage) -> tuple[str, ...]:
         other = ", ".join(f"{name} {count}" for name, count in sorted(row.exits.items()) if name not in REQUIRED_EXITS)
         patches = ", ".join(
             f"{name} {count}/{row.unpatched.get(name, 0)}" for name, count in sorted(row.patched.items())
         )
         exits = (str(row.exits.get(name, 0)) for name in REQUIRED_EXITS)
-        table.add_row(cell(row.workflow_type), *exits, other or "-", cell(patches or "-"), str(row.chains or "-"))
-    return table
+        return row.workflow_type, *exits, other or "-", patches or "-", str(row.chains or "-")
+
+    columns = ("workflow", *REQUIRED_EXITS, "other exits", "patched / not", "chains")
+    return table(columns, map(cells, rows), title="coverage")
 
 
-def cell(text: str) -> str:
-    """Escape a name from a history for a rich table: types and patch ids may contain brackets."""
+def table(columns: Iterable[str], rows: Iterable[Iterable[str]], title: str | None = None) -> Any:
+    """Return a rich table. Cells are escaped: types and patch ids of a history may contain brackets."""
     from rich.markup import escape
+    from rich.table import Table
 
-    return escape(printable(text))
+    made = Table(title=title, title_justify="left")
+    for name in columns:
+        made.add_column(name, overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(printable(cell)) for cell in row))
+    return made

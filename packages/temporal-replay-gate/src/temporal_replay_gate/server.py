@@ -115,11 +115,6 @@ class FetchedHistories:
     queues: tuple[str, ...] = ()
     elsewhere: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
-    @property
-    def partly_checked(self) -> tuple[FetchedRun, ...]:
-        """Return the open runs: their next commands are in no history yet."""
-        return tuple(run for run in self.runs if run.is_open)
-
     def lines(self) -> list[str]:
         """Return lines of text for the user: the runs taken, by type, and what is not checked."""
         lines = []
