@@ -21,7 +21,7 @@ from uuid import UUID
 from photo_worker.contracts.references import job_of
 from photo_worker.errors import JobMissing, ObjectMissing, PhotoWorkerError
 from photo_worker.ports.object_store import ObjectEntry
-from photo_worker.ports.orchestrator import JobWorkflow, QueueState, WorkflowState
+from photo_worker.ports.orchestrator import QueueState, WorkflowState
 from photo_worker.services.binding import Binding, read_binding
 from photo_worker.services.consistency.copies import list_hidden, lock_object
 from photo_worker.services.consistency.evidence import (
@@ -355,40 +355,6 @@ class Scanner:
             grace=self._config.grace,
             policies=self._ports.policies,
         )
-
-
-async def collect(ports: InspectionPorts, config: InspectionConfig) -> Evidence:
-    """Return all evidence at once, for deployments that fit into memory and do not change, as those of tests."""
-    whole = Evidence(looked_at=config.now(), bucket=ports.bucket, grace=config.grace, policies=ports.policies)
-    objects, unreadable = dict(whole.objects), dict(whole.unreadable)
-    rows, workflows, erased = dict(whole.rows), dict(whole.workflows), set[UUID]()
-    others: dict[UUID, Sequence[JobWorkflow]] = {}
-    queues = (await ports.orchestrator.queue_state(),)
-    async with open_scanner(ports, config) as scanner:
-        names = {group.job_id for group in scanner._groups() if group.job_id} | await scanner._running()
-        for job_id in sorted(names):
-            seen = await scanner.inspector.reinspect(job_id, queues)
-            rows |= seen.rows
-            objects |= seen.objects
-            unreadable |= seen.unreadable
-            workflows |= seen.workflows
-            others |= seen.others
-            erased |= {job_id} if job_id in seen.erased else set()
-        for folder in (*JOB_FOLDERS, CONVERTED_FOLDER, RAW_FOLDER):
-            for entry in ports.store.list(ports.bucket, folder):
-                found = of_entry(entry)
-                known = objects.get(found.location)
-                objects[found.location] = replace(known, modified_at=found.modified_at) if known else found
-    return replace(
-        whole,
-        rows=rows,
-        objects=objects,
-        unreadable=unreadable,
-        workflows=workflows,
-        others=others,
-        erased=frozenset(erased),
-        queues=queues,
-    )
 
 
 def _states(evidence: Evidence) -> Iterator[WorkflowState | None]:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key
 from photo_worker.errors import DocumentTooLarge, ObjectMissing
-from photo_worker.ports.orchestrator import QueueState, WorkflowState
+from photo_worker.ports.orchestrator import JobWorkflow, QueueState, WorkflowState
 from photo_worker.services.binding import Binding
-from photo_worker.services.consistency.evidence import Evidence, StoredObject, owner_of
-from photo_worker.services.consistency.scan import collect
+from photo_worker.services.consistency.evidence import (
+    CONVERTED_FOLDER,
+    JOB_FOLDERS,
+    RAW_FOLDER,
+    Evidence,
+    StoredObject,
+    owner_of,
+)
+from photo_worker.services.consistency.inspector import InspectionConfig, InspectionPorts, of_entry
+from photo_worker.services.consistency.scan import open_scanner
 from tests.support.healthy_deployment import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
 
 SOURCE = (FOREIGN, "holidays/photo.png")
@@ -20,6 +29,40 @@ LATER = START + timedelta(days=1)
 COPY = b"what OCR read"
 
 Damage = Callable[[Evidence], Evidence]
+
+
+async def collect(ports: InspectionPorts, config: InspectionConfig) -> Evidence:
+    """Return all evidence of a deployment at once; a scan holds only that of a few jobs."""
+    whole = Evidence(looked_at=config.now(), bucket=ports.bucket, grace=config.grace, policies=ports.policies)
+    objects, unreadable = dict(whole.objects), dict(whole.unreadable)
+    rows, workflows, erased = dict(whole.rows), dict(whole.workflows), set[UUID]()
+    others: dict[UUID, Sequence[JobWorkflow]] = {}
+    queues = (await ports.orchestrator.queue_state(),)
+    async with open_scanner(ports, config) as scanner:
+        names = {group.job_id for group in scanner._groups() if group.job_id} | await scanner._running()
+        for job_id in sorted(names):
+            seen = await scanner.inspector.reinspect(job_id, queues)
+            rows |= seen.rows
+            objects |= seen.objects
+            unreadable |= seen.unreadable
+            workflows |= seen.workflows
+            others |= seen.others
+            erased |= {job_id} if job_id in seen.erased else set()
+        for folder in (*JOB_FOLDERS, CONVERTED_FOLDER, RAW_FOLDER):
+            for entry in ports.store.list(ports.bucket, folder):
+                found = of_entry(entry)
+                known = objects.get(found.location)
+                objects[found.location] = replace(known, modified_at=found.modified_at) if known else found
+    return replace(
+        whole,
+        rows=rows,
+        objects=objects,
+        unreadable=unreadable,
+        workflows=workflows,
+        others=others,
+        erased=frozenset(erased),
+        queues=queues,
+    )
 
 
 async def sound() -> Evidence:

@@ -21,7 +21,6 @@ from photo_worker.services.consistency.finding import REPAIRS, Repair, Severity
 from photo_worker.services.consistency.rules import PROMISES, all_rules, findings
 from photo_worker.services.consistency.rules_progress import QUEUE_WAIT, SLACK, longest
 from photo_worker.services.consistency.rules_results import source_differs
-from photo_worker.services.consistency.scan import collect
 from tests.support.healthy_deployment import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
 from tests.unit.integrity.damages import (
     HOUR,
@@ -33,6 +32,7 @@ from tests.unit.integrity.damages import (
     body,
     both,
     bound,
+    collect,
     copy,
     erased,
     gone,
