@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from photo_worker.adapters.times import ServiceTimes
 from photo_worker.config import Settings
 from photo_worker.contracts.image import CONFIGURED_ENGINE
 from photo_worker.errors import BackendMissing, ConfigurationError, UnknownEngine
@@ -38,7 +39,7 @@ class Application(AbstractContextManager["Application"]):
 
     Several can exist in one process: each has its own AWS session, database connections and Temporal client.
     ``session`` is for the OCR backends that need AWS. ``connected`` is set by ``connect``. ``own_pipelines`` replace
-    those of the registry, as tests do to shorten waits.
+    those of the registry and ``times`` the limits of waits for services, as tests do to shorten waits.
     """
 
     settings: Settings
@@ -47,6 +48,7 @@ class Application(AbstractContextManager["Application"]):
     session: boto3.Session | None = None
     connected: WorkflowOrchestrator | None = None
     own_pipelines: Sequence[Pipeline] | None = None
+    times: ServiceTimes = field(default_factory=ServiceTimes)
     resources: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def __post_init__(self) -> None:
@@ -152,10 +154,12 @@ def database_conninfo(settings: Settings) -> str:
     return with_defaults(settings.require_database_url(), settings.variables)
 
 
-def build_application(settings: Settings, *, pipelines: Sequence[Pipeline] | None = None) -> Application:
+def build_application(
+    settings: Settings, *, pipelines: Sequence[Pipeline] | None = None, times: ServiceTimes | None = None
+) -> Application:
     """Wire S3 and Postgres. Nothing is connected yet: a process may start before its services.
 
-    ``pipelines`` are those of the registry if they are None.
+    ``pipelines`` are those of the registry, and ``times`` the usual ones, if they are None.
 
     Raises ``ConfigurationError`` if DATABASE_URL is missing or no AWS region is set.
     """
@@ -163,13 +167,18 @@ def build_application(settings: Settings, *, pipelines: Sequence[Pipeline] | Non
     from photo_worker.adapters.s3.object_store import BotoObjectStore, make_client
     from photo_worker.aws import aws_session
 
-    pool = make_pool(database_conninfo(settings), max_size=min(settings.max_activities, _MAX_CONNECTIONS))
+    times = times or ServiceTimes()
+    pool = make_pool(
+        database_conninfo(settings), max_size=min(settings.max_activities, _MAX_CONNECTIONS), times=times.postgres
+    )
     session = aws_session(settings.variables)
     client = make_client(session=session, max_pool_connections=settings.max_activities)
     store = BotoObjectStore(
         client, encryption=settings.s3_server_side_encryption, kms_key_id=settings.s3_sse_kms_key_id
     )
-    application = Application(settings, store, PostgresJobRepository(pool), session=session, own_pipelines=pipelines)
+    application = Application(
+        settings, store, PostgresJobRepository(pool), session=session, own_pipelines=pipelines, times=times
+    )
     application.resources.callback(client.close)
     application.resources.callback(pool.close)
     return application

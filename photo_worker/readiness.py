@@ -11,7 +11,6 @@ from uuid import UUID
 
 from photo_worker.admission import Check
 from photo_worker.bootstrap import Application, database_conninfo
-from photo_worker.config import Settings
 from photo_worker.contracts.keys import converted_key, ocr_key
 from photo_worker.errors import (
     BucketForbidden,
@@ -33,14 +32,14 @@ _NO_ETAG = "0" * 32
 
 def readiness_checks(application: Application) -> list[Check]:
     """Return the checks of a worker: database with its schema, bucket, and the configured OCR backend."""
-    return [_database(application.settings), _bucket(application), application.backends.require_usable]
+    return [_database(application), _bucket(application), application.backends.require_usable]
 
 
-def _database(settings: Settings) -> Check:
+def _database(application: Application) -> Check:
     from photo_worker.adapters.postgres.migrate import require_usable
 
-    url = database_conninfo(settings)
-    return lambda: require_usable(url)
+    url = database_conninfo(application.settings)
+    return lambda: require_usable(url, application.times.postgres)
 
 
 def _bucket(application: Application) -> Check:

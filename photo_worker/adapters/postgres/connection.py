@@ -20,24 +20,10 @@ from psycopg.abc import PQGen
 from psycopg.errors import _WaitTimeout
 from psycopg.rows import BaseRowFactory, Row, TupleRow
 
+from photo_worker.adapters.times import PostgresTimes
+
 # Shown in pg_stat_activity; limits and log filters can tell the worker's sessions by it.
 APPLICATION_NAME = "photo-worker"
-
-CONNECT_TIMEOUT_SECONDS = 5
-STATEMENT_TIMEOUT_SECONDS = 15
-# Longer than the server's own limit, which ends a statement first if the server can still respond.
-ANSWER_TIMEOUT_SECONDS = 18
-
-# An idle connection whose peer is gone ends after 25 s, and one with unacknowledged bytes after 20 s. Linux's defaults
-# are two hours and a quarter of an hour. Only Linux has TCP_USER_TIMEOUT; elsewhere libpq ignores it (PostgreSQL
-# manual, "Database Connection Control Functions").
-KEEPALIVE_OPTIONS: Mapping[str, int] = {
-    "keepalives": 1,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-}
 
 _SIGNAL_SECONDS = 0.1
 
@@ -60,10 +46,9 @@ class LimitedConnection(psycopg.Connection[Row]):
     that acknowledges every byte and forwards none, such as a proxy that has lost its server.
     """
 
-    patience: float | None = ANSWER_TIMEOUT_SECONDS
-
     def __init__(self, pgconn: psycopg.pq.abc.PGconn) -> None:
         super().__init__(pgconn)
+        self.patience: float | None = PostgresTimes.answer
         self.opened = time.monotonic()
         self._until: float | None = None
 
@@ -82,7 +67,7 @@ class LimitedConnection(psycopg.Connection[Row]):
         values: Mapping[str, object],
         rows: BaseRowFactory[_Record],
         *,
-        timeout: float = STATEMENT_TIMEOUT_SECONDS,
+        timeout: float = PostgresTimes.statement,
     ) -> list[_Record]:
         """Run a statement with its timeout in one message, as one transaction; return its rows.
 
@@ -107,10 +92,10 @@ class LimitedConnection(psycopg.Connection[Row]):
             raise ResponseTimeout(f"the server has not answered within {left:.3g} s") from None
 
 
-def options(conninfo: str, *, connect_timeout: int = CONNECT_TIMEOUT_SECONDS) -> dict[str, Any]:
+def options(conninfo: str, times: PostgresTimes) -> dict[str, Any]:
     """Return the arguments for opening a connection; parameters in the connection string take precedence."""
     said = pg_conninfo.conninfo_to_dict(conninfo)
-    ours = {**KEEPALIVE_OPTIONS, "connect_timeout": connect_timeout, "application_name": APPLICATION_NAME}
+    ours = {**times.keepalives, "connect_timeout": times.connect, "application_name": APPLICATION_NAME}
     return {
         **{name: value for name, value in ours.items() if name not in said},
         "prepare_threshold": None,
@@ -135,11 +120,12 @@ def with_defaults(conninfo: str, variables: Mapping[str, str]) -> str:
 
 
 def connect(
-    conninfo: str, *, autocommit: bool = False, patience: float | None = ANSWER_TIMEOUT_SECONDS
+    conninfo: str, *, autocommit: bool = False, times: PostgresTimes | None = None
 ) -> LimitedConnection[TupleRow]:
     """Open a connection outside the pool. Raises psycopg's errors."""
+    times = times or PostgresTimes()
     connection: LimitedConnection[TupleRow] = LimitedConnection.connect(
-        conninfo, autocommit=autocommit, **options(conninfo)
+        conninfo, autocommit=autocommit, **options(conninfo, times)
     )
-    connection.patience = patience
+    connection.patience = times.answer
     return connection

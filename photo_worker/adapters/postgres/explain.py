@@ -8,6 +8,7 @@ from concurrent.futures import Future
 import psycopg
 
 from photo_worker.adapters.postgres.connection import connect
+from photo_worker.adapters.times import PostgresTimes
 
 
 class Explainer:
@@ -16,8 +17,9 @@ class Explainer:
     If each caller opened a connection, they would take the last ones of a server that is slow or short of them.
     """
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, times: PostgresTimes | None = None) -> None:
         self._database_url = database_url
+        self._times = times
         self._lock = threading.Lock()
         self._asked: Future[psycopg.Error | None] | None = None
 
@@ -41,7 +43,7 @@ class Explainer:
 
     def _connect(self) -> psycopg.Error | None:
         try:
-            connect(self._database_url).close()
+            connect(self._database_url, times=self._times).close()
         except psycopg.Error as error:
             return error
         return None

@@ -24,9 +24,6 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from photo_worker.adapters.job_rows import describe_asset, storable
 from photo_worker.adapters.postgres import statements
 from photo_worker.adapters.postgres.connection import (
-    ANSWER_TIMEOUT_SECONDS,
-    CONNECT_TIMEOUT_SECONDS,
-    STATEMENT_TIMEOUT_SECONDS,
     LimitedConnection,
     ResponseTimeout,
     connect,
@@ -35,15 +32,12 @@ from photo_worker.adapters.postgres.connection import (
 from photo_worker.adapters.postgres.errors import READ_ONLY_SERVER, describe_database, translate, translated
 from photo_worker.adapters.postgres.explain import Explainer
 from photo_worker.adapters.postgres.pool_log import quiet_pool
+from photo_worker.adapters.times import PostgresTimes
 from photo_worker.errors import DatabaseUnavailable, JobConflict, JobErased
 from photo_worker.ports.job_repository import JobRecord, OcrRecord
 
 logger = logging.getLogger(__name__)
 
-POOL_TIMEOUT_SECONDS = 5
-# The longest time of one round trip of the repository: the waits for a connection, for the response, and for the reason
-# why there is no connection.
-CALL_SECONDS = POOL_TIMEOUT_SECONDS + ANSWER_TIMEOUT_SECONDS + CONNECT_TIMEOUT_SECONDS
 # The pool doubles its wait between attempts up to this: the longest time until a worker finds Postgres up again.
 RECONNECT_TIMEOUT_SECONDS = 5
 
@@ -61,7 +55,7 @@ _LIMITS: LiteralString = """
 
 
 class LimitedPool(ConnectionPool[LimitedConnection[TupleRow]]):
-    """The pool of ``make_pool``; times are seconds."""
+    """The pool of ``make_pool``."""
 
     def __init__(
         self,
@@ -69,31 +63,31 @@ class LimitedPool(ConnectionPool[LimitedConnection[TupleRow]]):
         *,
         min_size: int,
         max_size: int,
-        timeout: float,
-        connect_timeout: int,
-        statement_timeout: float,
-        answer_timeout: float,
+        times: PostgresTimes,
     ) -> None:
         super().__init__(
             database_url,
             connection_class=LimitedConnection[TupleRow],
-            kwargs={**options(database_url, connect_timeout=connect_timeout), "autocommit": True},
+            kwargs={**options(database_url, times), "autocommit": True},
+            configure=self._limit,
             min_size=min_size,
             max_size=max_size,
-            timeout=timeout,
+            timeout=times.pool,
             reconnect_timeout=RECONNECT_TIMEOUT_SECONDS,
             name="photo-worker",
             open=False,
         )
         self.database_url = database_url
-        self.statement_timeout = statement_timeout
-        self.answer_timeout = answer_timeout
+        self.times = times
         self._renewing = threading.Lock()
         self._renewed = time.monotonic()
         self._count = threading.Lock()
         self.in_use = 0
         """How many connections are in use at this moment."""
         self._silent_until = 0.0
+
+    def _limit(self, connection: LimitedConnection[TupleRow]) -> None:
+        connection.patience = self.times.answer
 
     def getconn(self, timeout: float | None = None) -> LimitedConnection[TupleRow]:
         """Take a connection out of the pool, and count it. Raises ``PoolTimeout``."""
@@ -135,17 +129,12 @@ def make_pool(
     *,
     min_size: int = 1,
     max_size: int = 10,
-    timeout: float = POOL_TIMEOUT_SECONDS,
-    connect_timeout: int = CONNECT_TIMEOUT_SECONDS,
-    statement_timeout: float = STATEMENT_TIMEOUT_SECONDS,
-    answer_timeout: float = ANSWER_TIMEOUT_SECONDS,
+    times: PostgresTimes | None = None,
 ) -> LimitedPool:
     """Return a pool that opens at its first use, so that a process can start while Postgres is down.
 
-    ``max_size`` bounds the parallel statements. Times are seconds: ``timeout`` for a free connection,
-    ``connect_timeout`` for a new one, ``statement_timeout`` for a statement at the server, and ``answer_timeout`` for
-    its response at the client. The caller closes the pool. Raises ``ConfigurationError`` if ``database_url`` is not a
-    connection string.
+    ``max_size`` bounds the parallel statements. The caller closes the pool. Raises ``ConfigurationError`` if
+    ``database_url`` is not a connection string.
     """
     describe_database(database_url)
     quiet_pool()
@@ -153,10 +142,7 @@ def make_pool(
         database_url,
         min_size=min_size,
         max_size=max_size,
-        timeout=timeout,
-        connect_timeout=connect_timeout,
-        statement_timeout=statement_timeout,
-        answer_timeout=answer_timeout,
+        times=times or PostgresTimes(),
     )
 
 
@@ -167,10 +153,10 @@ class PostgresJobRepository:
     ``DatabaseMissing`` or ``ServiceRefused`` if it will not.
     """
 
-    def __init__(self, pool: LimitedPool) -> None:
+    def __init__(self, pool: LimitedPool, explainer: Explainer | None = None) -> None:
         self._pool = pool
         self._name = describe_database(pool.database_url)
-        self._explainer = Explainer(pool.database_url)
+        self._explainer = explainer or Explainer(pool.database_url, pool.times)
 
     def describe(self) -> str:
         """Return the database's name for messages, as user@host:port/name."""
@@ -249,12 +235,12 @@ class PostgresJobRepository:
         """
         values = {"id": job_id, "bucket": storable(bucket), "key": storable(key), "sha256": sha256}
         with translated(self._name):
-            connection = connect(self._pool.database_url, autocommit=True)
+            connection = connect(self._pool.database_url, autocommit=True, times=self._pool.times)
         # Closing the connection rolls back, which releases the lock.
         with closing(connection):
             with translated(self._name):
                 connection.execute("BEGIN")
-                connection.execute(_LIMITS, {"statement": f"{STATEMENT_TIMEOUT_SECONDS}s"})
+                connection.execute(_LIMITS, {"statement": f"{round(self._pool.times.statement * 1000)}ms"})
                 connection.execute(statements.LOCK_OBJECT, values)
                 sole = connection.execute(statements.IS_SOLE_USER, values).fetchone()
             yield sole == (True,)
@@ -294,7 +280,7 @@ class PostgresJobRepository:
     def _run(self, statement: LiteralString, values: Mapping[str, object], rows: BaseRowFactory[_Row]) -> list[_Row]:
         with translated(self._name):
             self._pool.open()
-            until = time.monotonic() + self._pool.timeout + self._pool.answer_timeout
+            until = time.monotonic() + self._pool.timeout + self._pool.times.answer
             try:
                 return self._attempt(statement, values, rows, until)
             except psycopg.DatabaseError as error:
@@ -307,7 +293,7 @@ class PostgresJobRepository:
     ) -> list[_Row]:
         try:
             with self._connection(until) as connection:
-                return connection.fetch(statement, values, rows, timeout=self._pool.statement_timeout)
+                return connection.fetch(statement, values, rows, timeout=self._pool.times.statement)
         except PoolTimeout as timeout:
             raise self._explain(timeout) from timeout
         except psycopg.DatabaseError as error:
@@ -320,7 +306,7 @@ class PostgresJobRepository:
         """Yield a connection of the pool for one statement, until the monotonic time ``until`` at most."""
         left = until - time.monotonic()
         with self._pool.connection(min(self._pool.timeout, left)) as connection:
-            left = min(self._pool.answer_timeout, until - time.monotonic())
+            left = min(self._pool.times.answer, until - time.monotonic())
             try:
                 with connection.limited(left):
                     yield connection

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -21,6 +21,7 @@ from psycopg.rows import tuple_row
 from photo_worker.adapters.postgres import statements
 from photo_worker.adapters.postgres.connection import connect
 from photo_worker.adapters.postgres.errors import describe_database, translate, translated
+from photo_worker.adapters.times import PostgresTimes
 from photo_worker.errors import DatabaseUnavailable, SchemaMissing, SchemaUnknown
 
 if TYPE_CHECKING:
@@ -58,25 +59,35 @@ _ANY_VALUES: dict[str, object] = {
 SCHEMA = STEPS / "schema.sql"
 
 
-def upgrade(database_url: str, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> None:
+def upgrade(
+    database_url: str,
+    *,
+    lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS,
+    connect: Callable[..., LimitedConnection[TupleRow]] = connect,
+) -> None:
     """Apply the steps that the database lacks; all of them, or none if one fails.
 
     Safe to run twice at once: the second run waits for the first, at most ``lock_timeout_seconds``, and then finds
     nothing to do. Jobs may run: a step waits for a table in use only for a short time and tries again, because all
     later statements queue behind a waiting step. Raises ``DatabaseUnavailable``, also if a table has been in use for
     ``lock_timeout_seconds``, ``DatabaseMissing``, ``ServiceRefused``, and ``SchemaUnknown`` if a newer release has
-    migrated the database.
+    migrated the database. ``connect`` opens the connection.
     """
     database = describe_database(database_url)
     until = time.monotonic() + lock_timeout_seconds
-    while not _upgraded(database_url, database, lock_timeout_seconds):
+    while not _upgraded(database_url, database, lock_timeout_seconds, connect):
         if time.monotonic() > until:
             reason = f"others have used its tables without a pause for {lock_timeout_seconds:g} s"
             raise DatabaseUnavailable(database=database, reason=reason)
         time.sleep(_TABLE_PAUSE_SECONDS)
 
 
-def _upgraded(database_url: str, database: str, lock_timeout_seconds: float) -> bool:
+def _upgraded(
+    database_url: str,
+    database: str,
+    lock_timeout_seconds: float,
+    connect: Callable[..., LimitedConnection[TupleRow]],
+) -> bool:
     """Apply the steps that the database lacks; return False, with none applied, if one waited too long for a table."""
     from alembic import command
     from alembic.util import CommandError
@@ -84,7 +95,7 @@ def _upgraded(database_url: str, database: str, lock_timeout_seconds: float) -> 
 
     with translated(database):
         # Behind a pooler with one server connection, connecting itself waits for another migration.
-        raw = connect(database_url, patience=lock_timeout_seconds + _ANSWER_SECONDS)
+        raw = connect(database_url, times=PostgresTimes(answer=lock_timeout_seconds + _ANSWER_SECONDS))
     try:
         with closing(raw), _sqlalchemy_connection(raw) as connection, connection.begin():
             _lock(connection, database, lock_timeout_seconds)
@@ -158,7 +169,7 @@ def head() -> str:
     return newest
 
 
-def require_usable(database_url: str) -> None:
+def require_usable(database_url: str, times: PostgresTimes | None = None) -> None:
     """Raise if a worker cannot write jobs into the database. Opens one connection, and writes nothing.
 
     Raises ``SchemaMissing`` if the database lacks a step of this release (a newer schema is accepted),
@@ -170,7 +181,7 @@ def require_usable(database_url: str) -> None:
     database = describe_database(database_url)
     script = ScriptDirectory.from_config(_config())
     older = {step.revision for step in script.walk_revisions()} - {script.get_current_head()}
-    with translated(database), connect(database_url) as connection:
+    with translated(database), connect(database_url, times=times) as connection:
         found = _step_of(connection)
         if found is None or found in older:
             reason = "no step was applied" if found is None else f"it is at step {found}"

@@ -13,9 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 from photo_worker.adapters.ocr import textract
-from photo_worker.adapters.postgres import connection as pg_connection
-from photo_worker.adapters.postgres import job_repository as postgres
 from photo_worker.adapters.s3 import object_store as s3_boto
+from photo_worker.adapters.times import PostgresTimes, ServiceTimes
 from photo_worker.admission import AdmissionTimes
 from photo_worker.pipelines import IMAGE, PIPELINES, Pipeline, image_policies
 from photo_worker.policies import ActivityPolicy, CountedPolicies, ImagePolicies
@@ -112,16 +111,20 @@ def scale_of(variables: Mapping[str, str]) -> Scale | None:
     return Scale(**json.loads(text)) if text else None
 
 
+def times_of(scale: Scale) -> ServiceTimes:
+    """Return the limits of waits for services; those of connections and statements are lower, as in the product."""
+    if scale.answer is None:
+        return ServiceTimes()
+    sooner = max(round(scale.answer * 2 / 3), 1)
+    return ServiceTimes(
+        postgres=PostgresTimes(pool=sooner, connect=sooner, statement=sooner, answer=scale.answer),
+    )
+
+
 def answer_within(seconds: float) -> None:
     """Set the timeout of every call of a service; that of connections and statements is lower, as in the product."""
     sooner = max(round(seconds * 2 / 3), 1)
     _default(s3_boto.make_client, connect_timeout=sooner, read_timeout=seconds)
-    _default(
-        postgres.make_pool, timeout=sooner, connect_timeout=sooner, statement_timeout=sooner, answer_timeout=seconds
-    )
-    _default(pg_connection.connect, patience=seconds)
-    pg_connection.LimitedConnection.patience = seconds
-    pg_connection.CONNECT_TIMEOUT_SECONDS = sooner
     textract.CONNECT_TIMEOUT_SECONDS = sooner
     setattr(textract, "JOB_READ_TIMEOUT_SECONDS", seconds)  # noqa: B010 - an int to a type checker
 

@@ -48,7 +48,8 @@ async def _run(variables: dict[str, str], scale: scaled.Scale | None) -> None:
     settings = load_settings(read_environment(variables, None))
     configure_logging(settings.log_level, settings.log_format)
     pipelines = scaled.pipelines_of(scale) if scale is not None else None
-    with build_application(settings, pipelines=pipelines) as application:
+    times = scaled.times_of(scale) if scale is not None else None
+    with build_application(settings, pipelines=pipelines, times=times) as application:
         policies = workflow_policies(application)
         activities = build_activities(application)
         client = await application.client()

@@ -16,10 +16,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from photo_worker.adapters.ocr import textract
 from photo_worker.adapters.postgres import connection as pg_connection
 from photo_worker.adapters.postgres import errors as pg_errors
-from photo_worker.adapters.postgres import job_repository as postgres
 from photo_worker.adapters.s3 import errors as s3_errors
 from photo_worker.adapters.s3 import object_store as s3_boto
 from photo_worker.adapters.temporal import rpc_errors
+from photo_worker.adapters.times import PostgresTimes
 from photo_worker.errors import PhotoWorkerError
 
 Answer: TypeAlias = Callable[[], Exception]
@@ -91,7 +91,7 @@ STORE = PortErrors(
 ROWS = PortErrors(
     away=lambda: _rows(psycopg.OperationalError("connection refused")),
     silent=lambda: _rows(pg_connection.ResponseTimeout("the server has not answered within 18 s")),
-    limit=postgres.CALL_SECONDS,
+    limit=PostgresTimes().call,
     refused=lambda: _rows(psycopg.OperationalError('FATAL:  password authentication failed for user "worker"')),
     forbidden=lambda: _rows(psycopg.errors.InsufficientPrivilege("permission denied for table recipes")),
     broken=lambda: _rows(psycopg.errors.DataCorrupted("invalid page in block 0 of relation base/1/2")),

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -23,10 +24,10 @@ import pytest
 from psycopg.rows import TupleRow
 
 from photo_worker.adapters.ocr import textract
-from photo_worker.adapters.postgres import connection as pg_connection
 from photo_worker.adapters.postgres import migrate
 from photo_worker.adapters.postgres.connection import LimitedConnection, connect
 from photo_worker.adapters.s3 import object_store as s3_boto
+from photo_worker.adapters.times import KEEPALIVE_OPTIONS, PostgresTimes
 from photo_worker.errors import DatabaseUnavailable, OcrUnavailable, StorageUnavailable
 from photo_worker.ports.object_store import DocumentRef
 from tests.support.dropping import Dropping, dropping, why_not
@@ -58,25 +59,16 @@ RUNS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
 _UNACKNOWLEDGED = struct.Struct("=24xI")
 
 
-class Shortened(Protocol):
-    """Sets the product's limits to their short values, and removes those whose names begin with ``without``."""
-
-    def __call__(self, without: str | None = None) -> None: ...
+def shortened(without: str | None = None) -> PostgresTimes:
+    """Return the product's limits with short values, without those whose names begin with ``without``."""
+    kept = [name for name in KEEPALIVE_OPTIONS if without is None or not name.startswith(without)]
+    return PostgresTimes(keepalives={name: SHORT[name] for name in kept})
 
 
 @pytest.fixture(autouse=True)
 def possible() -> None:
     if reason := why_not():
         pytest.skip(reason)
-
-
-@pytest.fixture
-def shortened(monkeypatch: pytest.MonkeyPatch) -> Shortened:
-    def shorten(without: str | None = None) -> None:
-        kept = [name for name in pg_connection.KEEPALIVE_OPTIONS if without is None or not name.startswith(without)]
-        monkeypatch.setattr(pg_connection, "KEEPALIVE_OPTIONS", {name: SHORT[name] for name in kept})
-
-    return shorten
 
 
 @contextmanager
@@ -95,18 +87,17 @@ def wire_of(connection: psycopg.Connection[Any]) -> Iterator[Dropping]:
 
 
 @contextmanager
-def long_migration(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Future[None], Dropping]]:
+def long_migration(url: str, short: PostgresTimes) -> Iterator[tuple[Future[None], Dropping]]:
     """Run a migration whose step keeps running at the server."""
     opened: list[LimitedConnection[TupleRow]] = []
 
-    def kept(*arguments: Any, **named: Any) -> LimitedConnection[TupleRow]:
-        opened.append(connect(*arguments, **named))
+    def kept(conninfo: str, *, times: PostgresTimes) -> LimitedConnection[TupleRow]:
+        opened.append(connect(conninfo, times=replace(times, keepalives=short.keepalives)))
         return opened[-1]
 
-    monkeypatch.setattr(migrate, "connect", kept)
     with ThreadPoolExecutor(1) as threads, psycopg.connect(url, autocommit=True) as watching:
         watching.execute(LONG_STEP)
-        call = threads.submit(migrate.upgrade, url)
+        call = threads.submit(migrate.upgrade, url, connect=kept)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while watching.execute(RUNS).fetchone() != (1,):
             assert not call.done(), call.exception()
@@ -128,33 +119,26 @@ def has_ended(call: Future[Any], seconds: float) -> bool:
     return bool(wait([call], timeout=seconds).done)
 
 
-def test_upgrade_lost_response_ends_by_keepalives(
-    empty_database_url: str, shortened: Shortened, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shortened()
-    with long_migration(empty_database_url, monkeypatch) as (call, wire):
+def test_upgrade_lost_response_ends_by_keepalives(empty_database_url: str) -> None:
+    with long_migration(empty_database_url, shortened()) as (call, wire):
         wire.begin()
         assert has_ended(call, PATIENCE_SECONDS), "the migration hangs"
         assert isinstance(call.exception(), DatabaseUnavailable)
 
 
-def test_upgrade_lost_response_without_keepalives_hangs(
-    empty_database_url: str, shortened: Shortened, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_upgrade_lost_response_without_keepalives_hangs(empty_database_url: str) -> None:
     """``tcp_user_timeout`` does not help, because no bytes are in transit."""
-    shortened(without="keepalives")
-    with long_migration(empty_database_url, monkeypatch) as (call, wire):
+    with long_migration(empty_database_url, shortened(without="keepalives")) as (call, wire):
         wire.begin()
         assert not has_ended(call, LIMIT_SECONDS)
 
 
 @pytest.mark.parametrize(("without", "ends"), [(None, True), ("tcp_user_timeout", False)])
-def test_statement_lost_in_transit_ends_by_tcp_user_timeout(
-    database_url: str, shortened: Shortened, without: str | None, ends: bool
-) -> None:
+def test_statement_lost_in_transit_ends_by_tcp_user_timeout(database_url: str, without: str | None, ends: bool) -> None:
     """As a migration's next step. While bytes are unacknowledged the kernel sends no keepalives."""
-    shortened(without=without)
-    with ThreadPoolExecutor(1) as threads, connect(database_url, autocommit=True, patience=None) as connection:
+    times = shortened(without=without)
+    with ThreadPoolExecutor(1) as threads, connect(database_url, autocommit=True, times=times) as connection:
+        connection.patience = None
         connection.execute("SELECT 1")
         with wire_of(connection) as wire:
             wire.begin()

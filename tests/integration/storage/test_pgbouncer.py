@@ -18,6 +18,7 @@ from psycopg import conninfo, sql
 from photo_worker.adapters.postgres import migrate
 from photo_worker.adapters.postgres.errors import translate
 from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
+from photo_worker.adapters.times import PostgresTimes
 from photo_worker.errors import DatabaseMissing, DatabaseReadOnly, DatabaseUnavailable, PhotoWorkerError, ServiceRefused
 from photo_worker.ports.job_repository import JobRecord, JobRepository
 from tests.contracts.job_repository import JobRepositoryContract
@@ -133,7 +134,7 @@ def test_pgbouncer_concurrent_reads_delete_no_row(database_url: str, one_connect
 def test_pgbouncer_statement_timeout_does_not_leak(database_url: str, one_connection: PgBouncer) -> None:
     """The worker's timeout does not apply to other clients' statements on the same server connection."""
     url = one_connection.url(database_url)
-    with make_pool(url, statement_timeout=0.3) as pool, psycopg.connect(url, autocommit=True) as other:
+    with make_pool(url, times=PostgresTimes(statement=0.3)) as pool, psycopg.connect(url, autocommit=True) as other:
         repository = PostgresJobRepository(pool)
         row = queue(repository)
         shown = [other.execute("SELECT pg_backend_pid(), current_setting('statement_timeout')").fetchone()]
@@ -229,7 +230,7 @@ def test_pgbouncer_postgres_unavailable_is_retryable(database_url: str, proxy: P
     """PgBouncer remembers a failed login for a while, and reports it to each client as a protocol violation."""
     with (
         pgbouncer(database_url, server_port=proxy.port, server_login_retry=1) as pooler,
-        make_pool(pooler.url(database_url), timeout=1) as pool,
+        make_pool(pooler.url(database_url), times=PostgresTimes(pool=1)) as pool,
     ):
         repository = PostgresJobRepository(pool)
         row = queue(repository)
@@ -246,7 +247,7 @@ def test_pgbouncer_client_limit_is_retryable(database_url: str) -> None:
     with pgbouncer(database_url, max_client_conn=1) as pooler:
         url = pooler.url(database_url)
         # The pool is made second: it would take the only client connection, and keep it.
-        with only_client(url) as other, make_pool(url, timeout=0.5) as pool:
+        with only_client(url) as other, make_pool(url, times=PostgresTimes(pool=0.5)) as pool:
             with pytest.raises(DatabaseUnavailable, match="no more connections allowed"):
                 queue(PostgresJobRepository(pool))
             other.close()
@@ -287,7 +288,7 @@ def test_pgbouncer_wrong_setting_is_not_retryable(
     database_url: str, one_connection: PgBouncer, change: dict[str, str], kind: type[PhotoWorkerError]
 ) -> None:
     url = conninfo.make_conninfo(one_connection.url(database_url), **change)
-    with make_pool(url, timeout=1) as pool, pytest.raises(kind) as caught:
+    with make_pool(url, times=PostgresTimes(pool=1)) as pool, pytest.raises(kind) as caught:
         queue(PostgresJobRepository(pool))
     assert caught.value.retryable is False
 
@@ -297,7 +298,7 @@ def test_pgbouncer_unknown_database_is_named(database_url: str) -> None:
     with pgbouncer(database_url, databases=name) as pooler:
         url = pooler.url(database_url)
         with (
-            make_pool(conninfo.make_conninfo(url, dbname="other"), timeout=1) as pool,
+            make_pool(conninfo.make_conninfo(url, dbname="other"), times=PostgresTimes(pool=1)) as pool,
             pytest.raises(DatabaseMissing, match="other"),
         ):
             queue(PostgresJobRepository(pool))

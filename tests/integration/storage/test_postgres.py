@@ -18,6 +18,7 @@ from psycopg import conninfo, sql
 
 from photo_worker.adapters.postgres.connection import connect
 from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
+from photo_worker.adapters.times import PostgresTimes
 from photo_worker.errors import (
     DatabaseMissing,
     DatabaseUnavailable,
@@ -60,14 +61,14 @@ def backends(database_url: str) -> list[int]:
 @pytest.fixture
 def repository_behind_proxy(database_url: str, proxy: Proxy) -> Iterator[PostgresJobRepository]:
     url = conninfo.make_conninfo(database_url, host="127.0.0.1", port=proxy.port)
-    with make_pool(url, timeout=0.5) as pool:
+    with make_pool(url, times=PostgresTimes(pool=0.5)) as pool:
         yield PostgresJobRepository(pool)
 
 
 def test_pool_opened_before_postgres_works_when_it_comes(database_url: str, proxy: Proxy) -> None:
     proxy.down()
     url = conninfo.make_conninfo(database_url, host="127.0.0.1", port=proxy.port)
-    pool = make_pool(url, timeout=0.2)
+    pool = make_pool(url, times=PostgresTimes(pool=0.2))
     repository = PostgresJobRepository(pool)
     try:
         with pytest.raises(DatabaseUnavailable, match="onnection refused") as caught:
@@ -121,7 +122,7 @@ def test_pool_keeps_name_and_timeout_of_the_url(database_url: str) -> None:
 
 
 def test_pool_busy_raises_database_unavailable(database_url: str) -> None:
-    with make_pool(database_url, max_size=1, timeout=0.2) as pool:
+    with make_pool(database_url, max_size=1, times=PostgresTimes(pool=0.2)) as pool:
         repository = PostgresJobRepository(pool)
         queue(repository)
         with pool.connection(), pytest.raises(DatabaseUnavailable, match="all 1 connections are busy"):
@@ -129,7 +130,7 @@ def test_pool_busy_raises_database_unavailable(database_url: str) -> None:
 
 
 def test_statement_timeout_ends_a_blocked_write(database_url: str) -> None:
-    with make_pool(database_url, statement_timeout=0.3) as pool:
+    with make_pool(database_url, times=PostgresTimes(statement=0.3)) as pool:
         repository = PostgresJobRepository(pool)
         row = queue(repository)
         with psycopg.connect(database_url) as other:
@@ -150,7 +151,7 @@ def test_statement_timeout_ends_a_blocked_write(database_url: str) -> None:
 def test_pool_wrong_setting_is_named_and_not_retryable(
     database_url: str, change: dict[str, str], kind: type[PhotoWorkerError], says: str
 ) -> None:
-    with make_pool(conninfo.make_conninfo(database_url, **change), timeout=0.2) as pool:
+    with make_pool(conninfo.make_conninfo(database_url, **change), times=PostgresTimes(pool=0.2)) as pool:
         repository = PostgresJobRepository(pool)
         with pytest.raises(kind, match=says) as caught:
             queue(repository)
@@ -179,7 +180,7 @@ def test_statement_given_up_leaves_no_session_waiting(database_url: str) -> None
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name = 'photo-worker' AND wait_event_type = 'Lock'"
     )
-    with make_pool(database_url, statement_timeout=0.2, answer_timeout=0.6) as pool:
+    with make_pool(database_url, times=PostgresTimes(statement=0.2, answer=0.6)) as pool:
         repository = PostgresJobRepository(pool)
         row = queue(repository)
         with psycopg.connect(database_url) as holder, psycopg.connect(database_url, autocommit=True) as looker:
@@ -303,7 +304,7 @@ def test_sole_user_lock_ends_with_killed_process(database_url: str) -> None:
     try:
         assert process.stdout.readline() == "held\n"
         with (
-            make_pool(database_url, statement_timeout=0.3) as pool,
+            make_pool(database_url, times=PostgresTimes(statement=0.3)) as pool,
             pytest.raises(DatabaseUnavailable, match="timeout"),
         ):
             queue(PostgresJobRepository(pool))

@@ -19,12 +19,12 @@ from psycopg import conninfo
 
 from photo_worker import policies
 from photo_worker.adapters.ocr import textract
-from photo_worker.adapters.postgres import job_repository as postgres
 from photo_worker.adapters.postgres import migrate
-from photo_worker.adapters.postgres.connection import KEEPALIVE_OPTIONS, connect
+from photo_worker.adapters.postgres.connection import connect
 from photo_worker.adapters.postgres.explain import Explainer
 from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
 from photo_worker.adapters.s3 import object_store as s3_boto
+from photo_worker.adapters.times import KEEPALIVE_OPTIONS, PostgresTimes
 from photo_worker.errors import (
     DatabaseReadOnly,
     DatabaseUnavailable,
@@ -61,10 +61,7 @@ def repository(behind: str, proxy: Proxy) -> Iterator[PostgresJobRepository]:
         behind,
         min_size=4,
         max_size=4,
-        timeout=POOL_SECONDS,
-        connect_timeout=2,
-        statement_timeout=0.5,
-        answer_timeout=ANSWER_SECONDS,
+        times=PostgresTimes(pool=POOL_SECONDS, connect=2, statement=0.5, answer=ANSWER_SECONDS),
     ) as pool:
         pool.wait(timeout=30)
         yield PostgresJobRepository(pool)
@@ -132,15 +129,7 @@ def test_pool_call_is_one_round_trip(behind: str, proxy: Proxy) -> None:
         assert 1.0 <= time.monotonic() - began < 1.9
 
 
-def test_sole_user_dead_connection_raises_unavailable(
-    repository: PostgresJobRepository, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("photo_worker.adapters.postgres.connection.LimitedConnection.patience", 1.0, raising=False)
-    if hasattr(postgres, "connect"):
-        monkeypatch.setattr(
-            postgres, "connect", lambda url, *, autocommit: connect(url, autocommit=autocommit, patience=1.0)
-        )
-
+def test_sole_user_dead_connection_raises_unavailable(repository: PostgresJobRepository, proxy: Proxy) -> None:
     def hold() -> None:
         with repository.sole_user(uuid4(), bucket="photos", key="pie.jpg"):
             proxy.swallow()
@@ -191,18 +180,15 @@ def test_target_session_attrs_read_only_server_is_reported(database_url: str) ->
         owner.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())
     with pytest.raises(DatabaseReadOnly, match="takes no writes"):
         migrate.require_usable(url)
-    with make_pool(url, timeout=1) as pool, pytest.raises(DatabaseReadOnly, match="takes no writes"):
+    with make_pool(url, times=PostgresTimes(pool=1)) as pool, pytest.raises(DatabaseReadOnly, match="takes no writes"):
         queue(PostgresJobRepository(pool))
 
 
-def test_pool_not_reconnected_is_not_called_busy(
-    behind: str, proxy: Proxy, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pool_not_reconnected_is_not_called_busy(behind: str, proxy: Proxy, database_url: str) -> None:
     """Postgres accepts new connections again, while the pool's earlier attempt still waits for its response."""
-    monkeypatch.setattr(postgres, "Explainer", lambda _: Explainer(database_url))
-    with make_pool(behind, max_size=7, timeout=1, connect_timeout=5) as pool:
+    with make_pool(behind, max_size=7, times=PostgresTimes(pool=1, connect=5)) as pool:
         proxy.swallow(new=True)
-        repository = PostgresJobRepository(pool)
+        repository = PostgresJobRepository(pool, Explainer(database_url))
         with bounded(proxy) as threads:
             error = threads.submit(queue, repository).exception(timeout=60)
     assert isinstance(error, DatabaseUnavailable)
@@ -247,7 +233,7 @@ def test_pool_stall_opens_no_extra_connections(database_url: str, behind: str, p
                 most[0] = max(most[0], found[0])
                 ended.wait(0.01)
 
-    with make_pool(behind, min_size=size, max_size=size, timeout=2, statement_timeout=10) as pool:
+    with make_pool(behind, min_size=size, max_size=size, times=PostgresTimes(pool=2, statement=10)) as pool:
         pool.wait(timeout=60)
         repository = PostgresJobRepository(pool)
         row = queue(repository)
@@ -282,7 +268,7 @@ def test_pool_stall_opens_no_extra_connections(database_url: str, behind: str, p
 
 
 def test_pool_many_waiters_make_few_attempts(behind: str, proxy: Proxy) -> None:
-    with make_pool(behind, max_size=20, timeout=1) as pool:
+    with make_pool(behind, max_size=20, times=PostgresTimes(pool=1)) as pool:
         repository = PostgresJobRepository(pool)
         queue(repository)
         proxy.swallow(new=True)
@@ -342,7 +328,7 @@ def test_textract_call_ends_when_service_hangs(stack_env: dict[str, str], bucket
 
 
 @pytest.mark.parametrize(
-    "seconds", [postgres.CALL_SECONDS, s3_boto.CONNECT_TIMEOUT_SECONDS + s3_boto.READ_TIMEOUT_SECONDS]
+    "seconds", [PostgresTimes().call, s3_boto.CONNECT_TIMEOUT_SECONDS + s3_boto.READ_TIMEOUT_SECONDS]
 )
 def test_call_limits_are_below_attempt_timeouts(seconds: float) -> None:
     """Otherwise the thread would outlive its attempt, and block its slot."""

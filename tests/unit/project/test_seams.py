@@ -78,11 +78,9 @@ def refused(text: str) -> list[str]:
 
 # What tests patch still, since a parameter for it would have to pass through many functions. No entry is to be added.
 STILL = {
-    ("tests/crash/real/scaled.py", "photo_worker.adapters.postgres.connection.CONNECT_TIMEOUT_SECONDS"),
     ("tests/crash/real/scaled.py", "photo_worker.adapters.ocr.textract.CONNECT_TIMEOUT_SECONDS"),
     ("tests/crash/real/scaled.py", "photo_worker.adapters.ocr.textract.JOB_READ_TIMEOUT_SECONDS"),
     ("tests/integration/devkit/test_external.py", "photo_worker.devkit.external.PATIENCE_SECONDS"),
-    ("tests/integration/storage/test_lost_packets.py", "photo_worker.adapters.postgres.connection.KEEPALIVE_OPTIONS"),
     ("tests/unit/devkit/compose/test_program.py", "photo_worker.devkit.compose.program._WHEEL"),
     ("tests/unit/devkit/compose/test_stack.py", "photo_worker.devkit.compose.project._FILE"),
     ("tests/unit/devkit/test_external.py", "photo_worker.devkit.external._ANSWER_SECONDS"),
