@@ -172,7 +172,12 @@ def build_application(
         database_conninfo(settings), max_size=min(settings.max_activities, _MAX_CONNECTIONS), times=times.postgres
     )
     session = aws_session(settings.variables)
-    client = make_client(session=session, max_pool_connections=settings.max_activities)
+    client = make_client(
+        session=session,
+        max_pool_connections=settings.max_activities,
+        connect_timeout=times.s3.connect,
+        read_timeout=times.s3.read,
+    )
     store = BotoObjectStore(
         client, encryption=settings.s3_server_side_encryption, kms_key_id=settings.s3_sse_kms_key_id
     )

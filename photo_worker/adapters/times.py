@@ -44,7 +44,17 @@ class PostgresTimes:
 
 
 @dataclass(frozen=True)
+class S3Times:
+    """Limits of the waits for S3: together they fit into an attempt of any step (see ``policies``)."""
+
+    connect: float = 5
+    read: float = 20
+    """For a wait without a byte, not for a whole response."""
+
+
+@dataclass(frozen=True)
 class ServiceTimes:
     """Limits of the waits for every service of a deployment."""
 
     postgres: PostgresTimes = PostgresTimes()
+    s3: S3Times = S3Times()

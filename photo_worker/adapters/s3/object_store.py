@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from photo_worker.adapters.object_metadata import decode_metadata, encode_metadata
 from photo_worker.adapters.s3 import errors as s3_errors
+from photo_worker.adapters.times import S3Times
 from photo_worker.contracts.keys import validate_key
 from photo_worker.errors import (
     BucketMissing,
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
     )
 
 CHUNK_BYTES = 1 << 20
-CONNECT_TIMEOUT_SECONDS = 5
-# For a wait without a byte, not for a whole response. With the connect timeout it fits into an attempt of any step (see
-# ``policies``).
-READ_TIMEOUT_SECONDS = 20
 # What S3 stores for an object that was uploaded without a Content-Type.
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 # CreateBucket refuses this one region's name as a location: it is the protocol's default.
@@ -53,8 +50,8 @@ def make_client(
     endpoint_url: str | None = None,
     region: str | None = None,
     max_pool_connections: int = 10,
-    connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
-    read_timeout: float = READ_TIMEOUT_SECONDS,
+    connect_timeout: float = S3Times.connect,
+    read_timeout: float = S3Times.read,
 ) -> S3Client:
     """Return an S3 client; ``session`` gives all other settings.
 

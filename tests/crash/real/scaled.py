@@ -13,8 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from photo_worker.adapters.ocr import textract
-from photo_worker.adapters.s3 import object_store as s3_boto
-from photo_worker.adapters.times import PostgresTimes, ServiceTimes
+from photo_worker.adapters.times import PostgresTimes, S3Times, ServiceTimes
 from photo_worker.admission import AdmissionTimes
 from photo_worker.pipelines import IMAGE, PIPELINES, Pipeline, image_policies
 from photo_worker.policies import ActivityPolicy, CountedPolicies, ImagePolicies
@@ -118,20 +117,12 @@ def times_of(scale: Scale) -> ServiceTimes:
     sooner = max(round(scale.answer * 2 / 3), 1)
     return ServiceTimes(
         postgres=PostgresTimes(pool=sooner, connect=sooner, statement=sooner, answer=scale.answer),
+        s3=S3Times(connect=sooner, read=scale.answer),
     )
 
 
 def answer_within(seconds: float) -> None:
     """Set the timeout of every call of a service; that of connections and statements is lower, as in the product."""
     sooner = max(round(seconds * 2 / 3), 1)
-    _default(s3_boto.make_client, connect_timeout=sooner, read_timeout=seconds)
     textract.CONNECT_TIMEOUT_SECONDS = sooner
     setattr(textract, "JOB_READ_TIMEOUT_SECONDS", seconds)  # noqa: B010 - an int to a type checker
-
-
-def _default(function: Any, **seconds: float) -> None:
-    """Change existing defaults of a function's parameters."""
-    known = function.__kwdefaults__
-    if not known.keys() >= seconds.keys():
-        raise TypeError(f"{function.__name__} has no such defaults: {seconds}")
-    known.update(seconds)

@@ -17,9 +17,8 @@ from photo_worker.adapters.ocr import textract
 from photo_worker.adapters.postgres import connection as pg_connection
 from photo_worker.adapters.postgres import errors as pg_errors
 from photo_worker.adapters.s3 import errors as s3_errors
-from photo_worker.adapters.s3 import object_store as s3_boto
 from photo_worker.adapters.temporal import rpc_errors
-from photo_worker.adapters.times import PostgresTimes
+from photo_worker.adapters.times import PostgresTimes, S3Times
 from photo_worker.errors import PhotoWorkerError
 
 Answer: TypeAlias = Callable[[], Exception]
@@ -78,7 +77,7 @@ def _temporal(status: RPCStatusCode) -> PhotoWorkerError:
 STORE = PortErrors(
     away=lambda: _store(EndpointConnectionError(endpoint_url="memory")),
     silent=lambda: _store(ReadTimeoutError(endpoint_url="memory")),
-    limit=s3_boto.CONNECT_TIMEOUT_SECONDS + s3_boto.READ_TIMEOUT_SECONDS,
+    limit=S3Times.connect + S3Times.read,
     refused=lambda: _store(_refusal("GetObject", "ExpiredToken", 400)),
     forbidden=lambda: _store(_refusal("GetObject", "AccessDenied", 403)),
     throttled=lambda: _store(_refusal("PutObject", "SlowDown", 503)),

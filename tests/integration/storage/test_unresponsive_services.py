@@ -24,7 +24,7 @@ from photo_worker.adapters.postgres.connection import connect
 from photo_worker.adapters.postgres.explain import Explainer
 from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
 from photo_worker.adapters.s3 import object_store as s3_boto
-from photo_worker.adapters.times import KEEPALIVE_OPTIONS, PostgresTimes
+from photo_worker.adapters.times import KEEPALIVE_OPTIONS, PostgresTimes, S3Times
 from photo_worker.errors import (
     DatabaseReadOnly,
     DatabaseUnavailable,
@@ -327,9 +327,7 @@ def test_textract_call_ends_when_service_hangs(stack_env: dict[str, str], bucket
     assert 1 <= seconds < PATIENCE_SECONDS
 
 
-@pytest.mark.parametrize(
-    "seconds", [PostgresTimes().call, s3_boto.CONNECT_TIMEOUT_SECONDS + s3_boto.READ_TIMEOUT_SECONDS]
-)
+@pytest.mark.parametrize("seconds", [PostgresTimes().call, S3Times.connect + S3Times.read])
 def test_call_limits_are_below_attempt_timeouts(seconds: float) -> None:
     """Otherwise the thread would outlive its attempt, and block its slot."""
     limits = [
