@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from tests.conformance.expectations import EXPECTATIONS
-from tests.support.observed_responses import BLOCKS
+from textract_support.observed_responses import BLOCKS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference" / "textract-conformance.md"

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
-from tests.support import response_schema
+from textract_support import response_schema
 
 if TYPE_CHECKING:
     import boto3
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
 
-    from tests.integration.textract.emulator import Running
+    from textract_support.emulator import Running
 
 JSON_11 = "application/x-amz-json-1.1"
 GET = {

@@ -13,8 +13,8 @@ import boto3
 from botocore.config import Config
 
 from tests.conformance.service import Channel, Control, Service
-from tests.integration.textract.emulator import Running, running
 from tests.support.resources import session_of
+from textract_support.emulator import Running, running
 
 TARGET = "PHOTO_WORKER_CONFORMANCE"
 BUCKET = "PHOTO_WORKER_CONFORMANCE_BUCKET"

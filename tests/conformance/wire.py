@@ -13,8 +13,8 @@ import cbor2
 from tests.conformance import documents
 from tests.conformance.expectation import REQUEST_INVALID, C, D, Expectation, O, refusal
 from tests.conformance.service import JSON_11, Answer, Service, exchange, texts
-from tests.support import response_schema
 from textract_local.server.model import TextractModel
+from textract_support import response_schema
 from textract_support.requests import VALID
 
 _DETECT = "DetectDocumentText"

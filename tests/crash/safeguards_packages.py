@@ -102,6 +102,8 @@ LOCAL_TEXTRACT: tuple[Safeguard, ...] = (
                 "",
             ),
         ),
-        ("tests/integration/textract/test_call_limits.py::test_page_read_ends_when_last_caller_is_cancelled",),
+        (
+            "packages/textract-local/tests/emulator/test_call_limits.py::test_page_read_ends_when_last_caller_is_cancelled",
+        ),
     ),
 )

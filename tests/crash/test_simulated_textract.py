@@ -18,8 +18,8 @@ from botocore.exceptions import ClientError
 
 from photo_worker.adapters.memory.object_store import MemoryObjectStore
 from tests.crash.simulation.textract import MemoryTextract
-from tests.integration.textract.emulator import document, until
 from tests.integration.textract.jobs_world import world_in
+from textract_support.emulator import document, until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

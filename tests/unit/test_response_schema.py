@@ -13,9 +13,9 @@ import boto3
 import pytest
 
 from benchmarks.documents import NO_TRUTH, truth_documents
-from tests.support.observed_responses import BLOCKS, PAGE_CHILDREN
-from tests.support.response_schema import SchemaFault, block_faults, faults, validate
 from tests.support.textract_responses import Reply, textract_answering
+from textract_support.observed_responses import BLOCKS, PAGE_CHILDREN
+from textract_support.response_schema import SchemaFault, block_faults, faults, validate
 
 DETECT = "DetectDocumentText"
 GET = "GetDocumentTextDetection"

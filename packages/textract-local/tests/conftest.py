@@ -7,6 +7,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from textract_support import validation
+
 # A loaded machine is slow for reasons that are not the test's.
 settings.register_profile("textract-local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("textract-local")
@@ -21,3 +23,9 @@ def _scrubbed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _validated_responses() -> None:
+    """Validate each response that a Textract client of a test receives."""
+    validation.start()

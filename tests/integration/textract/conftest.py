@@ -2,64 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-from botocore.config import Config
 
-from tests.integration.textract.emulator import Running, running
-from tests.support.resources import session_of
+from textract_support.clients import client_of, send
+from textract_support.emulator import Running, running
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
 
     from tests.integration.textract.jobs_world import Channel
-
-JSON_11 = "application/x-amz-json-1.1"
-SIGNED = (
-    "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/textract/aws4_request,"
-    " SignedHeaders=host;x-amz-date, Signature=0123456789abcdef"
-)
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-def send(
-    port: int, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-) -> Answer:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request(method, path, body=body, headers=dict(headers or {}))
-        response = connection.getresponse()
-        names = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, names, response.read())
-    finally:
-        connection.close()
-
-
-def call(port: int, target: str, body: bytes, **headers: str) -> Answer:
-    """Post to the service as a client does; a header with an empty value is omitted."""
-    given = {"X-Amz-Target": target, "Content-Type": JSON_11, "Authorization": SIGNED, **headers}
-    return send(port, "POST", "/", body, {name: value for name, value in given.items() if value})
-
-
-def client_of(variables: Mapping[str, str], url: str, *, connections: int = 16) -> TextractClient:
-    # One attempt: a retry would hide the errors that these tests check.
-    config = Config(retries={"total_max_attempts": 1}, max_pool_connections=connections, read_timeout=60)
-    return session_of(dict(variables)).client("textract", endpoint_url=url, config=config)
 
 
 @pytest.fixture(scope="session")

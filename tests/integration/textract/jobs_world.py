@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 
-from tests.integration.textract.conftest import client_of, send
-from tests.integration.textract.emulator import Running, running, until
 from tests.support.resources import session_of
+from textract_support.clients import client_of, send
+from textract_support.emulator import Running, running, until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -142,7 +142,7 @@ def world_in(data: Path, stack_env: Mapping[str, str], s3: S3Client, bucket: str
     """Start an emulator on a data directory, which may have the data of an earlier one."""
     aws = {name: value for name, value in stack_env.items() if name.startswith("AWS_")}
     data.mkdir(exist_ok=True)
-    with running(data, {**aws, "PHOTO_WORKER_TEST_DATA": str(data / "data"), **variables}) as started:
+    with running(data, {**aws, "TEXTRACT_TEST_DATA": str(data / "data"), **variables}) as started:
         client = client_of(stack_env, started.url)
         try:
             yield World(started, client, s3, bucket)

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from tests.integration.textract.conftest import client_of, send
-from tests.integration.textract.emulator import DEADLINE_SECONDS, ROOT, until
 from tests.integration.textract.test_own_reader import picture
+from textract_support.clients import client_of, send
+from textract_support.emulator import DEADLINE_SECONDS, until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+ROOT = Path(__file__).resolve().parents[3]
 
 COMMANDS = {
     "command": ("-m", "photo_worker.cli", "textract-emulator"),

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.textract.emulator import Running, document, until
 from tests.integration.textract.jobs_world import ANALYSIS, ROLE, TEXT, Channel, World
+from textract_support.emulator import Running, document, until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -15,12 +15,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration.textract.emulator import DEADLINE_SECONDS, ROOT, document, until
 from tests.integration.textract.jobs_world import ANALYSIS, Channel, World, world_in
 from tests.support.proxy import Proxy, proxy_to
+from textract_support.emulator import DEADLINE_SECONDS, document, until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+ROOT = Path(__file__).resolve().parents[3]
 
 pytestmark = pytest.mark.stack
 

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from tests.integration.textract.emulator import DEADLINE_SECONDS, document, until
 from tests.integration.textract.jobs_world import ANALYSIS, TEXT, Channel, World, world_in
+from textract_support.emulator import DEADLINE_SECONDS, document, until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from trp import Document as FirstDocument
 from trp.trp2 import TDocumentSchema
 
-from tests.integration.textract.conftest import client_of
+from textract_support.clients import client_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -11,11 +11,10 @@ from botocore.model import ListShape, MapShape, Shape, StringShape, StructureSha
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.integration.textract.conftest import Answer, call
-from tests.integration.textract.emulator import Running, document
-from tests.integration.textract.test_protocol_cbor import post
 from textract_local.server.failures import FAILURES
 from textract_local.server.model import TextractModel
+from textract_support.clients import Answer, call, post
+from textract_support.emulator import Running, document
 from textract_support.requests import VALID
 
 MODEL = TextractModel()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from botocore.config import Config
 from botocore.loaders import Loader
 
-from tests.support.resources import session_of
+from textract_support.clients import session_of
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
@@ -25,7 +25,7 @@ def cbor_client(folder: Path, variables: Mapping[str, str], url: str) -> Textrac
     path = folder / "textract" / model["metadata"]["apiVersion"] / "service-2.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(model), encoding="utf-8")
-    session = session_of(dict(variables))
+    session = session_of(variables)
     # A separate loader, so that the other sessions do not find the second model.
     loader = Loader(extra_search_paths=[str(folder), Loader.BUILTIN_DATA_PATH])
     session._session.register_component("data_loader", loader)

@@ -13,11 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-import photo_worker
-from tests.integration.textract import scripted_reader
-from tests.integration.textract.conftest import call, send
-from tests.integration.textract.emulator import DEADLINE_SECONDS, ROOT, Running, document, running, until
-from tests.integration.textract.test_protocol import DETECT, EMULATED, sent
+import textract_local
+from textract_support import scripted_reader
+from textract_support.clients import DETECT, EMULATED, call, send, sent
+from textract_support.emulator import DEADLINE_SECONDS, Running, document, running, until
 
 END_SECONDS = 2.0
 
@@ -33,7 +32,7 @@ def test_health_names_engine_and_operations(emulator: Running) -> None:
     until(lambda: bool(send(emulator.port, "GET", "/_emulator/health").json["ready"]))
     assert send(emulator.port, "GET", "/_emulator/health").json == {
         "service": "textract",
-        "version": photo_worker.__version__,
+        "version": textract_local.__version__,
         "engine": "obedient",
         "engine_version": "1",
         "ready": True,
@@ -75,7 +74,6 @@ def test_signal_during_read_ends_server(tmp_path: Path) -> None:
 def test_module_port_in_use_is_refused(tmp_path: Path, emulator: Running) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "textract_local.server", "--port", str(emulator.port)],
-        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,
@@ -92,7 +90,6 @@ def test_module_port_in_use_is_refused(tmp_path: Path, emulator: Running) -> Non
 def test_module_wrong_arguments_exit_with_status_2(arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "textract_local.server", *arguments],
-        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,

@@ -16,13 +16,13 @@ from textract_local import errors
 from textract_local.reader.document import DocumentLimits
 from textract_local.reader.reader import PageRequest, PageResult
 
-FACTORY = "tests.integration.textract.scripted_reader:ScriptedReader"
+FACTORY = "textract_support.scripted_reader:ScriptedReader"
 MAGIC = b"\x89PNG\r\n\x1a\n"
 DEADLINE_SECONDS = 60
 
 # Variables that a server passes on to its reading processes, to control this reader.
-BROKEN = "LC_PHOTO_WORKER_TEST_BROKEN"
-DIES = "LC_PHOTO_WORKER_TEST_DIES"
+BROKEN = "LC_TEXTRACT_TEST_BROKEN"
+DIES = "LC_TEXTRACT_TEST_DIES"
 
 
 def document(text: str = "Lemon Oat Biscuits", **told: Any) -> bytes:

@@ -17,9 +17,8 @@ from urllib.parse import parse_qs
 import psutil
 import pytest
 
-from tests.integration.textract.conftest import call
-from tests.integration.textract.emulator import Running, document, running, until
-from tests.integration.textract.test_protocol import DETECT, sent
+from textract_support.clients import DETECT, call, sent
+from textract_support.emulator import Running, document, running, until
 
 DETECTION = "Textract.StartDocumentTextDetection"
 STORED: dict[str, Any] = {"S3Object": {"Bucket": "photos", "Name": "a.png"}}
@@ -89,7 +88,7 @@ def variables(**urls: str) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_REGION": "us-east-1",
-        "PHOTO_WORKER_TEST_CALL_SECONDS": "3",
+        "TEXTRACT_TEST_CALL_SECONDS": "3",
         **{f"AWS_ENDPOINT_URL_{service}": url for service, url in urls.items()},
     }
 
@@ -169,7 +168,7 @@ def test_sns_html_response_is_retried_like_outage(tmp_path: Path) -> None:
     channel = {"SNSTopicArn": TOPIC, "RoleArn": ROLE}
     body = json.dumps({"DocumentLocation": STORED, "NotificationChannel": channel}).encode()
     sns = f"http://127.0.0.1:{server.server_port}"
-    given = {**variables(SNS=sns), "PHOTO_WORKER_TEST_CALL_SECONDS": "55"}
+    given = {**variables(SNS=sns), "TEXTRACT_TEST_CALL_SECONDS": "55"}
     try:
         with small_store(document()) as store, running(tmp_path, {**given, "AWS_ENDPOINT_URL_S3": store}) as started:
             answer = call(started.port, DETECTION, body)

@@ -9,7 +9,7 @@ from textract_local.reader.blocks import Ids
 from textract_local.reader.document import DocumentLimits, open_document
 from textract_local.reader.reader import PageRequest, PageResult
 
-FACTORY = "tests.integration.textract.decode_only_reader:DecodeOnlyReader"
+FACTORY = "textract_support.decode_only_reader:DecodeOnlyReader"
 CORNERS = [{"X": x, "Y": y} for x, y in ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))]
 WHOLE = {"BoundingBox": {"Width": 1.0, "Height": 1.0, "Left": 0.0, "Top": 0.0}, "Polygon": CORNERS}
 

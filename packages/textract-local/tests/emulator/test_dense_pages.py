@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.integration.textract.test_recognition import Make, made, read
 from textract_local.server.documents import SYNC, Document
 from textract_local.server.spawning import OWN_READER, ReadingLimits
+from textract_support.recognisers import Make, made, read
 
 __all__ = ["made"]
 

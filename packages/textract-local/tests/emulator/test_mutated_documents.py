@@ -1,6 +1,6 @@
 """Thousands of damaged documents through the real server, processes and decoders, and some with the real engine.
 
-They are the same in each run. PHOTO_WORKER_TEST_MUTANTS is the number of each kind: a defect in new code usually
+They are the same in each run. TEXTRACT_TEST_MUTANTS is the number of each kind: a defect in new code usually
 affects most of them. The decoders were first tested with 2,500 of each.
 """
 
@@ -20,16 +20,15 @@ from threading import local
 import psutil
 import pytest
 
-from tests.integration.textract.conftest import JSON_11, SIGNED, call
-from tests.integration.textract.decode_only_reader import FACTORY
-from tests.integration.textract.emulator import Running, running, until
-from tests.integration.textract.mutants import KINDS, mutants
-from tests.integration.textract.test_protocol import DETECT, sent
-from tests.integration.textract.test_recognition import alive
 from textract_local.server.spawning import OWN_READER
+from textract_support.clients import DETECT, JSON_11, SIGNED, call, sent
+from textract_support.decode_only_reader import FACTORY
+from textract_support.emulator import Running, running, until
+from textract_support.mutants import KINDS, mutants
+from textract_support.recognisers import alive
 
 SEED = 20260101
-MUTANTS_OF_A_KIND = int(os.environ.get("PHOTO_WORKER_TEST_MUTANTS", "600"))
+MUTANTS_OF_A_KIND = int(os.environ.get("TEXTRACT_TEST_MUTANTS", "600"))
 ENGINE_MUTANTS_OF_A_KIND = 25
 CALLERS = 8
 
@@ -106,7 +105,7 @@ def end(started: Running) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", KINDS)
 def test_mutated_documents_are_read_or_refused(tmp_path: Path, kind: str) -> None:
-    variables = {"PHOTO_WORKER_TEST_READER": FACTORY, "PHOTO_WORKER_TEST_PAGE_SECONDS": str(PAGE_SECONDS)}
+    variables = {"TEXTRACT_TEST_READER": FACTORY, "TEXTRACT_TEST_PAGE_SECONDS": str(PAGE_SECONDS)}
     with running(tmp_path, variables) as started:
         outcomes = judged(started, mutants(kind, MUTANTS_OF_A_KIND, SEED), PAGE_SECONDS)
         # Damage that is never detected, or always at the first byte, would test nothing.
@@ -116,7 +115,7 @@ def test_mutated_documents_are_read_or_refused(tmp_path: Path, kind: str) -> Non
 
 @pytest.mark.timeout(900)
 def test_mutated_documents_do_not_crash_own_reader(tmp_path: Path) -> None:
-    with running(tmp_path, {"PHOTO_WORKER_TEST_READER": OWN_READER}) as started:
+    with running(tmp_path, {"TEXTRACT_TEST_READER": OWN_READER}) as started:
         outcomes: Counter[str] = Counter()
         for kind in KINDS:
             outcomes += judged(started, mutants(kind, ENGINE_MUTANTS_OF_A_KIND, SEED + 1), 60)

@@ -12,13 +12,12 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from tests.integration.textract.conftest import JSON_11, SIGNED, call
-from tests.integration.textract.emulator import Running, document, running, until
-from tests.integration.textract.test_protocol import DETECT, sent
 from textract_local.server import wire
 from textract_local.server.admission import MOST_BODY_BYTES
 from textract_local.server.failures import ServiceError
 from textract_local.server.spawning import MIB
+from textract_support.clients import DETECT, JSON_11, SIGNED, call, sent
+from textract_support.emulator import Running, document, running, until
 
 LARGE = 9_000_000
 

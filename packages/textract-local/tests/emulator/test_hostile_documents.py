@@ -13,13 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.textract.conftest import call, send
-from tests.integration.textract.emulator import Running, document, running, until
-from tests.integration.textract.scripted_reader import DEADLINE_SECONDS
-from tests.integration.textract.test_protocol import DETECT, sent
-from tests.integration.textract.test_recognition import Make, alive, doc, lines, made, read, refused
-from tests.integration.textract.test_recognition import until as until_async
 from textract_local.server.spawning import MIB
+from textract_support.clients import DETECT, call, send, sent
+from textract_support.emulator import Running, document, running, until
+from textract_support.recognisers import Make, alive, doc, lines, made, read, refused
+from textract_support.recognisers import until as until_async
+from textract_support.scripted_reader import DEADLINE_SECONDS
 
 __all__ = ["made"]
 
@@ -177,7 +176,7 @@ def test_server_end_ends_reading_processes(tmp_path: Path, number: signal.Signal
 def test_server_end_ends_hanging_reading_process(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     # The server would end the process after 3 seconds, and is killed before.
-    with running(tmp_path, {"PHOTO_WORKER_TEST_PAGE_SECONDS": "3"}) as started, ThreadPoolExecutor(1) as threads:
+    with running(tmp_path, {"TEXTRACT_TEST_PAGE_SECONDS": "3"}) as started, ThreadPoolExecutor(1) as threads:
         answer = threads.submit(call, started.port, DETECT, sent(document(harm="hang", begun=str(begun))))
         until(begun.exists)
         left = children(started)
@@ -187,7 +186,7 @@ def test_server_end_ends_hanging_reading_process(tmp_path: Path) -> None:
 
 
 def test_server_reports_hostile_document_and_continues(tmp_path: Path) -> None:
-    with running(tmp_path, {"PHOTO_WORKER_TEST_PAGE_SECONDS": "1.5"}) as started:
+    with running(tmp_path, {"TEXTRACT_TEST_PAGE_SECONDS": "1.5"}) as started:
         for harm in ("crash", "hang"):
             answer = call(started.port, DETECT, sent(document(harm=harm)))
             assert (answer.status, answer.json["__type"]) == (400, "BadDocumentException")

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from tests.support.observed_responses import BLOCKS, CERTAIN_PAGE_CHILDREN, PAGE_CHILDREN
+from textract_support.observed_responses import BLOCKS, CERTAIN_PAGE_CHILDREN, PAGE_CHILDREN
 
 # Coordinates are 32-bit floats printed as doubles; recorded boxes are off by at most 6e-8.
 TOLERANCE = 1e-6

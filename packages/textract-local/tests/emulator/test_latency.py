@@ -5,8 +5,8 @@ from __future__ import annotations
 import http.client
 import time
 
-from tests.integration.textract.conftest import JSON_11, SIGNED
-from tests.integration.textract.emulator import Running
+from textract_support.clients import JSON_11, SIGNED
+from textract_support.emulator import Running
 
 # How long a client's system delays the acknowledgement of half a response.
 DELAYED_ACKNOWLEDGEMENT_SECONDS = 0.04

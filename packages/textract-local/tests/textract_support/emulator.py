@@ -18,13 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.textract.scripted_reader import DEADLINE_SECONDS, FACTORY, MAGIC, document
 from textract_local.server.command import EmulatorOptions, run
 from textract_local.server.spawning import ReadingLimits
+from textract_support.scripted_reader import DEADLINE_SECONDS, FACTORY, MAGIC, document
 
 __all__ = ["DEADLINE_SECONDS", "MAGIC", "ROOT", "Running", "document", "running", "until"]
 
-ROOT = Path(__file__).resolve().parents[3]
+# Where programs and readers of the tests are imported from.
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -58,13 +59,12 @@ def running(folder: Path, variables: Mapping[str, str], *arguments: str) -> Iter
                 **os.environ,
                 "PYTHONUNBUFFERED": "1",
                 # Reading processes do not import from their working directory.
-                "PYTHONPATH": str(ROOT),
-                "PHOTO_WORKER_TEST_DATA": str(folder / f"data-{secrets.token_hex(4)}"),
+                "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path.cwd())]),
+                "TEXTRACT_TEST_DATA": str(folder / f"data-{secrets.token_hex(4)}"),
                 **variables,
             },
             stdout=output,
             stderr=output,
-            cwd=ROOT,
         )
     try:
         yield Running(process, _port(process, log), log)
@@ -87,8 +87,8 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     # Processes that wait for a gate need time; tests with hanging processes set a lower limit.
     bounds = ReadingLimits(
-        page_seconds=float(os.environ.get("PHOTO_WORKER_TEST_PAGE_SECONDS", "60")),
-        call_seconds=float(os.environ.get("PHOTO_WORKER_TEST_CALL_SECONDS", "55")),
+        page_seconds=float(os.environ.get("TEXTRACT_TEST_PAGE_SECONDS", "60")),
+        call_seconds=float(os.environ.get("TEXTRACT_TEST_CALL_SECONDS", "55")),
     )
-    data, reader = Path(os.environ["PHOTO_WORKER_TEST_DATA"]), os.environ.get("PHOTO_WORKER_TEST_READER", FACTORY)
+    data, reader = Path(os.environ["TEXTRACT_TEST_DATA"]), os.environ.get("TEXTRACT_TEST_READER", FACTORY)
     run(EmulatorOptions(port=0, data=data, processes=2, reader=reader, bounds=bounds))

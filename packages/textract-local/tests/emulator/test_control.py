@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.textract.conftest import SIGNED, call, send
-from tests.integration.textract.emulator import Running, running, until
+from textract_support.clients import SIGNED, call, send
+from textract_support.emulator import Running, running, until
 
 PATHS = [("GET", "health"), ("GET", "counters"), ("PUT", "faults"), ("POST", "reset"), ("POST", "jobs/age")]
 
@@ -92,20 +92,6 @@ def test_service_request_with_unknown_host_is_logged(emulator: Running) -> None:
     name = f"n{secrets.token_hex(4)}"
     assert call(emulator.port, "Textract.DetectDocumentText", b"{}", Host=name).status == 403
     until(lambda: name in emulator.log.read_text("utf-8"))
-
-
-@pytest.mark.parametrize("way", ["option", "variable"])
-def test_allow_host_accepts_only_listed_host_names(tmp_path: Path, way: str) -> None:
-    # The variable is that of this product's command.
-    program = ["textract_local.server"] if way == "option" else ["photo_worker.cli", "textract-emulator"]
-    argv = ["-m", *program, "--port", "0", "--data", str(tmp_path / "data")]
-    named = ["--allow-host", "textract", "--allow-host", "host.docker.internal"] if way == "option" else []
-    variables = {"PHOTO_WORKER_ALLOWED_HOSTS": "textract,host.docker.internal"} if way == "variable" else {}
-    with running(tmp_path, variables, *argv, *named) as started:
-        for host in ("textract:8765", "host.docker.internal:1", "127.0.0.1"):
-            assert send(started.port, "GET", "/_emulator/counters", None, {"Host": host}).status == 200, host
-        for host in ("aws:8765", "evil.textract"):
-            assert send(started.port, "GET", "/_emulator/counters", None, {"Host": host}).status == 403, host
 
 
 def test_control_host_0_0_0_0_is_refused(tmp_path: Path) -> None:

@@ -15,20 +15,15 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.integration.textract.conftest import JSON_11, SIGNED, Answer, call, send
-from tests.integration.textract.emulator import DEADLINE_SECONDS, Running, document, running
 from textract_local.server.model import TextractModel
+from textract_support.clients import DETECT, EMULATED, JSON_11, SIGNED, Answer, call, send, sent
+from textract_support.emulator import DEADLINE_SECONDS, Running, document, running
 from textract_support.requests import VALID
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
 
-DETECT = "Textract.DetectDocumentText"
 DEEP = b"[" * 200_000
-
-
-def sent(content: bytes) -> bytes:
-    return json.dumps({"Document": {"Bytes": base64.b64encode(content).decode()}}).encode()
 
 
 def assert_error(answer: Answer, status: int, code: str) -> str:
@@ -143,14 +138,6 @@ def test_json_empty_body_is_invalid_parameter(emulator: Running) -> None:
     assert_error(call(emulator.port, DETECT, b""), 400, "InvalidParameterException")
 
 
-EMULATED = (
-    "DetectDocumentText",
-    "AnalyzeDocument",
-    "StartDocumentTextDetection",
-    "GetDocumentTextDetection",
-    "StartDocumentAnalysis",
-    "GetDocumentAnalysis",
-)
 OTHERS = sorted(set(VALID) - set(EMULATED))
 
 

@@ -9,37 +9,21 @@ import cbor2
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.textract.conftest import SIGNED, Answer, send
-from tests.integration.textract.emulator import Running, document
-from tests.support.rpc_v2_cbor import cbor_client
+from textract_support.clients import CBOR, error_of, post, send
+from textract_support.emulator import Running, document
+from textract_support.rpc_v2_cbor import cbor_client
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
 
-CBOR = {"smithy-protocol": "rpc-v2-cbor", "Content-Type": "application/cbor", "Authorization": SIGNED}
-
 
 @pytest.fixture(scope="module")
 def by_cbor(
-    emulator: Running, stack_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    emulator: Running, aws_variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TextractClient]:
-    client = cbor_client(tmp_path_factory.mktemp("model"), stack_env, emulator.url)
+    client = cbor_client(tmp_path_factory.mktemp("model"), aws_variables, emulator.url)
     yield client
     client.close()
-
-
-def post(port: int, operation: str, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
-    return send(port, "POST", f"/service/Textract/operation/{operation}", body, CBOR if headers is None else headers)
-
-
-def error_of(answer: Answer) -> tuple[int, str]:
-    """Return the status and type of an error in CBOR."""
-    assert answer.headers["content-type"] == "application/cbor"
-    assert answer.headers["smithy-protocol"] == "rpc-v2-cbor"
-    body = cbor2.loads(answer.body)
-    assert set(body) == {"__type", "Message"}
-    assert body["Message"]
-    return answer.status, body["__type"]
 
 
 def without_metadata(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,11 +13,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.integration.textract.conftest import Answer, call, send
-from tests.integration.textract.emulator import Running, document
-from tests.integration.textract.test_protocol import DETECT, sent
-from tests.integration.textract.test_protocol_cbor import error_of, post
-from tests.support.resources import session_of
+from textract_support.clients import DETECT, Answer, call, error_of, post, send, sent, session_of
+from textract_support.emulator import Running, document
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
@@ -59,11 +56,11 @@ def test_faults_raise_modelled_exceptions_in_client(textract: TextractClient, te
 
 
 def test_faults_throttle_is_overcome_by_client_retries(
-    emulator: Running, stack_env: dict[str, str], tell: Tell
+    emulator: Running, aws_variables: dict[str, str], tell: Tell
 ) -> None:
     tell({"rules": [{"kind": "throttle", "calls": [1, 2]}]})
     config = Config(retries={"total_max_attempts": 4, "mode": "standard"})
-    client = session_of(dict(stack_env)).client("textract", endpoint_url=emulator.url, config=config)
+    client = session_of(dict(aws_variables)).client("textract", endpoint_url=emulator.url, config=config)
     answer = client.detect_document_text(Document={"Bytes": document()})
     client.close()
     assert answer["ResponseMetadata"]["RetryAttempts"] == 2

@@ -11,15 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.textract.conftest import JSON_11, SIGNED, call, send
-from tests.integration.textract.emulator import Running, document, running, until
-from tests.integration.textract.test_protocol import DETECT, sent
-from tests.integration.textract.test_recognition import Make, alive, doc, lines, made, read, refused
-from tests.integration.textract.test_recognition import until as until_async
 from textract_local.server.counters import Counters
 from textract_local.server.documents import SYNC
 from textract_local.server.recognition import PageRecogniser
 from textract_local.server.spawning import MIB, ReadingLimits
+from textract_support.clients import DETECT, JSON_11, SIGNED, call, send, sent
+from textract_support.emulator import Running, document, running, until
+from textract_support.recognisers import Make, alive, doc, lines, made, read, refused
+from textract_support.recognisers import until as until_async
 
 __all__ = ["made"]
 

@@ -1,0 +1,77 @@
+"""Fixtures: an emulator per test process whose S3 has no object, and clients of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from textract_support.clients import client_of, send
+from textract_support.emulator import Running, running
+from textract_support.recognisers import made
+
+if TYPE_CHECKING:
+    from mypy_boto3_textract import TextractClient
+
+__all__ = ["made"]
+
+
+class _NoObjects(BaseHTTPRequestHandler):
+    """An S3 that has no object."""
+
+    def do_HEAD(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture(scope="session")
+def aws_variables() -> Iterator[dict[str, str]]:
+    """Yield the variables of AWS for an emulator and its clients."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _NoObjects) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield {
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+        }
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def emulator(aws_variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("textract"), aws_variables) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def textract(emulator: Running, aws_variables: dict[str, str]) -> Iterator[TextractClient]:
+    client = client_of(aws_variables, emulator.url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def tallies(emulator: Running) -> Callable[[str], dict[str, int]]:
+    """Return the emulator's counts for a document."""
+
+    def of(sha256: str) -> dict[str, int]:
+        counted: dict[str, dict[str, int]] = send(emulator.port, "GET", "/_emulator/counters").json["documents"]
+        return counted[sha256]
+
+    return of
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this directory: each needs an emulator's processes, alike on every Python."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("single_python")
