@@ -10,7 +10,7 @@ import pytest
 
 from textract_local.server import pool as module
 from textract_local.server.pool import ReadingPool, Work
-from textract_local.server.reading_child import ReaderUnavailable
+from textract_local.server.reading_parent import ReaderUnavailable
 from textract_local.server.spawning import ReadingLimits
 
 DEADLINE_SECONDS = 20

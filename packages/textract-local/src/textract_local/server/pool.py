@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from textract_local.server.reading_child import (
+from textract_local.server.reading_parent import (
     WATCH_SECONDS,
     NotBegun,
     ProcessEnded,

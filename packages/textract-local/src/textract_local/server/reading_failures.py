@@ -23,7 +23,7 @@ from textract_local.server.failures import (
     UNSUPPORTED_DOCUMENT,
     ServiceError,
 )
-from textract_local.server.reading_child import ReaderUnavailable
+from textract_local.server.reading_parent import ReaderUnavailable
 
 logger = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from textract_local.server.failures import (
     ServiceError,
 )
 from textract_local.server.pool import ReadingPool
-from textract_local.server.reading_child import ProcessEnded, ReaderUnavailable
 from textract_local.server.reading_failures import defect_error, refusal_error, unavailable_error
 from textract_local.server.reading_memory import REMEMBERED_BYTES, AnswerCache, ReadingMemory, Running
+from textract_local.server.reading_parent import ProcessEnded, ReaderUnavailable
 from textract_local.server.spawning import OWN_READER, ReadingLimits
 from textract_local.server.spool import Readings, Spool, private_folder
 
