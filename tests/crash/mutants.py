@@ -7,10 +7,8 @@ forks for each mutant (on Linux, where forking is safe; elsewhere each mutant ha
 
 from __future__ import annotations
 
-import ast
 import gc
 import importlib
-import importlib.machinery
 import json
 import os
 import select
@@ -21,12 +19,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import CodeType, TracebackType
+from types import TracebackType
 from typing import IO, Any
 
 import pytest
 
-from tests.crash.broken_mutants import Breakage
+from tests.support.changed_imports import import_changed
 from tests.support.mutation import ROOT, Mutation, mutated
 
 # Well above the time of any named test; a hanging mutant must end before the outer test's own limit.
@@ -38,7 +36,6 @@ TEST_LIMIT_SECONDS = 40.0
 _IN_FULL = ("CI", "BUILD_NUMBER")
 
 _FORKS = sys.platform == "linux"
-_PACKAGES = ("photo_worker", "temporal_replay_gate", "textract_local")
 # Modules that most of the product imports and that start no thread and no connection when imported.
 _WARM = (
     "_hypothesis_pytestplugin",
@@ -85,45 +82,6 @@ class Outcome:
         return bool(self.failures) and not self.errors
 
 
-def _import_changed(trees: Mapping[str, ast.Module]) -> tuple[set[str], Breakage]:
-    """Make every import of these files load the changed tree.
-
-    Returns the set of those imported, and the record of errors that mean that one of them cannot run.
-
-    Alembic loads migrations by path and Temporal's sandbox imports workflows again: both use this one method.
-    """
-    by_path = {str(ROOT / file): file for file in trees}
-    breakage = Breakage(by_path)
-    imported: set[str] = set()
-    unchanged = importlib.machinery.SourceFileLoader.get_code
-
-    def get_code(self: importlib.machinery.SourceFileLoader, fullname: str) -> CodeType | None:
-        file = by_path.get(str(Path(self.path).resolve()))
-        if file is None:
-            return unchanged(self, fullname)
-        imported.add(file)
-        # Bypasses the cache of compiled files for reading and writing.
-        return breakage.compiled(trees[file], str(ROOT / file))
-
-    setattr(importlib.machinery.SourceFileLoader, "get_code", get_code)  # noqa: B010
-    return imported, breakage
-
-
-def import_changed(edits: Sequence[Mutation]) -> None:
-    """Make this process import the product with the edits; it must not have imported it before.
-
-    Raises ``MutationError``.
-    """
-    _require_unimported()
-    _import_changed(mutated(edits))
-
-
-def _require_unimported() -> None:
-    already = sorted(name for name in sys.modules if name.partition(".")[0] in _PACKAGES)
-    if already:
-        raise RuntimeError(f"a mutant of {already[0]} cannot be imported: the module itself has been")
-
-
 class _Watcher:
     """A pytest plugin that records the outcome of each test."""
 
@@ -148,8 +106,7 @@ class _Watcher:
 
 def run_here(edits: Sequence[Mutation], tests: Sequence[str], output: Path, limit_seconds: float) -> Outcome:
     """Run tests in this process with the edits; it must not have imported the product before."""
-    _require_unimported()
-    imported, breakage = _import_changed(mutated(edits))
+    imported, breakage = import_changed(edits)
     watcher = _Watcher()
     with output.open("wb") as written:
         os.dup2(written.fileno(), 1)

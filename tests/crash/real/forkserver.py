@@ -155,7 +155,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     edits = os.environ.pop(EDITS_VARIABLE, "")
     if edits:
-        from tests.crash.mutants import import_changed
+        from tests.support.changed_imports import import_changed
         from tests.support.mutation import Mutation
 
         import_changed([Mutation(**edit) for edit in json.loads(edits)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import CodeType
 from typing import TypeVar
@@ -29,9 +29,10 @@ _ANSWERS = frozenset({"__getattr__", "__getattribute__"})
 class Breakage:
     """Records the errors that changed modules raise themselves."""
 
-    def __init__(self, paths: Collection[str]) -> None:
-        """``paths`` are those of the changed modules."""
+    def __init__(self, paths: Collection[str], tell: Callable[[str], None] = lambda said: None) -> None:
+        """``paths`` are those of the changed modules; ``tell`` is called with each new error."""
         self._paths = frozenset(paths)
+        self._tell = tell
         self.found: list[str] = []
         # A name that exists in every module, including those in Temporal's sandbox.
         setattr(builtins, _TOLD, self._note)
@@ -53,6 +54,7 @@ class Breakage:
         said = f"the mutant itself is broken: {type(error).__name__}: {error} ({where})"
         if said not in self.found:
             self.found.append(said)
+            self._tell(said)
 
 
 class _Telling(ast.NodeTransformer):
