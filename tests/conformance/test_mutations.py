@@ -9,7 +9,8 @@ import pytest
 
 from tests.conformance import target
 from tests.conformance.expectations import named
-from tests.conformance.mutations import MUTATIONS, NOTHING
+from tests.conformance.mutated_emulator import NOTHING
+from tests.conformance.mutations import MUTATIONS
 from tests.conformance.service import Service
 
 pytestmark = [
@@ -17,25 +18,31 @@ pytestmark = [
     pytest.mark.skipif(target.is_aws(), reason="nothing can be planted in the real service"),
 ]
 
+_PROGRAM = ("-m", "tests.conformance.mutated_emulator")
 
-@pytest.mark.parametrize("mutation", MUTATIONS)
-def test_mutation_fails_its_check(stack_env: dict[str, str], tmp_path: Path, mutation: str) -> None:
-    check = named(MUTATIONS[mutation][1]).check
-    with (
-        target.emulated(stack_env, tmp_path, "-m", "tests.conformance.mutations", mutation) as broken,
-        pytest.raises(AssertionError),
-    ):
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_mutation_fails_its_check(stack_env: dict[str, str], tmp_path: Path, name: str) -> None:
+    mutation = MUTATIONS[name]
+    check = named(mutation.check).check
+    with target.emulated(stack_env, tmp_path, *_PROGRAM, name) as broken, pytest.raises(AssertionError):
         check(broken)
+    log = "".join(file.read_text("utf-8") for file in tmp_path.glob("emulator-*.log"))
+    # A mutant that cannot run, or is never imported, fails checks for another reason.
+    assert "the mutant itself is broken" not in log
+    assert "defect" not in log
+    for edit in mutation.edits:
+        assert f"the mutant imports {edit.file}" in log
 
 
 @pytest.fixture(scope="module")
 def unbroken(stack_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The emulator with the mutation that changes nothing."""
     folder = tmp_path_factory.mktemp("unbroken")
-    with target.emulated(stack_env, folder, "-m", "tests.conformance.mutations", NOTHING) as made:
+    with target.emulated(stack_env, folder, *_PROGRAM, NOTHING) as made:
         yield made
 
 
-@pytest.mark.parametrize("check", sorted({check for _, check in MUTATIONS.values()}))
+@pytest.mark.parametrize("check", sorted({mutation.check for mutation in MUTATIONS.values()}))
 def test_mutation_check_passes_without_mutation(unbroken: Service, check: str) -> None:
     named(check).check(unbroken)

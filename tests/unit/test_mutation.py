@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.mutated_emulator import edits_of, starter_of
+from tests.conformance.mutations import MUTATIONS
 from tests.crash.safeguard import Safeguard
 from tests.crash.safeguards import SAFEGUARDS
 from tests.replay.planted.code_mutation import CodeMutation
@@ -153,3 +155,8 @@ def test_mutated_each_safeguard_applies(safeguard: Safeguard) -> None:
 @pytest.mark.parametrize("plant", [pytest.param(found, id=found.name) for found in [*PLANTS, *HARMLESS]])
 def test_mutated_each_code_mutation_applies(plant: CodeMutation) -> None:
     assert plant.text()
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_mutated_each_mutation_of_emulator_applies(name: str) -> None:
+    assert mutated([*edits_of(name), starter_of(name)])
