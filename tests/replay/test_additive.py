@@ -5,25 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from gate_support.added_fields import run
-from photo_worker.contracts import image as image_contracts
 from photo_worker.workflows import image as image_workflow
 from tests.replay.product import product_code
+from tests.support.mutation import Mutation, mutated, unparsed
 
 HERE = Path(__file__).parent / "planted"
-
-
-def test_product_contracts_with_optional_fields_are_additive(tmp_path: Path) -> None:
-    contracts = Path(image_contracts.__file__).read_text(encoding="utf-8")
+_CONTRACTS = "photo_worker/contracts/image.py"
+# Each model, and the field that the new ones follow.
+_ADDED = [
+    Mutation(_CONTRACTS, model, last, f"{last}\nlanguage: Name | None = None\npages: int = 1")
     for model, last in (
         ("OcrInput", "size_bytes: int | None = None"),
         ("ImageProcessingResult", "s3_manifest_key: Key"),
-    ):
-        head, found, tail = contracts.partition(f"class {model}(Contract)")
-        assert last in tail
-        contracts = (
-            head + found + tail.replace(last, f"{last}\n    language: Name | None = None\n    pages: int = 1", 1)
-        )
-    (tmp_path / "own_contracts.py").write_text(contracts, encoding="utf-8")
+    )
+]
+
+
+def test_product_contracts_with_optional_fields_are_additive(tmp_path: Path) -> None:
+    (tmp_path / "own_contracts.py").write_text(unparsed(mutated(_ADDED))[_CONTRACTS], encoding="utf-8")
     text = Path(image_workflow.__file__).read_text(encoding="utf-8")
     assert "photo_worker.contracts.image" in text
     text = text.replace("photo_worker.contracts.image", "own_contracts")

@@ -16,10 +16,10 @@ from temporalio.worker import Worker
 
 from gate_support.command import check, head, reported
 from temporal_replay_gate.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
-from tests.replay.planted import busy
 from tests.replay.planted.busy import Busy
 from tests.replay.product import product_code
 from tests.support.harness import eventually
+from tests.support.mutation import Mutation, mutated, unparsed
 from tests.support.workers import running
 
 WAITS = """
@@ -217,9 +217,8 @@ async def seen(handle: WorkflowHandle[Any, Any], path: Path, **counts: int) -> P
 
 def hasty(folder: Path) -> CodeUnderTest:
     """Write a variant whose update waits for one signal instead of two."""
-    text = Path(busy.__file__).read_text(encoding="utf-8")
-    assert text.count("self.rung >= 2") == 1
-    (folder / "hasty.py").write_text(text.replace("self.rung >= 2", "self.rung >= 1"), encoding="utf-8")
+    mutation = Mutation("tests/replay/planted/busy.py", "Busy.stir", "self.rung >= 2", "self.rung >= 1")
+    (folder / "hasty.py").write_text(unparsed(mutated([mutation]))[mutation.file], encoding="utf-8")
     return product_code("hasty:Busy", path=(str(folder),))
 
 

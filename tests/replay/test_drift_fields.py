@@ -12,34 +12,38 @@ from gate_support.command import head
 from temporal_replay_gate.findings import Finding
 from temporal_replay_gate.replay_pool import CodeUnderTest, ReplayPool, ReplayTask
 from tests.replay.corpora import FEATURES
-from tests.replay.features import workflows
 from tests.replay.product import product_code
+from tests.support.mutation import Mutation, mutated, unparsed
 
-_BURNT = 'raise ApplicationError("burnt", type="Burnt", non_retryable=True'
-_STARTER = 'CourseWorkflow.run, f"{parent}-starter"'
-_OWN = "children[1].signal("
-_BY_ID = 'workflow.get_external_workflow_handle_for(CourseWorkflow.run, f"{parent}-main").signal('
-_NEW = "workflow.continue_as_new(order"
+_SOURCE = "tests/replay/features/workflows.py"
+_STARTER = 'workflow.get_external_workflow_handle_for(CourseWorkflow.run, f"{$parent}-starter")'
+_OTHER_RUN = 'workflow.get_external_workflow_handle_for(CourseWorkflow.run, f"{$parent}-starter", run_id="other")'
+_BY_ID = 'workflow.get_external_workflow_handle_for(CourseWorkflow.run, f"{parent}-main")'
+_BURNT = 'type="Burnt", non_retryable=True'
+_BENIGN = '__import__("temporalio").exceptions.ApplicationErrorCategory.BENIGN'
+_AGAIN = "workflow.continue_as_new($order)"
 
-# History, old text, new text, the finding's code, and the new value.
+# History, the definition, its old and new code, the finding's code, and the new value.
 CHANGES = [
-    ("menu-success", _STARTER, f"{_STARTER}, run_id='other'", "drift_run_id", '"other"'),
-    ("menu-success", _OWN, _BY_ID, "drift_child_only", "false"),
+    ("menu-success", "MenuWorkflow.run", _STARTER, _OTHER_RUN, "drift_run_id", '"other"'),
+    ("menu-success", "MenuWorkflow.run", "$children[1]", _BY_ID, "drift_child_only", "false"),
     (
         "batch-success-run1",
-        _NEW,
-        f"{_NEW}, backoff_start_interval=timedelta(hours=1)",
+        "BatchWorkflow.run",
+        _AGAIN,
+        "workflow.continue_as_new($order, backoff_start_interval=timedelta(hours=1))",
         "drift_backoff_start_interval",
         "3600.0",
     ),
-    ("batch-failure-run2", _BURNT, f"{_BURNT}, next_retry_delay=_STEP", "drift_next_retry_delay", "30.0"),
     (
         "batch-failure-run2",
+        "BatchWorkflow.run",
         _BURNT,
-        f"{_BURNT}, category=__import__('temporalio').exceptions.ApplicationErrorCategory.BENIGN",
-        "drift_category",
-        '"BENIGN"',
+        f"{_BURNT}, next_retry_delay=_STEP",
+        "drift_next_retry_delay",
+        "30.0",
     ),
+    ("batch-failure-run2", "BatchWorkflow.run", _BURNT, f"{_BURNT}, category={_BENIGN}", "drift_category", '"BENIGN"'),
 ]
 
 
@@ -49,10 +53,9 @@ def replayed(code: CodeUnderTest, path: Path) -> Sequence[Finding]:
         return engine.run([ReplayTask(path)])[0].findings
 
 
-def changed(folder: Path, old: str, new: str) -> CodeUnderTest:
-    text = Path(workflows.__file__).read_text(encoding="utf-8")
-    assert old in text
-    (folder / "changed_code.py").write_text(text.replace(old, new), encoding="utf-8")
+def changed(folder: Path, mutation: Mutation) -> CodeUnderTest:
+    text = unparsed(mutated([mutation]))[mutation.file]
+    (folder / "changed_code.py").write_text(text, encoding="utf-8")
     return product_code("changed_code:WORKFLOWS", path=(str(folder),))
 
 
@@ -61,9 +64,11 @@ def recorded(name: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("name", "old", "new", "code", "now"), CHANGES, ids=[each[3] for each in CHANGES])
-def test_changed_field_is_drift(tmp_path: Path, name: str, old: str, new: str, code: str, now: str) -> None:
-    found = replayed(changed(tmp_path, old, new), recorded(name))
+@pytest.mark.parametrize(("name", "within", "old", "new", "code", "now"), CHANGES, ids=[each[4] for each in CHANGES])
+def test_changed_field_is_drift(
+    tmp_path: Path, name: str, within: str, old: str, new: str, code: str, now: str
+) -> None:
+    found = replayed(changed(tmp_path, Mutation(_SOURCE, within, old, new)), recorded(name))
     assert [(finding.code, finding.now) for finding in found] == [(code, now)]
 
 
