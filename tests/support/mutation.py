@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -195,3 +195,8 @@ def _place(mutation: Mutation) -> str:
 
 def _looked_for(mutation: Mutation) -> str:
     return f"looked for: {mutation.old.strip()}"
+
+
+def unparsed(trees: Mapping[str, ast.Module]) -> dict[str, str]:
+    """Return the source of each tree, without its comments and layout."""
+    return {file: ast.unparse(tree) for file, tree in trees.items()}
