@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from photo_worker.adapters.times import ServiceTimes
+from photo_worker.adapters.times import ServiceTimes, TextractTimes
 from photo_worker.config import Settings
 from photo_worker.contracts.image import CONFIGURED_ENGINE
 from photo_worker.errors import BackendMissing, ConfigurationError, UnknownEngine
@@ -52,7 +52,9 @@ class Application(AbstractContextManager["Application"]):
     resources: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def __post_init__(self) -> None:
-        self.backends = BackendRegistry(self.settings, self.store, self.session, self.own_pipelines)
+        self.backends = BackendRegistry(
+            self.settings, self.store, self.session, self.own_pipelines, times=self.times.textract
+        )
         self._client: Client | None = None
 
     def __enter__(self) -> Self:
@@ -198,8 +200,11 @@ class BackendRegistry:
         store: ObjectStore,
         session: boto3.Session | None = None,
         pipelines: Sequence[Pipeline] | None = None,
+        *,
+        times: TextractTimes | None = None,
     ) -> None:
         """``pipelines`` tell how long an attempt may take; those of the registry if they are None."""
+        self._times = times or TextractTimes()
         self._settings = settings
         self._pipelines = pipelines
         self._store = store
@@ -228,6 +233,7 @@ class BackendRegistry:
             wait=wait,
             notes=HeartbeatNotes(),
             attempt_seconds=attempt.total_seconds(),
+            textract_times=self._times,
         )
         with self._lock:
             try:

@@ -53,8 +53,23 @@ class S3Times:
 
 
 @dataclass(frozen=True)
+class TextractTimes:
+    """Limits of the waits for Textract."""
+
+    connect: float = 5
+    sync_read: float = 80
+    """The synchronous API responds within seconds; a document that takes longer is tried again."""
+    job_read: float = 15
+    """The calls of the asynchronous API read no document.
+
+    An attempt must outlast its polling and one of these calls.
+    """
+
+
+@dataclass(frozen=True)
 class ServiceTimes:
     """Limits of the waits for every service of a deployment."""
 
     postgres: PostgresTimes = PostgresTimes()
     s3: S3Times = S3Times()
+    textract: TextractTimes = TextractTimes()

@@ -17,6 +17,7 @@ import boto3
 
 from photo_worker.adapters.ocr.textract import TextractApi, TextractBackend, make_client
 from photo_worker.adapters.ocr.textract_jobs import JobLimits
+from photo_worker.adapters.times import TextractTimes
 from photo_worker.aws import aws_session
 from photo_worker.ports.ocr import AttemptNotes
 
@@ -104,9 +105,10 @@ def backend_at(
     wait: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
     limits: JobLimits | None = None,
+    times: TextractTimes | None = None,
 ) -> TextractBackend:
     """Return the backend that a worker with this endpoint creates."""
-    client = make_client(session=_session(), endpoint_url=url, api=api)
+    client = make_client(session=_session(), endpoint_url=url, api=api, times=times)
     return TextractBackend(client, api=api, notes=notes, wait=wait, clock=clock, limits=limits)
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from photo_worker.adapters.times import TextractTimes
 from photo_worker.errors import ConfigurationError, EngineUnavailable, UnknownEngine
 from photo_worker.policies import OCR
 from photo_worker.ports.object_store import ObjectStore
@@ -32,7 +33,8 @@ class BackendContext:
 
     ``wait`` sleeps for seconds in the middle of a call, and raises if the attempt must end. ``notes`` carry data from
     an attempt to the next one; None if the attempt is not known. ``session`` is the deployment's AWS session, None if
-    there is none. ``attempt_seconds`` is the time of an activity's attempt.
+    there is none. ``attempt_seconds`` is the time of an activity's attempt; ``textract_times`` limit its waits for
+    Textract.
     """
 
     store: ObjectStore
@@ -43,6 +45,7 @@ class BackendContext:
     wait: Callable[[float], None] = time.sleep
     notes: AttemptNotes | None = None
     attempt_seconds: float = OCR.start_to_close_timeout.total_seconds()
+    textract_times: TextractTimes = field(default_factory=TextractTimes)
 
 
 def make_backend(engine: str, context: BackendContext) -> OcrBackend:
@@ -82,7 +85,12 @@ def _textract(context: BackendContext) -> OcrBackend:
 
     if context.session is None:
         raise ConfigurationError(problems="the textract backend needs AWS settings")
-    client = make_client(session=context.session, max_pool_connections=context.max_parallel, api=context.textract_api)
+    client = make_client(
+        session=context.session,
+        max_pool_connections=context.max_parallel,
+        api=context.textract_api,
+        times=context.textract_times,
+    )
     limits = JobLimits(attempt_seconds=context.attempt_seconds)
     return TextractBackend(client, api=context.textract_api, notes=context.notes, wait=context.wait, limits=limits)
 

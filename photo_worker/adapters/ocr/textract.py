@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from photo_worker.adapters.ocr.response_validation import response_defect
 from photo_worker.adapters.ocr.textract_errors import explain_service, explained
 from photo_worker.adapters.ocr.textract_jobs import JobLimits, TextDetectionJobs, s3_object
+from photo_worker.adapters.times import TextractTimes
 from photo_worker.errors import ConfigurationError, OcrUnavailable
 from photo_worker.ports.object_store import DocumentRef
 from photo_worker.ports.ocr import AttemptNotes, DetectedText
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
 
 ENGINE = "textract"
-CONNECT_TIMEOUT_SECONDS = 5
-# The synchronous API responds within seconds; a document that takes longer is tried again.
-READ_TIMEOUT_SECONDS = 80
-# The calls of the asynchronous API read no document. An attempt must outlast its polling and one of these calls.
-JOB_READ_TIMEOUT_SECONDS = 15
 
 _NO_JOB = "0" * 64
 
@@ -38,19 +34,18 @@ def make_client(
     endpoint_url: str | None = None,
     max_pool_connections: int = 10,
     api: TextractApi = "async",
-    read_timeout: float | None = None,
+    times: TextractTimes | None = None,
 ) -> TextractClient:
     """Return a Textract client; ``session`` gives endpoint, region and credentials.
-
-    ``read_timeout`` is how many seconds of silence end a call; by default it is what the ``api`` needs.
 
     The client does not retry: the workflow's retry policy does. Raises ``ConfigurationError``.
     """
     from botocore.config import Config
 
+    times = times or TextractTimes()
     config = Config(
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        read_timeout=read_timeout or (READ_TIMEOUT_SECONDS if api == "sync" else JOB_READ_TIMEOUT_SECONDS),
+        connect_timeout=times.connect,
+        read_timeout=times.sync_read if api == "sync" else times.job_read,
         max_pool_connections=max_pool_connections,
         retries={"total_max_attempts": 1},
         tcp_keepalive=True,

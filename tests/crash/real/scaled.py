@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from photo_worker.adapters.ocr import textract
-from photo_worker.adapters.times import PostgresTimes, S3Times, ServiceTimes
+from photo_worker.adapters.times import PostgresTimes, S3Times, ServiceTimes, TextractTimes
 from photo_worker.admission import AdmissionTimes
 from photo_worker.pipelines import IMAGE, PIPELINES, Pipeline, image_policies
 from photo_worker.policies import ActivityPolicy, CountedPolicies, ImagePolicies
@@ -118,11 +117,5 @@ def times_of(scale: Scale) -> ServiceTimes:
     return ServiceTimes(
         postgres=PostgresTimes(pool=sooner, connect=sooner, statement=sooner, answer=scale.answer),
         s3=S3Times(connect=sooner, read=scale.answer),
+        textract=TextractTimes(connect=sooner, job_read=scale.answer),
     )
-
-
-def answer_within(seconds: float) -> None:
-    """Set the timeout of every call of a service; that of connections and statements is lower, as in the product."""
-    sooner = max(round(seconds * 2 / 3), 1)
-    textract.CONNECT_TIMEOUT_SECONDS = sooner
-    setattr(textract, "JOB_READ_TIMEOUT_SECONDS", seconds)  # noqa: B010 - an int to a type checker

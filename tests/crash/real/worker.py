@@ -32,8 +32,6 @@ def main(arguments: Sequence[str] = ()) -> int:
         raise SystemExit(f"this worker takes variables, not {arguments[0]!r}")
     variables = dict(os.environ)
     scale = scaled.scale_of(variables)
-    if scale is not None and scale.answer is not None:
-        scaled.answer_within(scale.answer)
     trigger = tripwire_of(variables) or holder_of(variables)
     with armed(trigger) if trigger is not None else contextlib.nullcontext():
         try:

@@ -13,12 +13,11 @@ import psycopg
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 from temporalio.service import RPCError, RPCStatusCode
 
-from photo_worker.adapters.ocr import textract
 from photo_worker.adapters.postgres import connection as pg_connection
 from photo_worker.adapters.postgres import errors as pg_errors
 from photo_worker.adapters.s3 import errors as s3_errors
 from photo_worker.adapters.temporal import rpc_errors
-from photo_worker.adapters.times import PostgresTimes, S3Times
+from photo_worker.adapters.times import PostgresTimes, S3Times, TextractTimes
 from photo_worker.errors import PhotoWorkerError
 
 Answer: TypeAlias = Callable[[], Exception]
@@ -105,7 +104,7 @@ _START = "StartDocumentTextDetection"
 TEXTRACT = PortErrors(
     away=lambda: EndpointConnectionError(endpoint_url="memory"),
     silent=lambda: ReadTimeoutError(endpoint_url="memory"),
-    limit=textract.CONNECT_TIMEOUT_SECONDS + textract.JOB_READ_TIMEOUT_SECONDS,
+    limit=TextractTimes.connect + TextractTimes.job_read,
     refused=lambda: _refusal(_START, "ExpiredTokenException", 400),
     forbidden=lambda: _refusal(_START, "AccessDeniedException", 400),
     throttled=lambda: _refusal(_START, "ProvisionedThroughputExceededException", 400),

@@ -27,7 +27,7 @@ from photo_worker.adapters.ocr import textract
 from photo_worker.adapters.postgres import migrate
 from photo_worker.adapters.postgres.connection import LimitedConnection, connect
 from photo_worker.adapters.s3 import object_store as s3_boto
-from photo_worker.adapters.times import KEEPALIVE_OPTIONS, PostgresTimes
+from photo_worker.adapters.times import KEEPALIVE_OPTIONS, PostgresTimes, TextractTimes
 from photo_worker.errors import DatabaseUnavailable, OcrUnavailable, StorageUnavailable
 from photo_worker.ports.object_store import DocumentRef
 from tests.support.dropping import Dropping, dropping, why_not
@@ -172,7 +172,9 @@ def test_textract_call_with_lost_packets_ends_by_its_timeout(
     stack_env: dict[str, str], bucket: str, limit: float, ends: bool
 ) -> None:
     with lost_behind(stack_env["AWS_ENDPOINT_URL_TEXTRACT"]) as (url, wire):
-        client = textract.make_client(session=session_of(stack_env), endpoint_url=url, read_timeout=limit)
+        client = textract.make_client(
+            session=session_of(stack_env), endpoint_url=url, times=TextractTimes(job_read=limit)
+        )
         document = DocumentRef(bucket=bucket, key="k", content_type="image/png", size_bytes=1, sha256=uuid4().hex * 2)
 
         def detect() -> None:

@@ -24,7 +24,7 @@ from photo_worker.adapters.postgres.connection import connect
 from photo_worker.adapters.postgres.explain import Explainer
 from photo_worker.adapters.postgres.job_repository import PostgresJobRepository, make_pool
 from photo_worker.adapters.s3 import object_store as s3_boto
-from photo_worker.adapters.times import KEEPALIVE_OPTIONS, PostgresTimes, S3Times
+from photo_worker.adapters.times import KEEPALIVE_OPTIONS, PostgresTimes, S3Times, TextractTimes
 from photo_worker.errors import (
     DatabaseReadOnly,
     DatabaseUnavailable,
@@ -314,7 +314,9 @@ def test_textract_call_ends_when_service_hangs(stack_env: dict[str, str], bucket
     parts = urlsplit(stack_env["AWS_ENDPOINT_URL_TEXTRACT"])
     with proxy_to(str(parts.hostname), int(parts.port or 80)) as proxy:
         client = textract.make_client(
-            session=session_of(stack_env), endpoint_url=f"http://127.0.0.1:{proxy.port}", read_timeout=1
+            session=session_of(stack_env),
+            endpoint_url=f"http://127.0.0.1:{proxy.port}",
+            times=TextractTimes(job_read=1),
         )
         backend = textract.TextractBackend(client)
         document = DocumentRef(bucket=bucket, key="k", content_type="image/png", size_bytes=1, sha256=uuid4().hex * 2)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from botocore.loaders import Loader
 
-from photo_worker.adapters.ocr import textract
 from photo_worker.adapters.ocr.textract import TextractApi, TextractBackend, make_client
+from photo_worker.adapters.times import TextractTimes
 from photo_worker.aws import aws_session
 from photo_worker.errors import (
     ConfigurationError,
@@ -169,11 +169,12 @@ def test_detect_text_unreachable_service_is_retryable() -> None:
     assert caught.value.retryable
 
 
-@pytest.mark.parametrize(("api", "constant"), [("sync", "READ_TIMEOUT_SECONDS"), ("async", "JOB_READ_TIMEOUT_SECONDS")])
-def test_detect_text_silent_service_times_out(monkeypatch: pytest.MonkeyPatch, api: TextractApi, constant: str) -> None:
-    monkeypatch.setattr(textract, constant, 0.2)
+@pytest.mark.parametrize(
+    ("api", "times"), [("sync", TextractTimes(sync_read=0.2)), ("async", TextractTimes(job_read=0.2))]
+)
+def test_detect_text_silent_service_times_out(api: TextractApi, times: TextractTimes) -> None:
     with textract_answering(Reply(held=True)) as served, pytest.raises(OcrUnavailable, match="timeout"):
-        backend_at(served.url, api).detect_text(DOCUMENT)
+        backend_at(served.url, api, times=times).detect_text(DOCUMENT)
 
 
 def test_detect_text_without_credentials_says_so() -> None:

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from photo_worker import policies
-from photo_worker.adapters.ocr import textract
 from photo_worker.adapters.ocr.textract_jobs import (
     COSTLY_FAILURES,
     LONGEST_WAIT_SECONDS,
@@ -23,6 +22,7 @@ from photo_worker.adapters.ocr.textract_jobs import (
     request_token,
     waits,
 )
+from photo_worker.adapters.times import TextractTimes
 from photo_worker.errors import (
     DocumentProtected,
     DocumentTooCostly,
@@ -183,7 +183,7 @@ class TestWaiting:
             read(served)
         assert caught.value.retryable
         # A last call may take until its timeout.
-        slowest = textract.JOB_READ_TIMEOUT_SECONDS + textract.CONNECT_TIMEOUT_SECONDS
+        slowest = TextractTimes.job_read + TextractTimes.connect
         assert sum(time_passes.waited) + slowest < policies.OCR.start_to_close_timeout.total_seconds()
         assert sum(time_passes.waited) > 60
 

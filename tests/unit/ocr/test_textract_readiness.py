@@ -6,6 +6,7 @@ import pytest
 
 from photo_worker.adapters.memory.object_store import MemoryObjectStore
 from photo_worker.adapters.ocr.textract import TextractApi
+from photo_worker.adapters.times import TextractTimes
 from photo_worker.aws import aws_session
 from photo_worker.bootstrap import BackendRegistry
 from photo_worker.config import Settings
@@ -25,7 +26,7 @@ NO_DOCUMENT = refusal("InvalidParameterException", "Request has invalid paramete
 OPERATIONS: dict[TextractApi, str] = {"async": "StartDocumentTextDetection", "sync": "DetectDocumentText"}
 
 
-def look(*replies: Reply, api: TextractApi) -> list[str]:
+def look(*replies: Reply, api: TextractApi, times: TextractTimes | None = None) -> list[str]:
     """Probe a Textract that gives these responses, as a worker does; return the operations that were called."""
     with textract_answering(*replies) as served:
         session = aws_session(
@@ -36,7 +37,7 @@ def look(*replies: Reply, api: TextractApi) -> list[str]:
                 "AWS_SECRET_ACCESS_KEY": "b",
             }
         )
-        BackendRegistry(Settings(textract_api=api), MemoryObjectStore(), session).require_usable()
+        BackendRegistry(Settings(textract_api=api), MemoryObjectStore(), session, times=times).require_usable()
         return [str(call["target"]).rpartition(".")[2] for call in served.calls]
 
 
@@ -52,6 +53,14 @@ def test_require_usable_without_read_permission_is_refused(api: TextractApi) -> 
     not_permitted = refusal("AccessDeniedException", f"is not authorized to perform: textract:{operation}")
     with pytest.raises(ServiceRefused, match=operation):
         look(NO_JOB, not_permitted, api=api)
+
+
+@pytest.mark.parametrize(
+    ("api", "times"), [("sync", TextractTimes(sync_read=0.2)), ("async", TextractTimes(job_read=0.2))]
+)
+def test_require_usable_of_registry_waits_no_longer_than_its_times(api: TextractApi, times: TextractTimes) -> None:
+    with pytest.raises(OcrUnavailable, match="timeout"):
+        look(Reply(held=True), api=api, times=times)
 
 
 @pytest.mark.parametrize("api", ["async", "sync"])
