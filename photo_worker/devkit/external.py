@@ -123,6 +123,8 @@ class ExternalService:
     name: str
     endpoint: str = field(repr=False)
     record: StackRecord = field(repr=False)
+    answer_seconds: float = _ANSWER_SECONDS
+    """How long ``is_alive`` waits for a response."""
 
     @property
     def _url(self) -> SplitResult:
@@ -153,11 +155,11 @@ class ExternalService:
         return endpoints()[self.name].probe_ready(environment_of(self.record))
 
     def is_alive(self) -> bool:
-        """Return whether the service responds within one second."""
+        """Return whether the service responds within ``answer_seconds``."""
         url = self._url
         greeting = endpoints()[self.name].greeting(url)
         return probes.responds(
-            url.hostname or "", self.port, greeting, tls=url.scheme == "https", timeout=_ANSWER_SECONDS
+            url.hostname or "", self.port, greeting, tls=url.scheme == "https", timeout=self.answer_seconds
         )
 
     def status(self) -> ServiceStatus:

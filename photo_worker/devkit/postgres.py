@@ -16,6 +16,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -127,19 +128,21 @@ def _passable(facts: os.stat_result, user: User) -> bool:
     return bool(facts.st_mode & stat.S_IXOTH)
 
 
-def shared_data(paths: StackPaths) -> list[Path]:
+def shared_data(paths: StackPaths, *, roots: Sequence[Path] = _SHARED_ROOTS) -> list[Path]:
     """Return the directories outside the stack's own that may hold the data of root's Postgres."""
-    return [root / paths.key for root in _SHARED_ROOTS]
+    return [root / paths.key for root in roots]
 
 
-def data_directory(paths: StackPaths, postgres: Postgres, user: User | None) -> Path:
+def data_directory(
+    paths: StackPaths, postgres: Postgres, user: User | None, *, roots: Sequence[Path] = _SHARED_ROOTS
+) -> Path:
     """Return the directory of this stack's data for this major version, and make its parent.
 
     Raises ``DataMismatch`` if the stack has data of other versions only, and ``DataUnwritable``.
     """
     parent = paths.data
     if user is not None and not reachable(paths.data / "postgres", user):
-        parent = _shared_root(user) / paths.key
+        parent = _shared_root(user, roots) / paths.key
         parent.mkdir(mode=0o711, exist_ok=True)
         parent.chmod(0o711)
     wanted = parent / f"postgres-{postgres.major}"
@@ -163,9 +166,9 @@ def _check_version(data: Path, postgres: Postgres) -> None:
         raise DataMismatch(path=str(data), reason=f"it is of Postgres {found!r}, this is {postgres.version}")
 
 
-def _shared_root(user: User) -> Path:
+def _shared_root(user: User, roots: Sequence[Path]) -> Path:
     reason = "no such directory"
-    for root in _SHARED_ROOTS:
+    for root in roots:
         try:
             root.mkdir(mode=0o755, exist_ok=True)
             facts = root.lstat()
@@ -175,15 +178,15 @@ def _shared_root(user: User) -> Path:
         if stat.S_ISDIR(facts.st_mode) and facts.st_uid == 0 and reachable(root / "x", user):
             return root
         reason = "it does not belong to root, or others cannot reach it"
-    raise DataUnwritable(path=str(_SHARED_ROOTS[0]), reason=reason)
+    raise DataUnwritable(path=str(roots[0]), reason=reason)
 
 
-def reachable_programs(postgres: Postgres, user: User | None) -> Path:
+def reachable_programs(postgres: Postgres, user: User | None, *, roots: Sequence[Path] = _SHARED_ROOTS) -> Path:
     """Return a directory of programs that ``user`` can run; copies them once if needed."""
     if user is None or reachable(postgres.bin / "postgres", user):
         return postgres.bin
     package = postgres.bin.parent
-    copy = _shared_root(user) / f"programs-{postgres.version}-{package.stat().st_mtime_ns:x}"
+    copy = _shared_root(user, roots) / f"programs-{postgres.version}-{package.stat().st_mtime_ns:x}"
     if not copy.exists():
         with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".programs-") as temporary:
             _copy_programs(package, Path(temporary) / "copy")

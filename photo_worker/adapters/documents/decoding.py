@@ -84,7 +84,7 @@ def check(content: bytes, kind: str, name: str) -> None:
             _check_tiff(content, name)
 
 
-def convert(content: bytes, kind: str, name: str) -> bytes:
+def convert(content: bytes, kind: str, name: str, *, most_bytes: int = SYNC_OCR_LIMIT_BYTES) -> bytes:
     """Return the image of a HEIC or WebP as an upright JPEG within the limits of OCR. See ``ports.DocumentDecoder``.
 
     A HEIC with several images yields the primary one, which viewers show. A sequence or animation is refused, because
@@ -92,7 +92,7 @@ def convert(content: bytes, kind: str, name: str) -> bytes:
     """
     load(kind)
     with _installed(), product_errors(), _damage(name):
-        return _jpeg(_heic(content, name) if kind == media.HEIC else _webp(content, name))
+        return _jpeg(_heic(content, name) if kind == media.HEIC else _webp(content, name), most_bytes)
 
 
 def _check_pdf(content: bytes, name: str) -> None:
@@ -215,8 +215,8 @@ def _check_area(width: int, height: int, name: str, most: int) -> None:
         raise ImageTooLarge(name=name, width=width, height=height, limit=limit)
 
 
-def _jpeg(image: Image.Image) -> bytes:
-    """Return the image as the best JPEG within OCR's limits of side and bytes, without chroma subsampling.
+def _jpeg(image: Image.Image, most_bytes: int) -> bytes:
+    """Return the image as the best JPEG within OCR's limit of side and ``most_bytes``, without chroma subsampling.
 
     The same pixels give the same bytes. Metadata, such as the place where the photo was taken, is left out.
     """
@@ -230,7 +230,7 @@ def _jpeg(image: Image.Image) -> bytes:
         for quality in JPEG_QUALITIES:
             file = io.BytesIO()
             page.save(file, "JPEG", quality=quality, subsampling=0)
-            if file.tell() <= SYNC_OCR_LIMIT_BYTES:
+            if file.tell() <= most_bytes:
                 return file.getvalue()
         scale *= _SHRINK
 

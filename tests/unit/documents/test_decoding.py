@@ -130,11 +130,10 @@ class TestWebp:
         assert image.width == IMAGE_SIDE_LIMIT_PX
         assert image.height == 500
 
-    def test_convert_webp_too_many_bytes_are_reduced(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(decoding, "SYNC_OCR_LIMIT_BYTES", 60_000)
+    def test_convert_webp_too_many_bytes_are_reduced(self) -> None:
         noise = Image.effect_noise((500, 400), 90).convert("RGB")
         content = encoded(noise, "WEBP", lossless=True, method=0)
-        copy = decoding.convert(content, media.WEBP, "photo")
+        copy = decoding.convert(content, media.WEBP, "photo", most_bytes=60_000)
         assert len(copy) <= 60_000
         assert opened(copy).width >= 250
 

