@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from collections.abc import Iterator
 
@@ -12,6 +13,8 @@ from tests.unit.project.checkout import ROOT
 
 DISTRIBUTIONS = ("photo_worker", "textract_local", "temporal_replay_gate")
 _CONSTANT = re.compile(r"_{0,2}[A-Z][A-Z0-9_]*")
+_CLASS = re.compile(r"_?[A-Z]\w*[a-z]\w*")
+_DEFAULTS = ("__defaults__", "__kwdefaults__")
 _POLICIES = "photo_worker.policies"
 
 
@@ -59,8 +62,10 @@ def patched(tree: ast.Module) -> Iterator[str]:
         elif isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             for target in targets:
-                if isinstance(target, ast.Attribute) and dotted(target, names):
-                    yield dotted(target, names)
+                # ``function.__kwdefaults__["name"] = value`` changes the function as well.
+                changed = target.value if isinstance(target, ast.Subscript) else target
+                if isinstance(changed, ast.Attribute) and dotted(changed, names):
+                    yield dotted(changed, names)
 
 
 def is_refused(name: str) -> bool:
@@ -68,7 +73,17 @@ def is_refused(name: str) -> bool:
     owner, _, last = name.rpartition(".")
     if last == "Worker" or name.startswith(f"{_POLICIES}."):
         return True
-    return owner.partition(".")[0] in DISTRIBUTIONS and (last == "*" or _CONSTANT.fullmatch(last) is not None)
+    if owner.partition(".")[0] not in DISTRIBUTIONS:
+        return False
+    return last in {"*", *_DEFAULTS} or _CONSTANT.fullmatch(last) is not None or is_class_value(owner, last)
+
+
+def is_class_value(owner: str, name: str) -> bool:
+    """Tell whether ``owner`` is a class whose attribute ``name`` is a value, and not a method."""
+    module, _, last = owner.rpartition(".")
+    if _CLASS.fullmatch(last) is None:
+        return False
+    return not callable(getattr(getattr(importlib.import_module(module), last), name, None))
 
 
 def refused(text: str) -> list[str]:
@@ -96,11 +111,13 @@ def test_tests_patch_no_policy_constant_or_worker() -> None:
     assert len(files) > 300
 
 
+_PG = "photo_worker.adapters.postgres.connection"
 IMPORTS = """
 import temporalio.worker
 import photo_worker.worker
 from photo_worker import policies
 from photo_worker.adapters.postgres import connection as pg
+from photo_worker.adapters.times import PostgresTimes
 from textract_local.server import wire
 from tests.support import proxy
 """
@@ -117,6 +134,11 @@ from tests.support import proxy
         ('patch.setattr(wire, "_SECONDS", 1)', ["textract_local.server.wire._SECONDS"]),
         ('patch.setattr("photo_worker.worker.Worker", 1)', ["photo_worker.worker.Worker"]),
         ("temporalio.worker.Worker = None", ["temporalio.worker.Worker"]),
+        ('pg.connect.__kwdefaults__["times"] = 1', [f"{_PG}.connect.__kwdefaults__"]),
+        ('setattr(pg.connect, "__defaults__", ())', [f"{_PG}.connect.__defaults__"]),
+        ("PostgresTimes.answer = 1", ["photo_worker.adapters.times.PostgresTimes.answer"]),
+        ('patch.setattr(PostgresTimes, "answer", 1)', ["photo_worker.adapters.times.PostgresTimes.answer"]),
+        ('patch.setattr(pg.LimitedConnection, "connect", 1)', []),
         ('patch.setattr(proxy, "PORT", 1)', []),
         ('patch.setattr(pg, "connect", 1)', []),
         ('patch.setattr(self.store, "PORT", 1)', []),
