@@ -13,6 +13,7 @@ from pathlib import Path
 
 from photo_worker.devkit import external, postgres
 from photo_worker.devkit.diagnosis import Diagnosis, State
+from photo_worker.devkit.disk import MEGABYTE
 from photo_worker.devkit.errors import StackError
 from photo_worker.devkit.layout import HOME_VARIABLE, StackPaths
 from photo_worker.devkit.ports import LOOPBACK, derived_base, is_taken, owner_of
@@ -25,10 +26,9 @@ from photo_worker.devkit.state import Processes, StackRecord
 _NEWEST_PYTHON = (3, 14)
 _MACHINES = ("x86_64", "amd64", "arm64", "aarch64")
 _PROGRAM_SECONDS = 10
-_MEGABYTE = 1024 * 1024
 # An empty stack takes 80 MB; Postgres keeps up to 256 MB of write-ahead log.
-_DISK_NEEDED = 500 * _MEGABYTE
-_DISK_ADVISED = 2048 * _MEGABYTE
+_DISK_NEEDED = 500 * MEGABYTE
+_DISK_ADVISED = 2048 * MEGABYTE
 # The packages with which a worker opens documents, by module.
 _DECODERS = {"pi_heif": "pi-heif", "PIL": "pillow", "pypdfium2": "pypdfium2"}
 
@@ -200,7 +200,7 @@ def _user(paths: StackPaths) -> Iterator[Diagnosis]:
 def _disk(paths: StackPaths) -> Iterator[Diagnosis]:
     nearest = _nearest(paths.root)
     free = shutil.disk_usage(nearest).free
-    what = f"{free // _MEGABYTE} MB free on the disk of {nearest}"
+    what = f"{free // MEGABYTE} MB free on the disk of {nearest}"
     hint = f"Delete something, or put stacks on another disk with {HOME_VARIABLE}."
     state: State = "problem" if free < _DISK_NEEDED else "warning" if free < _DISK_ADVISED else "ok"
     yield Diagnosis("disk", state, what, None if state == "ok" else hint)

@@ -13,6 +13,9 @@ from photo_worker.devkit.layout import StackPaths
 _BLOCK_BYTES = 256 * 1024
 _POLL_SECONDS = 0.2
 
+SHOWN_LINES = 20
+"""The last lines of a service's log that a message repeats."""
+
 
 def rotate(path: Path) -> None:
     """Rename the previous run's log to ``.log.1``, so that a log covers a single run."""

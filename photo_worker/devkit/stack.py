@@ -23,6 +23,7 @@ from photo_worker.devkit.errors import (
     StackNotRunning,
 )
 from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, delete_tree, exclusive, is_locked
+from photo_worker.devkit.logs import SHOWN_LINES
 from photo_worker.devkit.runtime.protocol import Runtime
 from photo_worker.devkit.service_registry import require_known, s3_servers, select_services
 from photo_worker.devkit.stack_options import Kind
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from photo_worker.devkit.snapshots import Snapshot
 
 _POLL_SECONDS = 0.1
-_SHOWN_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ class Stack:
     def _shown(self, service: str) -> str:
         lines: list[str] = []
         with suppress(StackError):
-            lines = self.tail(service, _SHOWN_LINES)
+            lines = self.tail(service, SHOWN_LINES)
         return "".join(f"\n  {service} | {line}" for line in lines)
 
     @contextmanager

@@ -27,7 +27,6 @@ from photo_worker.errors import PhotoWorkerError
 
 _LAUNCH_SECONDS = 20.0
 _STOP_SECONDS = 25.0
-_SHOWN_LINES = 20
 
 
 class StackStart:
@@ -230,5 +229,5 @@ class StackStart:
             )
 
     def _shown(self, service: str) -> str:
-        lines = logs.tail(self._paths.log(service), _SHOWN_LINES)
+        lines = logs.tail(self._paths.log(service), logs.SHOWN_LINES)
         return "".join(f"\n  {service} | {line}" for line in lines)

@@ -20,7 +20,8 @@ from photo_worker.contracts.references import prefix_of
 # happens about every half minute, and Temporal retries after a growing pause.
 ERASE_SECONDS = 300.0
 
-_PLAIN = re.compile(r"[\w./:@ -]+")
+PLAIN = re.compile(r"[\w./:@ -]+")
+"""Names that a filter of the visibility store quotes as they are."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
@@ -79,7 +80,7 @@ async def _runs(client: Client, workflow_id: str) -> set[str]:
     ``workflow_id`` begins with a job's id.
     """
     query = f"WorkflowId = '{workflow_id}'"
-    if not _PLAIN.fullmatch(workflow_id):
+    if not PLAIN.fullmatch(workflow_id):
         # Servers differ in how they parse quotes and backslashes in a filter.
         query = f"WorkflowId STARTS_WITH '{workflow_id[: len(str(UUID(int=0)))]}'"
     found = {run.run_id async for run in client.list_workflows(query) if run.id == workflow_id}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC
 from typing import Any
@@ -28,7 +27,7 @@ from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 from temporalio.service import RPCError
 
 from photo_worker.adapters.temporal import rpc_errors
-from photo_worker.adapters.temporal.erasure import ERASE_SECONDS, erase_workflows, workflow_ids
+from photo_worker.adapters.temporal.erasure import ERASE_SECONDS, PLAIN, erase_workflows, workflow_ids
 from photo_worker.adapters.temporal.pollers import WorkersState, backlog, workers_of
 from photo_worker.contracts.base import Contract
 from photo_worker.contracts.references import Input, Result, WorkflowRef, WorkflowType
@@ -50,8 +49,6 @@ _WITHOUT_REASON = frozenset({WorkflowExecutionStatus.COMPLETED, WorkflowExecutio
 
 # Characters of a workflow's summary, which Temporal limits.
 _SUMMARY_LENGTH = 200
-
-_PLAIN = re.compile(r"[\w./:@ -]+")
 
 
 class TemporalOrchestrator:
@@ -218,7 +215,7 @@ class TemporalOrchestrator:
         """
         names = ", ".join(f"'{kind.name}'" for kind in self._types)
         query = f"WorkflowType IN ({names}) AND ExecutionStatus = 'Running'"
-        if _PLAIN.fullmatch(self._task_queue):
+        if PLAIN.fullmatch(self._task_queue):
             # Servers differ in how they parse quotes and backslashes in a filter.
             query += f" AND TaskQueue = '{self._task_queue}'"
         try:

@@ -15,13 +15,12 @@ from datetime import datetime
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, containers
 from photo_worker.devkit.errors import StackError
-from photo_worker.devkit.logs import LogReader, printable
+from photo_worker.devkit.logs import SHOWN_LINES, LogReader, printable
 
 # A frame's header: the stream it belongs to, three unused bytes, and the payload's length (Docker documentation,
 # "Attach to a container", "Stream format").
 _FRAME = struct.Struct(">BxxxL")
 _POLL_SECONDS = 0.2
-_SHOWN_LINES = 20
 
 
 def tail(engine: ContainerEngine, container: Container, lines: int) -> list[str]:
@@ -37,7 +36,7 @@ def shown(engine: ContainerEngine, container: Container) -> str:
     """Return a container's last lines as error messages show them; empty if the engine no longer has them."""
     lines: list[str] = []
     with contextlib.suppress(StackError):
-        lines = tail(engine, container, _SHOWN_LINES)
+        lines = tail(engine, container, SHOWN_LINES)
     return "".join(f"\n  {container.service} | {line}" for line in lines)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from temporal_replay_gate.cli_server import FromServerOptions, fetched, server_options, take
+from temporal_replay_gate.clock import LONGEST_SECONDS
 from temporal_replay_gate.defaults import ALLOW_LIST, COMMAND
 from temporal_replay_gate.errors import ReplayTargetBroken, ReportedError, ReportUnwritable
 from temporal_replay_gate.hooks import Hooks
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 _FORMATS = ("text", "json", "junit", "github")
 
 _LOG_COLUMNS = 160
-
-# A week: longer than any run, and a timeout that every system accepts for a wait.
-_LONGEST_SECONDS = 604_800.0
 
 # A shorter run shows no progress.
 _QUIET_SECONDS = 3.0
@@ -64,8 +62,8 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]
         except ValueError:
             seconds = -1.0
         # NaN fails every comparison, and would be no limit.
-        if not 0 < seconds <= _LONGEST_SECONDS:
-            self.fail(f"{value!r} is not a number of seconds, above 0 and at most {_LONGEST_SECONDS:.0f}", param, ctx)
+        if not 0 < seconds <= LONGEST_SECONDS:
+            self.fail(f"{value!r} is not a number of seconds, above 0 and at most {LONGEST_SECONDS:.0f}", param, ctx)
         return seconds
 
 

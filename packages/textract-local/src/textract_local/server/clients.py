@@ -8,6 +8,11 @@ from ipaddress import ip_address
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+CONNECT_SECONDS = 2
+READ_SECONDS = 20
+FALLBACK_REGION = "us-east-1"
+"""The region if no variable or profile names one."""
+
 _Client = TypeVar("_Client")
 
 

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from textract_local.reader.document import ASYNC, SYNC, DocumentLimits
-from textract_local.server.clients import direct_client
+from textract_local.server.clients import CONNECT_SECONDS, FALLBACK_REGION, READ_SECONDS, direct_client
 from textract_local.server.failures import (
     DOCUMENT_TOO_LARGE,
     INTERNAL_ERROR,
@@ -38,15 +38,12 @@ _T = TypeVar("_T")
 
 INLINE_NAME = "Document.Bytes"
 
-_CONNECT_SECONDS = 2
-_READ_SECONDS = 20
 _DOWNLOADS = 8
 # Until the response begins, retries included: a store that does not respond uses 20 s twice.
 _ANSWER_SECONDS = 25
 # 500 MB at 1 MB/s.
 _DOWNLOAD_SECONDS = 600
 _PIECE_BYTES = 256 * 1024
-_FALLBACK_REGION = "us-east-1"
 
 
 class Document:
@@ -149,12 +146,12 @@ class DocumentSource:
 
                 session = boto3.Session()
                 config = Config(
-                    connect_timeout=_CONNECT_SECONDS,
-                    read_timeout=_READ_SECONDS,
+                    connect_timeout=CONNECT_SECONDS,
+                    read_timeout=READ_SECONDS,
                     max_pool_connections=_DOWNLOADS,
                     retries={"total_max_attempts": 2, "mode": "standard"},
                 )
-                where = session.region_name or _FALLBACK_REGION
+                where = session.region_name or FALLBACK_REGION
                 self._client = direct_client(partial(session.client, "s3", region_name=where), config)
                 breakable(self._client)
             return self._client

@@ -8,7 +8,7 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from textract_local.server.clients import direct_client
+from textract_local.server.clients import CONNECT_SECONDS, FALLBACK_REGION, READ_SECONDS, direct_client
 from textract_local.server.service_calls import ServiceCall
 
 if TYPE_CHECKING:
@@ -16,11 +16,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
 
 _THREADS = 4
-_CONNECT_SECONDS = 2
-_READ_SECONDS = 20
 # A call including its retries: a service that does not respond uses 20 s twice.
 _CALL_SECONDS = 25
-_FALLBACK_REGION = "us-east-1"
 
 _Result = TypeVar("_Result")
 
@@ -66,12 +63,12 @@ class AwsClients:
                 session = boto3.Session()
                 create: Callable[..., Any] = session.client
                 config = Config(
-                    connect_timeout=_CONNECT_SECONDS,
-                    read_timeout=_READ_SECONDS,
+                    connect_timeout=CONNECT_SECONDS,
+                    read_timeout=READ_SECONDS,
                     max_pool_connections=_THREADS,
                     retries={"total_max_attempts": 2, "mode": "standard"},
                 )
-                where = region or session.region_name or _FALLBACK_REGION
+                where = region or session.region_name or FALLBACK_REGION
                 self._clients[key] = direct_client(partial(create, service, region_name=where), config)
                 breakable(self._clients[key])
             return self._clients[key]

@@ -13,9 +13,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from textract_local.reader.blocks import MODEL_VERSION
 from textract_local.server.jobs.records import AnalysisJob, JobStatus
-
-MODEL_VERSION = "1.0"
 
 
 def unfinished(job: AnalysisJob) -> dict[str, Any]:
