@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import photo_worker.devkit.errors  # noqa: F401 - a part of the tree that is walked
 from photo_worker.cli.replay import HOOKS
 from photo_worker.errors import PhotoWorkerError
+from photo_worker.errors.base import class_tree
 from temporal_replay_gate import errors as replay_errors
 
 ErrorClass: TypeAlias = type[PhotoWorkerError] | type[replay_errors.ReplayError]
-_T = TypeVar("_T")
 
 # The product connects by itself, with errors of its own, and gives its hooks in code.
 _OF_OTHER_PROGRAMS = frozenset(
@@ -21,8 +20,8 @@ _OF_OTHER_PROGRAMS = frozenset(
 
 def error_classes() -> list[ErrorClass]:
     """Return the classes in the order of their codes."""
-    gate = [kind for kind in _tree(replay_errors.ReplayError) if kind not in _OF_OTHER_PROGRAMS]
-    found: list[ErrorClass] = [*_tree(PhotoWorkerError), *gate]
+    gate = [kind for kind in class_tree(replay_errors.ReplayError) if kind not in _OF_OTHER_PROGRAMS]
+    found: list[ErrorClass] = [*class_tree(PhotoWorkerError), *gate]
     return sorted(found, key=lambda kind: kind.code)
 
 
@@ -34,9 +33,3 @@ def hint_of(kind: ErrorClass) -> str:
 def a_job_waits(kind: ErrorClass) -> bool:
     """Tell whether a job waits until the error has passed."""
     return issubclass(kind, PhotoWorkerError) and kind.fault in {"service", "worker"}
-
-
-def _tree(kind: type[_T]) -> Iterator[type[_T]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from _tree(child)

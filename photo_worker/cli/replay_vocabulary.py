@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
 
 from photo_worker import errors, pipelines
+from photo_worker.errors.base import class_tree
 from temporal_replay_gate.vocabulary import SHA256, TEMPORALS_WORDS, UUID, Vocabulary
 
 # Contract fields whose values are vocabulary, not content.
@@ -29,7 +29,7 @@ _WORKFLOW = "workflow"
 
 def vocabulary() -> Vocabulary:
     """Return the words of all error classes that are imported, and of the contracts."""
-    kinds = list(_tree(errors.PhotoWorkerError))
+    kinds = list(class_tree(errors.PhotoWorkerError))
     names = (_WORKFLOW, *(kind.name for kind in pipelines.workflow_types()), *pipelines.steps())
     return Vocabulary(
         words=TEMPORALS_WORDS.union(names, (kind.code for kind in kinds), (kind.hint for kind in kinds)),
@@ -40,12 +40,6 @@ def vocabulary() -> Vocabulary:
         # The type of a failure is the code, and the class name in its cause.
         failure_types=frozenset(name for kind in kinds for name in (kind.code, kind.__name__)),
     )
-
-
-def _tree(kind: type[errors.PhotoWorkerError]) -> Iterator[type[errors.PhotoWorkerError]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from _tree(child)
 
 
 def _fixed_parts(kind: type[errors.PhotoWorkerError]) -> list[str]:

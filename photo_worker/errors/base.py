@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, TypeVar
 
 from photo_worker.printable import without_full_stops
+
+_T = TypeVar("_T")
 
 Fault = Literal["job", "service", "worker", "defect"]
 
@@ -79,7 +81,7 @@ class ConfigurationError(PhotoWorkerError):
 
 def fault_of(code: str) -> Fault:
     """Return the fault that belongs to an error code; an unknown code counts as a defect."""
-    return next((kind.fault for kind in _tree(PhotoWorkerError) if kind.code == code), "defect")
+    return next((kind.fault for kind in class_tree(PhotoWorkerError) if kind.code == code), "defect")
 
 
 # The code of a workflow that an operator terminated; it has no error class.
@@ -91,7 +93,8 @@ def ends_job(code: str) -> bool:
     return code == TERMINATED or fault_of(code) == "job"
 
 
-def _tree(kind: type[PhotoWorkerError]) -> Iterator[type[PhotoWorkerError]]:
+def class_tree(kind: type[_T]) -> Iterator[type[_T]]:
+    """Yield the class and all its subclasses that are imported."""
     yield kind
     for child in kind.__subclasses__():
-        yield from _tree(child)
+        yield from class_tree(child)

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
 
 import pytest
 
 from photo_worker import errors
 from photo_worker.adapters.ocr.library_errors import COUNTERPARTS, product_errors
 from photo_worker.cli.textract_emulator import SERVER_COUNTERPARTS
+from photo_worker.errors.base import class_tree
 from textract_local import errors as library
 
 # Roots of the hierarchy, and what only `read` and its command raise, which the product does not call.
 OWN = {"error", "document_invalid", "reading_failed", "server_error", "document_missing", "feature_unknown"}
 
 
-def kinds(of: type[library.TextractLocalError]) -> Iterator[type[library.TextractLocalError]]:
-    yield of
-    for child in of.__subclasses__():
-        yield from kinds(child)
-
-
-KINDS = [kind for kind in kinds(library.TextractLocalError) if kind.code not in OWN]
+KINDS = [kind for kind in class_tree(library.TextractLocalError) if kind.code not in OWN]
 
 
 def test_counterparts_are_complete() -> None:

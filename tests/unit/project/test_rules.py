@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import pytest
 from packaging.requirements import Requirement
@@ -22,6 +22,7 @@ from packaging.utils import canonicalize_name
 import photo_worker
 import photo_worker.devkit.errors
 from photo_worker import errors
+from photo_worker.errors.base import class_tree
 from temporal_replay_gate import errors as replay_errors
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -63,15 +64,10 @@ def script(name: str) -> ModuleType:
     return module
 
 
-T = TypeVar("T")
 ErrorClass: TypeAlias = type[errors.PhotoWorkerError] | type[replay_errors.ReplayError]
 
 
-def tree(kind: type[T]) -> list[type[T]]:
-    return [kind, *(below for child in kind.__subclasses__() for below in tree(child))]
-
-
-ALL: list[ErrorClass] = [*tree(errors.PhotoWorkerError), *tree(replay_errors.ReplayError)]
+ALL: list[ErrorClass] = [*class_tree(errors.PhotoWorkerError), *class_tree(replay_errors.ReplayError)]
 ERRORS = [kind for kind in ALL if kind.__module__.startswith(("photo_worker.", "temporal_replay_gate."))]
 
 
