@@ -10,6 +10,7 @@ import click
 
 from photo_worker.cli.output import ErrorReportingCommand
 from photo_worker.devkit.errors import AddressUnusable, DataInUse, DataMismatch, DataUnwritable, ExtraMissing
+from photo_worker.devkit.layout import HOME_VARIABLE
 from photo_worker.printable import cut
 
 # A host name, an IPv4 or an IPv6 address; other characters do not occur in a Host header.
@@ -20,7 +21,6 @@ SERVER_COUNTERPARTS = {
     kind.code: kind for kind in (AddressUnusable, DataInUse, DataMismatch, DataUnwritable, ExtraMissing)
 }
 
-_HOME_VARIABLE = "PHOTO_WORKER_HOME"
 _STATE_VARIABLE = "XDG_STATE_HOME"
 
 
@@ -103,7 +103,7 @@ def textract_emulator(
 
 def default_data(port: int) -> Path:
     """Return the data directory for this port, below PHOTO_WORKER_HOME or the user's state directory."""
-    home = os.environ.get(_HOME_VARIABLE, "")
+    home = os.environ.get(HOME_VARIABLE, "")
     if home:
         # A stack cannot have this name.
         return Path(home).expanduser().absolute() / f"Textract-{port}"
