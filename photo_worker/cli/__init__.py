@@ -105,7 +105,7 @@ class _LazyGroup(click.Group):
 @click.pass_context
 def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
     """Turn recipe photos into durable, structured results, on a laptop or in the cloud."""
-    ctx.obj = {"env_file": env_file, "debug": debug}
+    ctx.obj = {**(ctx.obj or {}), "env_file": env_file, "debug": debug}
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

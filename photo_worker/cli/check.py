@@ -109,10 +109,9 @@ async def _run(
 ) -> tuple[ScanReport, list[RepairResult]]:
     from datetime import UTC, datetime
 
-    from photo_worker.bootstrap import build_application
     from photo_worker.services.consistency.inspector import InspectionConfig
 
-    with build_application(context.settings) as application:
+    with context.application() as application:
         await application.connect()
         # The scan retries an unavailable service for a minute. This first query fails at once if the database is
         # down for good.

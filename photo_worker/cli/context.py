@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,12 @@ from photo_worker.config import Environment, Origin, Settings, load_settings, re
 from photo_worker.devkit.errors import StackNotRunning
 from photo_worker.errors import ConfigurationError
 from photo_worker.loopback import proxy_exceptions
+
+if TYPE_CHECKING:
+    from photo_worker.bootstrap import Application
+
+# The key in the object of click's root context under which a caller of ``cli`` passes what builds the application.
+BUILD = "build_application"
 
 # If one of these is set, it locates the services, and the local stack is not used.
 ENDPOINT_VARIABLES = (
@@ -40,17 +47,31 @@ stack_option = click.option(
 
 @dataclass(frozen=True)
 class CommandContext:
-    """Settings with the variables they came from; ``stack`` is the local stack in use, or None."""
+    """Settings with the variables they came from; ``stack`` is the local stack in use, or None.
+
+    ``build`` takes the place of ``bootstrap.build_application`` if it is given.
+    """
 
     settings: Settings
     variables: Mapping[str, str]
     stack: str | None
+    build: Callable[[Settings], Application] | None = None
+
+    def application(self) -> Application:
+        """Return the application of these settings; the caller closes it. Raises ``ConfigurationError``."""
+        from photo_worker.bootstrap import build_application
+
+        return (self.build or build_application)(self.settings)
 
 
 def env_file_of(ctx: click.Context) -> Path | None:
     """Return the file that ``--env-file`` names."""
-    found: Path | None = (ctx.find_root().obj or {}).get("env_file")
+    found: Path | None = _passed(ctx).get("env_file")
     return found
+
+
+def _passed(ctx: click.Context) -> Mapping[str, Any]:
+    return ctx.find_root().obj or {}
 
 
 def resolve_context(
@@ -71,7 +92,7 @@ def resolve_context(
     given = os.environ if environ is None else environ
     environment, used = resolve_environment(ctx, given, stack_name=stack_name, stack_variables=stack_variables)
     settings = load_settings(environment)
-    return CommandContext(settings=settings, variables=environment.variables, stack=used)
+    return CommandContext(settings=settings, variables=environment.variables, stack=used, build=_passed(ctx).get(BUILD))
 
 
 def resolve_environment(

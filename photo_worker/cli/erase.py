@@ -51,9 +51,8 @@ def erase(
 async def _erase(
     context: CommandContext, job_id: UUID, *, with_source: bool, ask: bool, output: OutputFormat
 ) -> Sequence[ErasureStep]:
-    from photo_worker.bootstrap import build_application
 
-    with build_application(context.settings) as application:
+    with context.application() as application:
         await application.connect()
         erasure = application.erasure()
         traces = await erasure.traces(job_id)

@@ -84,7 +84,6 @@ def _bind(context: CommandContext, *, must_bind: bool, rebind: bool, yes: bool) 
     Raises ``BucketBoundElsewhere``, ``BindingUnreadable``, ``RebindUnconfirmed``, and with ``must_bind`` any error
     that keeps it from being bound.
     """
-    from photo_worker.bootstrap import build_application
     from photo_worker.services.binding import (
         BoundElsewhere,
         Unbound,
@@ -96,7 +95,7 @@ def _bind(context: CommandContext, *, must_bind: bool, rebind: bool, yes: bool) 
 
     bucket = context.settings.s3_bucket
     try:
-        with build_application(context.settings) as application:
+        with context.application() as application:
             store, repository = application.store, application.repository
             if rebind and not yes:
                 found = read_binding(store, repository, bucket)

@@ -30,14 +30,13 @@ def show(ctx: click.Context, job_id: str, stack_name: str | None, output: Output
     runs; if Temporal does not respond, or refuses to, shows only the row. If nothing runs any more although the row
     is open, reports this and exits with code 1.
     """
-    from photo_worker.bootstrap import build_application
     from photo_worker.cli.job_view import links
     from photo_worker.contracts.keys import parse_job_id
     from photo_worker.ports.job_repository import FINAL_STATUSES
 
     wanted = parse_job_id(job_id)
     context = resolve_context(ctx, stack_name=stack_name)
-    with build_application(context.settings) as application:
+    with context.application() as application:
         report = application.jobs().report(wanted)
         facts = report.as_dict()
         if report.record.status not in FINAL_STATUSES:

@@ -114,13 +114,12 @@ async def submit_all(
     uploads. If a source is refused, its row gets the error and the others go on; with a single source the error is
     raised. An error while waiting for a job always goes to its row.
     """
-    from photo_worker.bootstrap import build_application
     from photo_worker.cli.job_view import JobRow, with_progress
     from photo_worker.services.binding import require_own_bucket
     from photo_worker.services.jobs import check_engine
 
     check_engine(engine)
-    with build_application(context.settings) as application:
+    with context.application() as application:
         _note_unknown_backend(engine)
         # Before anything is written: if Temporal is unavailable, no half-submitted job remains.
         orchestrator = await application.connect()

@@ -26,13 +26,13 @@ def worker(ctx: click.Context, stack_name: str | None, stop_on_eof: bool) -> Non
 
 
 async def _run(context: CommandContext, stop_on_eof: bool) -> None:
-    from photo_worker.bootstrap import build_activities, build_application, workflow_classes, workflow_policies
+    from photo_worker.bootstrap import build_activities, workflow_classes, workflow_policies
     from photo_worker.logs import configure_logging
     from photo_worker.readiness import readiness_checks
     from photo_worker.worker import WorkerOptions, serve
 
     configure_logging(context.settings.log_level, context.settings.log_format)
-    with build_application(context.settings) as application:
+    with context.application() as application:
         await serve(
             await application.client(),
             context.settings,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from uuid import UUID, uuid4
+from typing import Any
 
 import click
 import pytest
@@ -15,12 +14,16 @@ from click.testing import CliRunner
 
 from photo_worker.adapters.memory.job_repository import MemoryJobRepository
 from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.adapters.memory.orchestrator import MemoryOrchestrator
+from photo_worker.bootstrap import Application
 from photo_worker.cli import cli
-from photo_worker.cli.job_view import JobRow
+from photo_worker.config import Settings
 from photo_worker.errors import DocumentTooLarge, SourceMissing, SourceUnreadable
 from photo_worker.files import FileTooLarge, read_regular
+from photo_worker.services.binding import bind
 from photo_worker.services.jobs import UPLOAD_LIMIT_BYTES, JobService
 from photo_worker.sources import Source, expand_sources
+from tests.support.cli_calls import invoke_with
 
 PNG = b"\x89PNG\r\n\x1a\n a photo"
 
@@ -174,15 +177,22 @@ def test_submit_reports_left_out_files_before_upload(
     (folder / "a.env").write_text("PASSWORD=secret")
     monkeypatch.chdir(folder.parent)
 
-    async def submitted(_: object, sources: Sequence[tuple[Source, UUID | None]], *__: object, **___: object) -> object:
-        click.echo("uploading", err=True)
-        return [JobRow(source.label, uuid4(), joined=False) for source, _ in sources]
+    class Store(MemoryObjectStore):
+        def put_new(self, *given: Any, **named: Any) -> bool:
+            click.echo("uploading", err=True)
+            return super().put_new(*given, **named)
 
-    monkeypatch.setattr("photo_worker.cli.submit.submit_all", submitted)
-    told = CliRunner().invoke(cli, ["--env-file", os.devnull, "submit", "photos", "-o", output])
+    # No stack that runs here gives the settings.
+    monkeypatch.setenv("PHOTO_WORKER_HOME", str(folder.parent / "stacks"))
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere.invalid/db")
+    store, repository = Store(), MemoryJobRepository()
+    store.ensure_bucket("photo-worker")
+    bind(store, repository, "photo-worker")
+    application = Application(Settings(), store, repository, connected=MemoryOrchestrator())
+    told = invoke_with(application, "--env-file", os.devnull, "submit", "photos", "-o", output)
     assert told.exit_code == 0, told.output
     said = "1 of 2 entries of 'photos' are left out: a.env (no photo or document)"
-    assert told.stderr.splitlines() == [f"warning: {said}", "uploading"]
+    assert told.stderr.splitlines() == [f"warning: {said}", "uploading", "submitted: 1/1"]
     if output == "json":
         answer = json.loads(told.stdout)
         assert answer["warnings"] == [said]

@@ -16,6 +16,7 @@ from photo_worker.cli import cli
 from photo_worker.cli.output import emit, table
 from photo_worker.config import Settings
 from photo_worker.ports.job_repository import OcrRecord
+from tests.support.cli_calls import invoke_with
 
 BUCKET = "photo-worker"
 HOSTILE = "no\x1b[2Jsuch\r\nstatus  succeeded\x9b31m\u202e"
@@ -29,12 +30,11 @@ def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Application:
     monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere.invalid/db")
     made = Application(Settings(), MemoryObjectStore(), MemoryJobRepository())
     made.store.ensure_bucket(BUCKET)
-    monkeypatch.setattr("photo_worker.bootstrap.build_application", lambda settings: made)
     return made
 
 
-def show(*arguments: str) -> str:
-    result = CliRunner().invoke(cli, ["show", *arguments])
+def show(application: Application, *arguments: str) -> str:
+    result = invoke_with(application, "show", *arguments)
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -42,14 +42,14 @@ def show(*arguments: str) -> str:
 def test_show_escapes_stored_error(application: Application) -> None:
     job_id = uuid4()
     application.repository.fail(job_id, bucket=BUCKET, key="pie\x1b[1m.png", code="step_failed", message=HOSTILE)
-    shown = show(str(job_id))
+    shown = show(application, str(job_id))
     assert not OBEYED & set(shown)
     (line,) = (line for line in shown.splitlines() if line.startswith("error"))
     assert line.endswith(r"[step_failed] no\x1b[2Jsuch\r\nstatus  succeeded\x9b31m\u202e")
     assert "pie\\x1b[1m.png" in shown
     # No line can imitate one of the report's own.
     assert [line.split() for line in shown.splitlines() if line.startswith("status")] == [["status", "failed"]]
-    job = json.loads(show(str(job_id), "-o", "json"))["data"]["job"]
+    job = json.loads(show(application, str(job_id), "-o", "json"))["data"]["job"]
     assert job["error"]["message"] == HOSTILE
 
 
@@ -62,11 +62,11 @@ def test_show_escapes_text_of_photo(application: Application) -> None:
     application.store.put(BUCKET, key, json.dumps(response).encode(), content_type="application/json")
     ocr = OcrRecord(BUCKET, key, f"artifacts/{job_id}/manifest.json", "textract", "1.0", 1)
     application.repository.succeed(job_id, bucket=BUCKET, key="raw/a.png", sha256="0" * 64, ocr=ocr)
-    shown = show(str(job_id))
+    shown = show(application, str(job_id))
     assert not OBEYED & set(shown)
     # Spaces of other scripts are kept.
     assert lines[0] in shown.splitlines()
-    assert json.loads(show(str(job_id), "-o", "json"))["data"]["job"]["lines"] == lines
+    assert json.loads(show(application, str(job_id), "-o", "json"))["data"]["job"]["lines"] == lines
 
 
 def test_table_escapes_values(capsys: pytest.CaptureFixture[str]) -> None:
