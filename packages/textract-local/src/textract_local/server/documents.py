@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from textract_local.reader.document import ASYNC, SYNC, DocumentLimits
-from textract_local.server.clients import CONNECT_SECONDS, FALLBACK_REGION, READ_SECONDS, direct_client
+from textract_local.server.clients import breakable_client
 from textract_local.server.failures import (
     DOCUMENT_TOO_LARGE,
     INTERNAL_ERROR,
@@ -139,21 +139,7 @@ class DocumentSource:
     def _s3(self) -> S3Client:
         with self._lock:
             if self._client is None:
-                import boto3
-                from botocore.config import Config
-
-                from textract_local.server.breakable_connections import breakable
-
-                session = boto3.Session()
-                config = Config(
-                    connect_timeout=CONNECT_SECONDS,
-                    read_timeout=READ_SECONDS,
-                    max_pool_connections=_DOWNLOADS,
-                    retries={"total_max_attempts": 2, "mode": "standard"},
-                )
-                where = session.region_name or FALLBACK_REGION
-                self._client = direct_client(partial(session.client, "s3", region_name=where), config)
-                breakable(self._client)
+                self._client = breakable_client("s3", None, connections=_DOWNLOADS)
             return self._client
 
     async def _run(self, call: ServiceCall, work: Callable[[], _T]) -> _T:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from textract_local.server.clients import CONNECT_SECONDS, FALLBACK_REGION, READ_SECONDS, direct_client
+from textract_local.server.clients import breakable_client
 from textract_local.server.service_calls import ServiceCall
 
 if TYPE_CHECKING:
@@ -55,20 +54,5 @@ class AwsClients:
         with self._lock:
             key = (service, region or "")
             if key not in self._clients:
-                import boto3
-                from botocore.config import Config
-
-                from textract_local.server.breakable_connections import breakable
-
-                session = boto3.Session()
-                create: Callable[..., Any] = session.client
-                config = Config(
-                    connect_timeout=CONNECT_SECONDS,
-                    read_timeout=READ_SECONDS,
-                    max_pool_connections=_THREADS,
-                    retries={"total_max_attempts": 2, "mode": "standard"},
-                )
-                where = region or session.region_name or FALLBACK_REGION
-                self._clients[key] = direct_client(partial(create, service, region_name=where), config)
-                breakable(self._clients[key])
+                self._clients[key] = breakable_client(service, region, connections=_THREADS)
             return self._clients[key]
