@@ -13,7 +13,6 @@ import io
 import json
 import resource
 import select
-import struct
 import sys
 import traceback
 from collections.abc import Mapping
@@ -22,12 +21,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from textract_local import child_limits, media
 from textract_local.errors import DocumentTooCostly, EngineUnavailable, TextractLocalError
+from textract_local.messages import HEAD
 
 if TYPE_CHECKING:
     from textract_local.reader.reader import DocumentReader
-
-HEAD = struct.Struct(">II")
-"""In front of each message: the lengths of its JSON header and of its body, in bytes."""
 
 _PILLOW_NAMES = {media.PNG: "PNG", media.JPEG: "JPEG", media.TIFF: "TIFF", media.PDF: "PDF"}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from textract_local.server.protocol import HEAD
+from textract_local.messages import HEAD
 from textract_local.server.spawning import MIB, ReadingLimits, spawn
 
 # How often a busy process's memory is checked. Filling a gigabyte takes longer.

@@ -26,11 +26,11 @@ from typing import Any, BinaryIO, Protocol
 
 from textract_local.child_limits import claim_standard_streams
 from textract_local.errors import TextractLocalError
+from textract_local.messages import HEAD
 from textract_local.reader.analysis.request import Analysis
 from textract_local.reader.document import DocumentLimits
 from textract_local.reader.reader import DocumentReader, PageRequest, PageResult
 from textract_local.server.allocator import adapt_allocator
-from textract_local.server.protocol import HEAD
 
 # The parent ends the process first and reports why; these timers are for a process without a parent.
 _GRACE_SECONDS = 5

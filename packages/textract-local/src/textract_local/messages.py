@@ -1,4 +1,4 @@
-"""The format of the messages between the server and its reading processes."""
+"""The format of the messages between a process and its reading processes."""
 
 from __future__ import annotations
 
