@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 3.0
 _MARKS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
-_DEFAULT_PORTS = {"postgresql": 5432, "postgres": 5432, "http": 80, "https": 443}
 _ADDRESSES = ("TEMPORAL_TARGET", "TEMPORAL_ADDRESS", "DATABASE_URL")
 
 
@@ -105,13 +104,15 @@ def _settings(ctx: click.Context) -> Iterator[Diagnosis]:
 
 def endpoint_addresses(variables: Mapping[str, str]) -> dict[str, tuple[str, int]]:
     """Return the host and port of each variable that locates a service, by its name."""
+    from photo_worker.devkit.external import DEFAULT_PORTS
+
     found = {}
     for name, value in variables.items():
         if not value.strip() or not (name in _ADDRESSES or name.startswith("AWS_ENDPOINT_URL")):
             continue
         try:
             url = urlsplit(value if "://" in value else f"//{value}")
-            port = url.port or _DEFAULT_PORTS.get(url.scheme)
+            port = url.port or DEFAULT_PORTS.get(url.scheme)
         except ValueError:
             # Several hosts, which libpq supports and urlsplit does not.
             continue

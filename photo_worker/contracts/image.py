@@ -17,13 +17,16 @@ from pydantic import (
 from photo_worker.contracts.base import Contract
 from photo_worker.contracts.references import WorkflowType
 
+REASON_LENGTH = 4000
+"""The most characters of a reason; a longer one is cut instead of refused."""
+
 JobId = Annotated[str, StringConstraints(max_length=200)]
 Bucket = Annotated[str, StringConstraints(max_length=255)]
 Key = Annotated[str, StringConstraints(max_length=2048)]
 ContentType = Annotated[str, StringConstraints(max_length=255)]
 Sha256 = Annotated[str, StringConstraints(max_length=64)]
 Name = Annotated[str, StringConstraints(max_length=200)]
-Reason = Annotated[str, StringConstraints(max_length=4000)]
+Reason = Annotated[str, StringConstraints(max_length=REASON_LENGTH)]
 LifetimeSeconds = Annotated[int, Field(ge=0, le=31_536_000)]
 
 

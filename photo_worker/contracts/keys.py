@@ -18,6 +18,11 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 
 
+def is_sha256(text: str) -> bool:
+    """Return whether a text is a SHA-256 in lower-case hex."""
+    return _SHA256.fullmatch(text) is not None
+
+
 def parse_job_id(text: str) -> UUID:
     """Return the UUID of a job id in canonical form (RFC 9562: 36 characters, lower case).
 
@@ -62,7 +67,7 @@ def raw_key(sha256: str, suffix: str = "") -> str:
     ``suffix`` is a file name's extension, such as ``.JPG``. It is converted to lower case, and omitted unless it is a
     dot and 1 to 8 letters or digits. Raises ``InvalidKey`` if ``sha256`` is not 64 lower-case hexadecimal digits.
     """
-    if not _SHA256.fullmatch(sha256):
+    if not is_sha256(sha256):
         raise InvalidKey(key=sha256, reason="a raw key is made of a sha256 in lower-case hexadecimal")
     lowered = suffix.lower()
     return f"raw/{sha256}{lowered if _SUFFIX.fullmatch(lowered) else ''}"
@@ -82,7 +87,7 @@ def converted_key(bucket: str, key: str, sha256: str) -> str:
 
 def is_upload_of(key: str, sha256: str) -> bool:
     """Tell whether a key is that of an upload with this hash; such a key never stands for other bytes."""
-    return bool(_SHA256.fullmatch(sha256)) and key.startswith(raw_key(sha256))
+    return is_sha256(sha256) and key.startswith(raw_key(sha256))
 
 
 # Only workers write under these prefixes.

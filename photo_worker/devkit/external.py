@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from photo_worker.devkit.status import ServiceStatus
     from photo_worker.devkit.timeline import Timeline
 
-_DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "postgres": 5432}
+DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "postgres": 5432}
 # The service may be starting right now; a longer wait would only delay the error.
 PATIENCE_SECONDS = 10.0
 _ANSWER_SECONDS = 1.0
@@ -145,7 +145,7 @@ class ExternalService:
     def port(self) -> int:
         """The endpoint's port; the scheme's default if none is given."""
         url = self._url
-        return url.port or _DEFAULT_PORTS[url.scheme]
+        return url.port or DEFAULT_PORTS[url.scheme]
 
     def probe_ready(self) -> dict[str, str]:
         """Do one real round trip, creating what the stack needs; return the variables whose values the service chose.

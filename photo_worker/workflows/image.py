@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from photo_worker.contracts.arguments import only_argument
     from photo_worker.contracts.image import (
         CONFIGURED_ENGINE,
+        REASON_LENGTH,
         FailureInput,
         ImageProcessingInput,
         ImageProcessingResult,
@@ -48,9 +49,6 @@ _Out = TypeVar("_Out")
 
 # Patch id. Runs that began before it retry only a limited number of times if a service is unavailable.
 LIFETIME = "job-lifetime"
-
-# The contract's limit for a reason; a longer one is cut instead of refused.
-_REASON_LENGTH = 4000
 
 
 @workflow.defn(name="image_processing_workflow")
@@ -228,7 +226,7 @@ class ImageProcessingWorkflow:
                 bucket=request.bucket,
                 key=request.key,
                 code=reason.type or StepFailed.code,
-                message=reason.message[:_REASON_LENGTH],
+                message=reason.message[:REASON_LENGTH],
             ),
             policy,
             counting(policy),

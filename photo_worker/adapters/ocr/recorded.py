@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from photo_worker.adapters.ocr.response_validation import response_defect
+from photo_worker.contracts.keys import is_sha256
 from photo_worker.errors import ConfigurationError, RecordingInvalid, RecordingMissing
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
 from photo_worker.ports.object_store import DocumentRef
@@ -15,7 +15,6 @@ from photo_worker.ports.ocr import DetectedText
 
 ENGINE = "recorded"
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # How many files to try before a directory counts as one without a valid recording.
 _LOOKED_INTO = 20
@@ -34,7 +33,7 @@ class RecordedBackend:
 
     def require_usable(self) -> None:
         """Raise ``ConfigurationError`` if the directory has no valid recording."""
-        tried = [path for path in self._recordings() if _SHA256.fullmatch(path.stem)][:_LOOKED_INTO]
+        tried = [path for path in self._recordings() if is_sha256(path.stem)][:_LOOKED_INTO]
         if not tried:
             raise ConfigurationError(problems=f"OCR_RECORDED_DIR: there is no recorded answer in {self._directory}")
         for path in tried:
@@ -52,12 +51,12 @@ class RecordedBackend:
         Raises ``ConfigurationError`` if the directory has no recording at all or cannot be read.
         """
         # The hash becomes a file name, so it must be one.
-        if not _SHA256.fullmatch(document.sha256):
+        if not is_sha256(document.sha256):
             raise RecordingMissing(sha256=document.sha256)
         try:
             return self._play(self._directory / f"{document.sha256}.json")
         except FileNotFoundError:
-            if not any(_SHA256.fullmatch(path.stem) for path in self._recordings()):
+            if not any(is_sha256(path.stem) for path in self._recordings()):
                 self.require_usable()
             raise RecordingMissing(sha256=document.sha256) from None
 

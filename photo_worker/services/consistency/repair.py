@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from uuid import UUID
 
-from photo_worker.contracts.image import IMAGE_PROCESSING, ImageProcessingInput
+from photo_worker.contracts.image import IMAGE_PROCESSING, REASON_LENGTH, ImageProcessingInput
 from photo_worker.contracts.keys import manifest_key
 from photo_worker.errors import ObjectMissing, PhotoWorkerError
 from photo_worker.ports.job_repository import OcrRecord
@@ -23,9 +23,6 @@ from photo_worker.services.consistency.rules import job_findings
 from photo_worker.services.consistency.rules_progress import end_of
 from photo_worker.services.consistency.rules_results import read_manifest
 from photo_worker.services.consistency.scan import Scanner, ScanReport
-
-# A job's reason is cut to the length that its contract allows, as the workflow cuts it.
-_REASON_LENGTH = 4000
 
 # Repairs that delete objects because no row refers to them; and these with the one that deletes an erased job's traces.
 _ORPHANS = frozenset({Repair.DELETE_ARTIFACTS, Repair.DELETE_PHOTO})
@@ -198,7 +195,7 @@ class Repairer:
             return ""
         written = await self._inspector.in_thread(
             lambda: self._ports.repository.fail(
-                job.job_id, bucket=row.s3_raw_bucket, key=row.s3_raw_key, code=end[0], message=end[1][:_REASON_LENGTH]
+                job.job_id, bucket=row.s3_raw_bucket, key=row.s3_raw_key, code=end[0], message=end[1][:REASON_LENGTH]
             )
         )
         return f"the row says {written.status} [{written.error_code}] {written.error_message}"
