@@ -25,21 +25,15 @@ from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.service_registry import default_services
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
-from tests.integration.devkit.fake_services import FakeService, has_ended, processes_of, wait_until
+from tests.integration.devkit.fake_services import FakeService, has_ended, nothing_left, processes_of, wait_until
 from tests.stack.support import RED, Ledger, LedgerStack, begun, command, lines, pids_of, put, record_of
+
+__all__ = ["nothing_left"]
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 KEPT = [["kept"], ["kept"]]
 Damage = Callable[[LedgerStack], None]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left(tmp_path: Path) -> Iterator[None]:
-    """Kill processes that a test has left, and fail it if there are any."""
-    yield
-    left = processes_of(tmp_path)
-    for process in left:
-        process.kill()
-    assert left == []
 
 
 @pytest.fixture

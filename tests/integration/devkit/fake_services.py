@@ -9,11 +9,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pytest
 
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
@@ -105,6 +106,16 @@ def processes_of(root: Path) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+@pytest.fixture
+def nothing_left(tmp_path: Path) -> Iterator[None]:
+    """Kill processes that a test has left, and fail it if there are any."""
+    yield
+    left = processes_of(tmp_path)
+    for process in left:
+        process.kill()
+    assert left == []
 
 
 def has_ended(pid: int) -> bool:

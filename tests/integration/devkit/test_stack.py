@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psutil
 import psycopg
 import pytest
@@ -30,6 +29,7 @@ from photo_worker.devkit.readiness import ResetFailed
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes
 from photo_worker.services.binding import MARKER_KEY
+from tests.integration.devkit.clients import client
 from tests.integration.devkit.fake_services import processes_of, wait_until
 from tests.support import workflows
 
@@ -88,16 +88,6 @@ def cli_as_nobody(*arguments: str, home: Path) -> subprocess.CompletedProcess[st
         text=True,
         timeout=100,
         check=False,
-    )
-
-
-def client(service: str, env: Mapping[str, str]) -> Any:
-    return boto3.client(
-        service,  # type: ignore[call-overload]
-        endpoint_url=env[f"AWS_ENDPOINT_URL_{service.upper()}"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region_name=env["AWS_REGION"],
     )
 
 

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -24,7 +23,10 @@ from photo_worker.devkit.readiness import NotReady
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.status import StackStatus, UpReport
-from tests.integration.devkit.fake_services import FakeService, processes_of, wait_until
+from tests.integration.devkit.fake_services import FakeService, has_ended, nothing_left, processes_of, wait_until
+
+__all__ = ["nothing_left"]
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 SECOND = FakeService(name="second", uses=("postgres",))
 
@@ -32,15 +34,6 @@ SECOND = FakeService(name="second", uses=("postgres",))
 @pytest.fixture
 def name() -> str:
     return f"t-{secrets.token_hex(4)}"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left(tmp_path: Path) -> Iterator[None]:
-    yield
-    left = processes_of(tmp_path)
-    for process in left:
-        process.kill()
-    assert left == []
 
 
 def toy_stack(home: Path, name: str, *toys: FakeService, timeout: float = 30.0) -> Stack:
@@ -64,13 +57,6 @@ def service_pid(stack: Stack, service: str = "toy") -> int:
     pid = supervised(stack).services[service].pid
     assert pid is not None
     return pid
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def supervisor_pid(stack: Stack) -> int:

@@ -12,17 +12,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-import boto3
 import psutil
 import pytest
 
 from photo_worker.devkit.guard.temporal import BAD_PORTS, reserve, ui_host
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
+from tests.integration.devkit.clients import client
 from tests.integration.devkit.fake_services import wait_until
 from tests.support import workflows
 
@@ -104,16 +104,6 @@ def send(port: int, asked: Asked, added: Mapping[str, str]) -> Answer:
         return Answer(response.status, headers, response.read().decode(errors="replace"))
     finally:
         connection.close()
-
-
-def client(service: str, env: Mapping[str, str]) -> Any:
-    return boto3.client(
-        service,  # type: ignore[call-overload]
-        endpoint_url=env[f"AWS_ENDPOINT_URL_{service.upper()}"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region_name=env["AWS_REGION"],
-    )
 
 
 def ministack(env: Mapping[str, str], listener: int) -> list[Asked]:
