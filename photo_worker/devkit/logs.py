@@ -10,9 +10,6 @@ from pathlib import Path
 
 from photo_worker.devkit.layout import StackPaths
 
-SHOWN_LINES = 20
-"""How many lines of a service's log an error shows."""
-
 _BLOCK_BYTES = 256 * 1024
 _POLL_SECONDS = 0.2
 

@@ -15,7 +15,6 @@ from photo_worker.ports.ocr import DetectedText
 
 ENGINE = "recorded"
 
-
 # How many files to try before a directory counts as one without a valid recording.
 _LOOKED_INTO = 20
 
