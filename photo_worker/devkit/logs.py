@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from photo_worker.devkit.layout import StackPaths
@@ -23,11 +23,13 @@ def rotate(path: Path) -> None:
         path.replace(path.with_suffix(".log.1"))
 
 
-def erase(directory: Path, writing: Iterable[str]) -> None:
-    """Empty the logs of the services that are ``writing``, and delete every other."""
-    kept = {f"{service}.log" for service in writing}
+def erase(directory: Path, writing: Collection[str], begun: Collection[str] = ()) -> None:
+    """Empty the logs of the services that are ``writing``, keep those just ``begun``, and delete every other."""
     for path in directory.iterdir():
-        if path.name in kept:
+        service = path.name.removesuffix(".log")
+        if service in begun:
+            continue
+        if service in writing:
             # Services open their logs for appending, so the next line goes to the beginning.
             os.truncate(path, 0)
         else:

@@ -122,6 +122,8 @@ class Supervisor:
         try:
             shutil.rmtree(data)
             data.mkdir(mode=0o700)
+            with contextlib.suppress(FileNotFoundError):
+                os.truncate(service.plan.log, 0)
         except OSError as error:
             _note(f"cannot empty {data}: {error}")
             service.state, service.exit_code = "failed", 1

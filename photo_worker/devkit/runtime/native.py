@@ -115,13 +115,13 @@ class NativeRuntime:
     def wipe(self, record: StackRecord, services: Services, timeline: Timeline) -> StackRecord:
         """Restart the services that cannot delete their data, and empty the others."""
         with timeline.span("stack", "start anew"):
-            self._renew()
+            renewed = self._renew()
         names = [service.name for service in services]
         kept = {"s3-" + record.s3, *(name for name in names if name != "s3")}
         for entry in self._paths.data.iterdir():
             if not {entry.name, entry.name.partition("-")[0]} & kept:
                 delete_tree(entry) if entry.is_dir() else entry.unlink()
-        logs.erase(self._paths.logs, ("supervisor", *names))
+        logs.erase(self._paths.logs, writing=("supervisor", *names), begun=renewed)
         return self._start(record, services, timeline).empty_and_make_ready()
 
     def stop(self) -> bool:
@@ -230,8 +230,11 @@ class NativeRuntime:
     def _start(self, record: StackRecord, services: Services, timeline: Timeline) -> StackStart:
         return StackStart(self._paths, record, services, timeline, self._timeout)
 
-    def _renew(self) -> None:
-        """Have the supervisor restart, without data, the services that cannot be emptied; raises ``ResetFailed``."""
+    def _renew(self) -> set[str]:
+        """Have the supervisor restart, without data, the services that cannot be emptied, and return their names.
+
+        Their logs begin anew. Raises ``ResetFailed``.
+        """
         from photo_worker.devkit import processes as system
         from photo_worker.devkit.readiness import ResetFailed
         from photo_worker.devkit.supervisor import RENEW
@@ -242,10 +245,12 @@ class NativeRuntime:
             raise ResetFailed("the supervisor is of another version")
         supervisor.send_signal(RENEW)
         deadline = time.monotonic() + _GRACE_SECONDS
-        while Processes.load(self._paths).renewals == known.renewals:
+        while (now := Processes.load(self._paths)).renewals == known.renewals:
             if time.monotonic() > deadline:
-                raise ResetFailed("the supervisor does not answer")
+                raise ResetFailed("the supervisor does not respond")
             time.sleep(0.005)
+        before = {name: entry.pid for name, entry in known.services.items()}
+        return {name for name, entry in now.services.items() if entry.pid != before.get(name)}
 
     def _settled(self) -> Processes:
         """Return the processes, after an abandoned supervisor, if any, has ended by itself."""

@@ -337,8 +337,11 @@ def test_reset_wipes_running_services_and_restarts_the_rest(tmp_path: Path, name
     stack.up()
     before, supervisor = {name: service_pid(stack, name) for name in ("toy", "elephant")}, supervisor_pid(stack)
     memory, kept = stack.paths.data / "elephant" / "memory", stack.paths.data / "kept"
-    for file in (memory, kept):
-        file.write_text("x")
+    memory.write_text("x")
+    # Deleting it takes longer than the new process needs for its first line.
+    kept.mkdir()
+    for number in range(5000):
+        (kept / str(number)).touch()
     stack.paths.log("worker").write_text("an old line\n")
     assert stack.reset().status.running
     assert supervisor_pid(stack) == supervisor
@@ -347,7 +350,8 @@ def test_reset_wipes_running_services_and_restarts_the_rest(tmp_path: Path, name
     assert service_pid(stack, "elephant") != before["elephant"]
     assert not memory.exists()
     assert not kept.exists()
-    assert stack.tail("elephant", 10) == ["toy starts empties"], "of the new process alone"
+    first_line = ["toy starts empties"]
+    wait_until(lambda: stack.tail("elephant", 10) == first_line, "its log is that of the new process alone")
     assert stack.tail("toy", 10) == []
     assert not stack.paths.log("worker").exists()
     # The reaper knows the processes that run now.
