@@ -50,9 +50,9 @@ def _scenarios(options: Mapping[str, Any]) -> ScenarioSuite:
     try:
         makers = [imported(f"{pipeline.scenarios}:scenario_suite") for pipeline in PIPELINES]
     except NotImportable as error:
-        raise ScenariosUnusable(
-            target="of the product", reason="they are in its checkout, and this is not its directory"
-        ) from error
+        outside = "they are in its checkout, and this is not its directory"
+        reason = outside if isinstance(error.__cause__, ImportError) else str(error)
+        raise ScenariosUnusable(target="of the product", reason=reason) from error
     if not photo.is_file():
         raise ScenariosUnusable(target="of the product", reason=f"there is no photo {str(photo)!r}; name one")
     return joined([make(photo) for make in makers])

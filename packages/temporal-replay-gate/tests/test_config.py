@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -10,18 +14,23 @@ from click.testing import CliRunner
 
 from temporal_replay_gate import Hooks, config
 from temporal_replay_gate.config import read_hooks
-from temporal_replay_gate.errors import ConfigInvalid
+from temporal_replay_gate.errors import ConfigInvalid, ReplayTargetInvalid, ScenariosUnusable
 from temporal_replay_gate.main import main
 from temporal_replay_gate.scrub import scrub
+from temporal_replay_gate.service import VariablesService
 from temporal_replay_gate.vocabulary import Vocabulary
 
 OWN = Hooks(command="own gate", workflows="own.workflows", release="7")
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Work in a new directory, and forget the modules that were imported from it."""
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 def table(folder: Path, text: str) -> Path:
@@ -119,3 +128,95 @@ def test_vocabulary_default_keeps_ids_and_temporals_own_words() -> None:
     assert vocabulary.keeps("8c5b4f0e-7a51-4a52-9f3a-2f6f3c1d9b77")
     assert vocabulary.keeps("Workflow cancelled")
     assert not vocabulary.keeps("Ada")
+
+
+# Modules and functions that a table may name by mistake, and what the message says of each.
+EXITS = "import sys\n\nsys.exit(0)\n"
+ENDS_PROCESS = "the module own_code ends the process when it is imported (SystemExit: 0)"
+RAISES = "raise RuntimeError('boom')\n"
+FUNCTIONS = """import sys
+def needs(a): return a
+def raises(): raise RuntimeError("boom")
+def exits(): sys.exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ('hooks = "own_code:X"', EXITS, ENDS_PROCESS),
+        ('release = "own_code:X"', EXITS, ENDS_PROCESS),
+        ('hooks = "own_code:X"', RAISES, "RuntimeError: boom"),
+        ('release = "own_code:X"', RAISES, "RuntimeError: boom"),
+        ('hooks = "own_code:X"', "def (:\n", "SyntaxError: invalid syntax"),
+        ('hooks = "own_code:needs"', FUNCTIONS, "TypeError: needs() missing 1 required positional argument"),
+        ('hooks = "own_code:raises"', FUNCTIONS, "RuntimeError: boom"),
+        ('hooks = "own_code:exits"', FUNCTIONS, "SystemExit: 0"),
+    ],
+)
+def test_main_broken_hooks_exit_2_and_say_why(here: Path, line: str, code: str, says: str) -> None:
+    (here / "own_code.py").write_text(code, encoding="utf-8")
+    (here / "x.json").write_text("garbage", encoding="utf-8")
+    table(here, f"{line}\n")
+    done = run("check", "x.json", "--workflows", "own:X")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "[replay_config_invalid]" in done.stderr
+    assert says in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the program in the working directory as a child process."""
+    program = [sys.executable, "-m", "temporal_replay_gate.main", *arguments]
+    return subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [("scenarios", ("record", "--list")), ("connect", ("check", "--from-server", "--workflows", "own_flows:Own"))],
+)
+def test_main_scenarios_or_connect_that_exit_are_refused(here: Path, key: str, given: tuple[str, ...]) -> None:
+    (here / "own_code.py").write_text(EXITS, encoding="utf-8")
+    flows = "from temporalio import workflow\n@workflow.defn\nclass Own:\n    @workflow.run\n"
+    (here / "own_flows.py").write_text(f"{flows}    async def run(self) -> None:\n        return\n", encoding="utf-8")
+    table(here, f'{key} = "own_code:X"\n')
+    done = run(*given)
+    assert done.returncode == 2
+    assert "[replay_config_invalid]" in done.stderr
+    assert ENDS_PROCESS in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("key", ["converter", "worker-options"])
+def test_main_record_with_options_that_exit_is_refused(here: Path, key: str) -> None:
+    (here / "own_code.py").write_text(EXITS, encoding="utf-8")
+    table(here, f'{key} = "own_code:X"\n')
+    with pytest.raises(ReplayTargetInvalid, match=r"own_code:X .*ends the process"):
+        asyncio.run(VariablesService(read_hooks()).connect())
+
+
+@pytest.mark.parametrize("raised", ["SystemExit(0)", "RuntimeError('boom')"])
+def test_read_hooks_by_broken_entry_point_are_refused(here: Path, monkeypatch: pytest.MonkeyPatch, raised: str) -> None:
+    (here / "own_entry.py").write_text(f"raise {raised}\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(here)
+    entry = EntryPoint("own", "own_entry:HOOKS", config.ENTRY_POINTS)
+    monkeypatch.setattr(config, "entry_points", lambda group: [entry])
+    with pytest.raises(ConfigInvalid, match=r"own_entry ends the process|RuntimeError: boom"):
+        read_hooks(name="own")
+
+
+@pytest.mark.parametrize("code", ["raise KeyboardInterrupt\n", "def X(): raise KeyboardInterrupt\n"])
+def test_read_hooks_interrupt_stays_an_interrupt(here: Path, code: str) -> None:
+    (here / "own_code.py").write_text(code, encoding="utf-8")
+    table(here, 'hooks = "own_code:X"\n')
+    with pytest.raises(KeyboardInterrupt):
+        read_hooks()
+
+
+def test_read_hooks_reported_error_of_a_function_passes(here: Path) -> None:
+    code = "from temporal_replay_gate.errors import ScenariosUnusable\n\n"
+    (here / "own_suite.py").write_text(f"{code}def X(): raise ScenariosUnusable(target='t', reason='r')\n")
+    table(here, 'scenarios = "own_suite:X"\n')
+    scenarios = read_hooks().scenarios
+    assert scenarios is not None
+    with pytest.raises(ScenariosUnusable):
+        scenarios({})

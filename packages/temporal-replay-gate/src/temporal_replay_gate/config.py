@@ -10,8 +10,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from temporal_replay_gate.dotted import NotImportable, imported
-from temporal_replay_gate.errors import ConfigInvalid
+from temporal_replay_gate.dotted import NotImportable, described, imported, why_not
+from temporal_replay_gate.errors import ConfigInvalid, ReportedError
 from temporal_replay_gate.hooks import Hooks, Options
 from temporal_replay_gate.vocabulary import Vocabulary
 
@@ -66,10 +66,11 @@ def _named(source: str, name: str) -> Hooks:
             raise ConfigInvalid(path=source, reason=f"no package has hooks of the name {name!r}; known are {listed}")
         try:
             found = known[name].load()
-        except (ImportError, AttributeError) as error:
-            raise ConfigInvalid(path=source, reason=f"the hooks {name!r} cannot be imported: {error}") from error
+        except (Exception, SystemExit) as error:
+            why = why_not(error, known[name].module)
+            raise ConfigInvalid(path=source, reason=f"the hooks {name!r} cannot be imported: {why}") from error
     if callable(found) and not isinstance(found, Hooks):
-        found = found()
+        found = _made(source, "hooks", name, found)
     if not isinstance(found, Hooks):
         raise ConfigInvalid(path=source, reason=f"the hooks {name!r} are {type(found).__name__}, not Hooks")
     return found
@@ -94,6 +95,17 @@ def _object(source: str, key: str, value: str) -> Any:
         raise ConfigInvalid(path=source, reason=f"{key} = {value!r}: {error}") from error
 
 
+def _made(source: str, key: str, value: str, make: Callable[[], Any]) -> Any:
+    """Return what the function at a dotted path makes; errors with a code and a hint of their own pass."""
+    try:
+        return make()
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ReportedError):
+            raise
+        reason = f"{key} = {value!r}: calling it without arguments fails, {described(error)}"
+        raise ConfigInvalid(path=source, reason=reason) from error
+
+
 def _workflows(file: Path, key: str, value: Any) -> str:
     return ",".join(_texts(file, key, value)) if isinstance(value, list) else _text(file, key, value)
 
@@ -115,7 +127,7 @@ def _vocabulary(file: Path, key: str, value: Any) -> Callable[[], Vocabulary]:
 
     def load() -> Vocabulary:
         found = _object(str(file), key, text)
-        found = found() if callable(found) else found
+        found = _made(str(file), key, text, found) if callable(found) else found
         if not isinstance(found, Vocabulary):
             raise ConfigInvalid(path=str(file), reason=f"{key} = {text!r} is {type(found).__name__}, not Vocabulary")
         return found
@@ -148,7 +160,7 @@ def _scenarios(file: Path, key: str, value: Any) -> Callable[[Options], Any]:
         from temporal_replay_gate.scenarios import ScenarioSuite
 
         found = _object(str(file), key, text)
-        found = found() if callable(found) else found
+        found = _made(str(file), key, text, found) if callable(found) else found
         if not isinstance(found, ScenarioSuite):
             raise ConfigInvalid(path=str(file), reason=f"{key} = {text!r} is {type(found).__name__}, not ScenarioSuite")
         return found

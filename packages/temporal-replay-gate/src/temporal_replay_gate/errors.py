@@ -7,12 +7,13 @@ error is raised. ``code`` is stable, and programs may match it; ``hint`` says wh
 from __future__ import annotations
 
 import inspect
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 from temporal_replay_gate.defaults import COMMAND
 from temporal_replay_gate.printable import without_full_stops
 
 
+@runtime_checkable
 class ReportedError(Protocol):
     """What the commands print of an error: of the gate's own, and of those that ``Hooks.errors`` names."""
 

@@ -77,6 +77,9 @@ def _options(hooks: Hooks) -> WorkerOptions:
             return worker_options(hooks.converter, hooks.worker_options)
         except TargetInvalid as error:
             raise ReplayTargetInvalid(reason=str(error)) from error
+        except SystemExit as error:
+            reason = f"{hooks.converter} or {hooks.worker_options} ends the process when it is imported (SystemExit)"
+            raise ReplayTargetInvalid(reason=reason) from error
 
 
 def plain_worker(options: WorkerOptions, worker_class: Callable[..., Worker] | None = None) -> MakeWorker:
