@@ -220,3 +220,12 @@ def test_read_hooks_reported_error_of_a_function_passes(here: Path) -> None:
     assert scenarios is not None
     with pytest.raises(ScenariosUnusable):
         scenarios({})
+
+
+def test_main_empty_workflows_are_refused_even_if_the_table_names_some(here: Path) -> None:
+    table(here, 'workflows = "own:X"\n')
+    (here / "x.json").write_text("garbage", encoding="utf-8")
+    done = run("check", "x.json", "--workflows", "")
+    assert done.returncode == 2
+    assert "[replay_target_invalid]" in done.stderr
+    assert "--workflows is empty" in done.stderr

@@ -15,7 +15,7 @@ import click
 from temporal_replay_gate.cli_server import FromServerOptions, fetched, server_options, take
 from temporal_replay_gate.clock import LONGEST_SECONDS
 from temporal_replay_gate.defaults import ALLOW_LIST, COMMAND
-from temporal_replay_gate.errors import ReplayTargetBroken, ReportedError, ReportUnwritable
+from temporal_replay_gate.errors import ReplayTargetBroken, ReplayTargetInvalid, ReportedError, ReportUnwritable
 from temporal_replay_gate.hooks import Hooks
 from temporal_replay_gate.output import ErrorReportingCommand, command_name, emit_error, envelope
 
@@ -146,7 +146,7 @@ _HELP = """Replay the histories under PATH (default: %s) with the current code.
 
 The check fails for: files that are not histories, histories that do not replay or hang, drift that is not
 in the allow list, missing coverage, nondeterministic workflow code, a planted fault that is not detected, and
-no histories at all.
+a PATH without histories.
 """
 
 
@@ -177,6 +177,9 @@ def _check(
     if server.from_server and paths:
         raise click.UsageError("--from-server checks a service's runs in place of PATH; check the files apart.", ctx)
     check_paths(path for path in chosen if path != hooks.histories)
+    if not workflows:
+        # Hooks would take their own instead.
+        raise ReplayTargetInvalid(reason="--workflows is empty")
     options = GateOptions(
         paths=chosen,
         code=hooks.code(workflows, converter),

@@ -224,8 +224,8 @@ def _run(
         report.findings.append(_too_long(clock, unreached))
     report.findings.extend(finding for finding in options.extra if finding.red)
     report.notes.extend(finding for finding in options.extra if not finding.red)
-    if not files:
-        report.findings.append(_nothing(options).for_command(options.code.command))
+    missing = _without_histories(options) if files else [_nothing(options.paths, options.workflow)]
+    report.findings.extend(finding.for_command(options.code.command) for finding in missing)
     return report
 
 
@@ -414,9 +414,15 @@ def _measure(
         report.findings.extend(finding.for_command(options.code.command) for finding in missing)
 
 
-def _nothing(options: GateOptions) -> Finding:
-    where = ", ".join(str(path) for path in options.paths) or "no path"
-    about = f" of {options.workflow}" if options.workflow else ""
+def _without_histories(options: GateOptions) -> list[Finding]:
+    """Return a finding for each directory that holds no file of a history, beside others that do."""
+    folders = [path for path in options.paths if is_folder(path)]
+    return [_nothing([path]) for path in folders if len(options.paths) > 1 and search([path]).empty]
+
+
+def _nothing(paths: Sequence[Path], workflow: str | None = None) -> Finding:
+    where = ", ".join(str(path) for path in paths) or "no path"
+    about = f" of {workflow}" if workflow else ""
     return Finding(
         "gate",
         "no_histories",

@@ -154,6 +154,11 @@ class Searched:
     left_out: list[Path]
     unread: list[tuple[Path, str]]
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was found, not even a file that is reported instead of read."""
+        return not (self.histories or self.orphans or self.left_out or self.unread)
+
 
 def search(paths: Iterable[Path]) -> Searched:
     """Search directories for histories, and accept files that are named; each path once, sorted.

@@ -67,6 +67,8 @@ def load(workflows: str, converter: str = CONVERTER, options: str = "") -> Targe
 
 
 def _classes(path: str) -> Sequence[type]:
+    if not path:
+        raise TargetInvalid("the list of workflows has an empty path: it is empty, or has a comma too many")
     if ":" not in path:
         module = _module(path, path)
         inside = f"{module.__name__}."

@@ -52,6 +52,18 @@ class TestNothing:
     def test_check_without_history_of_selected_type_is_red(self, tmp_path: Path) -> None:
         assert codes(check(replace(loose(tmp_path), workflow="planted_kitchen"))) == {"no_histories"}
 
+    def test_check_directory_without_histories_beside_good_is_red(self, tmp_path: Path) -> None:
+        full, empty, other = tmp_path / "full", tmp_path / "empty", tmp_path / "other"
+        copy(full, "good")
+        empty.mkdir()
+        other.mkdir()
+        (other / "notes.md").write_text("x", encoding="utf-8")
+        report = check(replace(loose(full), paths=(full, GOOD, empty, other)))
+        assert [(each.code, each.what) for each in report.findings] == [
+            ("no_histories", f"There are no histories in {folder}.") for folder in (empty, other)
+        ]
+        assert [each.state for each in report.checked] == ["ok", "ok"]
+
     def test_check_selected_type_unknown_is_wrong_use(self) -> None:
         with pytest.raises(WorkflowUnknown) as caught:
             check(replace(loose(GOOD), workflow="nosuch"))
@@ -234,11 +246,16 @@ class TestAllowList:
 class TestCode:
     @pytest.mark.parametrize(
         "workflows",
-        ["nowhere:X", "gate_support.kitchen:Nobody", "no colon", "gate_support.kitchen:Order"],
+        ["nowhere:X", "gate_support.kitchen:Nobody", "no colon", "gate_support.kitchen:Order", "", " "],
     )
     def test_code_path_without_workflow_is_invalid_target(self, workflows: str) -> None:
         with pytest.raises(ReplayTargetInvalid):
             check(loose(GOOD, code=CodeUnderTest(workflows=workflows)))
+
+    @pytest.mark.parametrize("listed", ["gate_support.kitchen:Kitchen,", ",gate_support.kitchen:Kitchen"])
+    def test_code_list_with_empty_path_is_invalid_target(self, listed: str) -> None:
+        with pytest.raises(ReplayTargetInvalid, match="a comma too many"):
+            check(loose(GOOD, code=CodeUnderTest(workflows=listed)))
 
     def test_code_with_import_error_is_broken_target(self, tmp_path: Path) -> None:
         (tmp_path / "broken_code.py").write_text("import json\n1 / 0\n", encoding="utf-8")
