@@ -99,7 +99,7 @@ FREE = {
     ("replay-check", "--task-queue"),
 }
 OF_A_PROCESS = {
-    ("textract-emulator", "--host"): [["--host", "no host"], ["--host", ".."]],
+    ("textract-emulator", "--host"): [["--host", "no host"], ["--host", ".."], ["--host", ""]],
     ("textract-emulator", "--data"): [["--data", PHOTO]],
     ("textract-emulator", "--allow-host"): [["--allow-host", "http://here/"], ["--allow-host", ""]],
 }

@@ -58,6 +58,16 @@ def test_command_serve_taken_port_exits_1(tmp_path: Path) -> None:
     assert f"error [address_unusable]: The Textract emulator cannot listen on 127.0.0.1:{port}" in done.stderr
 
 
+@pytest.mark.parametrize("host", ["", "nohost.invalid"])
+def test_command_serve_wrong_host_is_refused_with_its_option(tmp_path: Path, host: str) -> None:
+    command = [sys.executable, "-m", "textract_local.cli", "serve", "--port", "0", "--data", str(tmp_path)]
+    # Without the refusal the server runs until the time is over.
+    done = subprocess.run([*command, "--host", host], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "listening" in done.stderr, "Traceback" in done.stderr) == (2, False, False)
+    assert f"error [address_unusable]: The Textract emulator cannot listen on {host or repr(host)}:0: " in done.stderr
+    assert "hint: Name an address of this machine with --host, such as 127.0.0.1" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [[], ["serve", "--port", "65536"], ["read"], ["read", "x", "--feature", "y"]])
 def test_command_wrong_usage_exits_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:

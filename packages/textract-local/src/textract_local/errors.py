@@ -168,7 +168,10 @@ class AddressUnusable(ServerError):
     """The Textract emulator cannot listen on {host}:{port}: {reason}."""
 
     code = "address_unusable"
-    hint = "End the process that has the port, or choose another one with --port; 0 takes a free one."
+    hint = (
+        "Name an address of this machine with --host, such as 127.0.0.1; if the port is taken, end the process that "
+        "has it, or choose another one with --port: 0 takes a free one."
+    )
 
 
 class DataUnwritable(ServerError):

@@ -55,7 +55,7 @@ class EmulatorOptions:
 
     ``reader`` is the factory of the page reader, as ``module:name``, and ``bounds`` limits its cost. More jobs in
     progress than ``most_open_jobs`` are refused. ``hosts`` are the names, besides loopback's and ``host``, under
-    which clients may call the emulator; ``rules`` makes the rules that refuse any other.
+    which clients may call the emulator; an empty ``host`` is refused. ``rules`` makes the rules that refuse any other.
     """
 
     host: str = "127.0.0.1"
@@ -131,6 +131,10 @@ def default_data(port: int) -> Path:
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens on a port, or on a free one for 0. Raises ``AddressUnusable``."""
+    if not host:
+        # The socket would listen on all addresses, where anybody in the network reaches it.
+        reason = "the host is empty; 0.0.0.0 stands for all addresses"
+        raise AddressUnusable(host="''", port=port, reason=reason).from_option()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         # With an explicit protocol, asyncio sets TCP_NODELAY. Otherwise the second half of a response waits 40 ms
