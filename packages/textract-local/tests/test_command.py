@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from textract_local import __version__
 from textract_local.cli import main
+from textract_local.reader.sources import standard_input
 
 
 @pytest.fixture
@@ -41,6 +43,37 @@ def test_command_read_standard_input_is_refused_if_empty(
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO()))
     assert main(["read", "-"]) == 1
     assert capsys.readouterr().err.startswith("error [document_unreadable]: The document 'document' is damaged")
+
+
+def test_command_read_closed_standard_input_exits_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["read", "-"]) == 2
+    assert "'-' cannot be read: standard input is closed" in capsys.readouterr().err
+
+
+def test_standard_input_is_read_within_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = io.BytesIO(bytes(5000))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=given))
+    assert (len(standard_input(1000)), given.tell()) == (1001, 1001)
+
+
+@pytest.mark.single_python
+@pytest.mark.parametrize("how", ["link", "/dev/stdin of a pipe", "/dev/stdin of a file", "<(...)"])
+def test_command_read_link_and_pipe_as_file(photo: Path, how: str) -> None:
+    link = photo.with_name("link.png")
+    link.symlink_to(photo)
+    read = shlex.join([sys.executable, "-m", "textract_local.cli", "read"])
+    command = {
+        "link": f"{read} {link}",
+        "/dev/stdin of a pipe": f"cat {photo} | {read} /dev/stdin",
+        "/dev/stdin of a file": f"{read} /dev/stdin < {photo}",
+        "<(...)": f"{read} <(cat {photo})",
+    }[how]
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "butter" in [block.get("Text") for block in json.loads(done.stdout)["Blocks"]]
 
 
 def test_command_read_missing_file_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import io
+import os
+import socket
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from textract_local import DocumentReader, EngineReading, EngineWord, Frame, read
+from textract_local import (
+    DocumentReader,
+    EngineReading,
+    EngineWord,
+    Frame,
+    PageRequest,
+    PageResult,
+    read,
+)
 from textract_local.errors import DocumentMissing, FeatureUnknown, UnsupportedDocument
+from textract_local.reader.sources import source_of
 
 pytestmark = pytest.mark.single_python
 
@@ -29,6 +42,20 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 def lines(response: dict[str, Any]) -> list[str]:
     return [block["Text"] for block in response["Blocks"] if block["BlockType"] == "LINE"]
+
+
+class OneWord:
+    """An engine that finds the same word on every page."""
+
+    name = "one-word"
+    version = "1"
+
+    def warm(self) -> None:
+        """Load nothing."""
+
+    def read(self, image: Image.Image) -> EngineReading:
+        width, height = image.size
+        return EngineReading(Frame(width, height, width, height), ((EngineWord("hello", 0.5, 10, 10, 90, 30),),))
 
 
 @pytest.fixture(scope="module")
@@ -75,23 +102,81 @@ def test_read_missing_file_is_named(tmp_path: Path) -> None:
         read(tmp_path / "gone.png")
 
 
+def test_read_link_equals_its_file(reader: DocumentReader, tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(encoded(page("vanilla sugar")))
+    (tmp_path / "link.png").symlink_to("photo.png")
+    assert read(tmp_path / "link.png", reader=reader) == read(tmp_path / "photo.png", reader=reader)
+
+
+def test_read_named_pipe_equals_bytes(reader: DocumentReader, tmp_path: Path) -> None:
+    pipe, content = tmp_path / "pipe", encoded(page("vanilla sugar"))
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as threads:
+        written = threads.submit(pipe.write_bytes, content)
+        assert read(pipe, reader=reader) == read(content, reader=reader)
+        assert written.result(timeout=60) == len(content)
+
+
+def test_source_of_pipe_without_writer_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DocumentMissing, match=r"pipe' cannot be read: nothing came from it"):
+        source_of(tmp_path / "pipe", 1000, silence_seconds=0.1)
+
+
+def test_source_of_endless_device_is_read_within_limit() -> None:
+    assert source_of("/dev/zero", 1000) == bytes(1001)
+
+
+def test_read_unnamed_file_is_read_from_its_descriptor(reader: DocumentReader) -> None:
+    content = encoded(page("vanilla sugar"))
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        file.seek(0)
+        assert read(f"/dev/fd/{file.fileno()}", reader=reader) == read(content, reader=reader)
+
+
+@pytest.mark.parametrize("kind", ["directory", "circular link", "socket"])
+def test_read_path_that_is_no_document_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "circular link":
+        path.symlink_to("a")
+    else:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+    with pytest.raises(DocumentMissing, match="a' cannot be read: "):
+        read(path)
+
+
+def test_read_file_that_vanishes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded(page("flour")))
+
+    class Vanishing(DocumentReader):
+        def page(self, request: PageRequest) -> PageResult:
+            path.unlink()
+            return super().page(request)
+
+    with pytest.raises(DocumentMissing, match=r"photo\.png' cannot be read: No such file"):
+        read(path, reader=Vanishing(engine=OneWord()))
+
+
+def test_read_error_of_another_file_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(encoded(page("flour")))
+
+    class WithoutModels(OneWord):
+        def read(self, image: Image.Image) -> EngineReading:
+            raise FileNotFoundError(2, "No such file or directory", "models/words")
+
+    with pytest.raises(FileNotFoundError, match="models/words"):
+        read(tmp_path / "photo.png", reader=DocumentReader(engine=WithoutModels()))
+
+
 def test_read_unsupported_document_is_refused(reader: DocumentReader) -> None:
     with pytest.raises(UnsupportedDocument, match="a GIF"):
         read(encoded(page("x"), "GIF"), reader=reader)
-
-
-class OneWord:
-    """An engine that finds the same word on every page."""
-
-    name = "one-word"
-    version = "1"
-
-    def warm(self) -> None:
-        """Load nothing."""
-
-    def read(self, image: Image.Image) -> EngineReading:
-        width, height = image.size
-        return EngineReading(Frame(width, height, width, height), ((EngineWord("hello", 0.5, 10, 10, 90, 30),),))
 
 
 def test_read_with_another_engine_returns_its_words() -> None:

@@ -44,10 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _read(given: argparse.Namespace) -> int:
     from textract_local.errors import TextractLocalError
+    from textract_local.reader.document import ASYNC
     from textract_local.reader.responses import read
+    from textract_local.reader.sources import standard_input
 
     try:
-        document: bytes | Path = sys.stdin.buffer.read() if given.file == Path("-") else given.file
+        document = standard_input(ASYNC.most_bytes) if given.file == Path("-") else given.file
         response = read(document, features=given.feature, queries=given.query)
     except TextractLocalError as error:
         return error.report()

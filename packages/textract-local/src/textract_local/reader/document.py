@@ -80,7 +80,7 @@ def open_document(source: Path | bytes, name: str, limits: DocumentLimits = SYNC
 
     Raises ``UnsupportedDocument`` (not PNG, JPEG, TIFF or PDF, or too many pages), ``DocumentTooLarge``,
     ``DocumentProtected`` (by a password) and ``UnreadableDocument`` (empty, damaged, cut off). The name is for their
-    messages.
+    messages. Raises ``OSError`` for a path that cannot be opened, and for a link: resolve it before.
     """
     file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else _open(source)
     try:

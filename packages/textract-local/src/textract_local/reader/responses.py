@@ -9,11 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from textract_local.errors import DocumentMissing, FeatureUnknown
+from textract_local.errors import FeatureUnknown
 from textract_local.reader.analysis.request import FORMS, LAYOUT, QUERIES, SIGNATURES, TABLES, Analysis, QuerySpec
 from textract_local.reader.blocks import MODEL_VERSION
 from textract_local.reader.document import ASYNC
 from textract_local.reader.reader import DocumentReader, PageRequest
+from textract_local.reader.sources import file_errors, source_of
 
 FEATURES = (FORMS, LAYOUT, QUERIES, SIGNATURES, TABLES)
 """The FeatureTypes of AnalyzeDocument."""
@@ -33,7 +34,8 @@ def read(
     Without features and queries it is the response of DetectDocumentText, otherwise that of AnalyzeDocument: a dict
     with DocumentMetadata, Blocks and the model's version. Unlike these operations it reads all pages; the blocks of a
     document with several have the number of their page as ``Page``. The same bytes give the same response, ids
-    included. ``reader`` is shared by all calls; without one, this process has one of its own.
+    included. Links are followed; a pipe or a device is read once into memory, within the limits of a file.
+    ``reader`` is shared by all calls; without one, this process has one of its own.
 
         >>> [block["Text"] for block in read("recipe.png")["Blocks"] if block["BlockType"] == "LINE"]
         ['Pancakes', '200 g flour']
@@ -42,15 +44,27 @@ def read(
     """
     analysis = _analysis(features, queries)
     reader = reader or _shared()
-    source, name = (document, "document") if isinstance(document, bytes) else (Path(document), os.fspath(document))
+    if isinstance(document, bytes):
+        pages, blocks = _blocks(document, "document", analysis, reader)
+    else:
+        source, name = source_of(document, ASYNC.most_bytes), os.fspath(document)
+        with file_errors(name, source if isinstance(source, Path) else None):
+            pages, blocks = _blocks(source, name, analysis, reader)
+    version = "DetectDocumentTextModelVersion" if analysis is None else "AnalyzeDocumentModelVersion"
+    return {"DocumentMetadata": {"Pages": pages}, "Blocks": blocks, version: MODEL_VERSION}
+
+
+def _blocks(
+    source: bytes | Path, name: str, analysis: Analysis | None, reader: DocumentReader
+) -> tuple[int, list[dict[str, Any]]]:
+    """Return the number of pages, and the blocks of all."""
     seed = _digest(source)
     pages = reader.pages(source, name, ASYNC)
     blocks: list[dict[str, Any]] = []
     for number in range(1, pages + 1):
         found = reader.page(PageRequest(source, name, number, seed, ASYNC, analysis)).blocks
         blocks += found if pages == 1 else [paged(block, number) for block in found]
-    version = "DetectDocumentTextModelVersion" if analysis is None else "AnalyzeDocumentModelVersion"
-    return {"DocumentMetadata": {"Pages": pages}, "Blocks": blocks, version: MODEL_VERSION}
+    return pages, blocks
 
 
 def paged(block: dict[str, Any], page: int) -> dict[str, Any]:
@@ -74,12 +88,9 @@ def _digest(source: bytes | Path) -> str:
     if isinstance(source, bytes):
         return hashlib.sha256(source).hexdigest()
     digest = hashlib.sha256()
-    try:
-        with source.open("rb") as file:
-            while piece := file.read(_PIECE_BYTES):
-                digest.update(piece)
-    except OSError as error:
-        raise DocumentMissing(path=str(source), reason=error.strerror or str(error)) from error
+    with source.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
     return digest.hexdigest()
 
 
