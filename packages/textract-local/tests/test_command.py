@@ -76,6 +76,18 @@ def test_command_read_link_and_pipe_as_file(photo: Path, how: str) -> None:
     assert "butter" in [block.get("Text") for block in json.loads(done.stdout)["Blocks"]]
 
 
+@pytest.mark.single_python
+@pytest.mark.parametrize(("end", "code"), [("| head -c 1 >/dev/null", 1), ("| true", 1), (">&-", 0)])
+def test_command_read_closed_output_ends_quietly(tmp_path: Path, end: str, code: int) -> None:
+    page = Image.new("RGB", (200, 100), "white")
+    # More output than a pipe holds.
+    page.save(tmp_path / "book.tif", save_all=True, append_images=[page] * 120)
+    read = shlex.join([sys.executable, "-m", "textract_local.cli", "read", str(tmp_path / "book.tif")])
+    command = f"{read} {end}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
 def test_command_read_missing_file_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["read", str(tmp_path / "gone.png")]) == 2
     said = capsys.readouterr()

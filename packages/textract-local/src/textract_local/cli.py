@@ -53,8 +53,17 @@ def _read(given: argparse.Namespace) -> int:
         response = read(document, features=given.feature, queries=given.query)
     except TextractLocalError as error:
         return error.report()
-    json.dump(response, sys.stdout, ensure_ascii=False, indent=2)
-    print()  # noqa: T201
+    if sys.stdout is None:
+        # It was closed when the command started.
+        return 0
+    try:
+        json.dump(response, sys.stdout, ensure_ascii=False, indent=2)
+        print(flush=True)  # noqa: T201
+    except BrokenPipeError:
+        # The reader of the output (head, less) has exited: there is nothing to report, and the interpreter's flush at
+        # exit would raise the error again.
+        sys.stdout = None
+        return 1
     return 0
 
 
