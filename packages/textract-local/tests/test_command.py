@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import shlex
@@ -118,6 +119,37 @@ def test_command_wrong_usage_exits_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serve", "--port", "x"], "argument --port: 'x' is not a whole number"),
+        (["serve", "--processes", "1.5"], "argument --processes: '1.5' is not a whole number"),
+        (["serve", "--port", "65536"], "argument --port: 65536 is not from 0 to 65535"),
+        (["serve", "--allow-host", "http://x/"], "argument --allow-host: 'http://x/' is not the name of a host"),
+        (["serve", "--allow-host", ""], "argument --allow-host: '' is not the name of a host"),
+        (["read", "x", "--query", ""], "argument --query: the question is empty"),
+    ],
+)
+def test_command_wrong_value_is_named(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    shown = capsys.readouterr().err
+    assert (ended.value.code, said in shown, " _" in shown) == (2, True, False)
+
+
+@pytest.mark.parametrize("host", ["textract", "textract.test:8765", "192.0.2.7", "[::1]:80"])
+def test_command_allowed_host_reaches_server(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[argparse.Namespace] = []
+
+    def serve(options: argparse.Namespace) -> int:
+        given.append(options)
+        return 0
+
+    monkeypatch.setattr("textract_local.cli.serve", serve)
+    assert main(["serve", "--allow-host", host]) == 0
+    assert given[0].allow_host == [host]
 
 
 def test_command_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,10 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="analysis to add, as in FeatureTypes of AnalyzeDocument; repeatable",
     )
     reading.add_argument(
-        "--query", action="append", default=[], metavar="TEXT", help="question to answer from the document; repeatable"
+        "--query",
+        action="append",
+        default=[],
+        type=_question,
+        metavar="TEXT",
+        help="question to answer from the document; repeatable",
     )
     given = parser.parse_args(arguments)
     return serve(given) if given.command == "serve" else _read(given)
+
+
+def _question(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the question is empty")
+    return text
 
 
 def _read(given: argparse.Namespace) -> int:

@@ -105,7 +105,7 @@ class OriginRules:
         return None if self._same_origin else _browsers_refusal(seen, host, query)
 
     def _is_known(self, host: str) -> bool:
-        if _HOST.fullmatch(host) is None:
+        if not is_host(host):
             return False
         name = _name_of(host)
         return name in self._hosts or _is_loopback(name)
@@ -114,6 +114,11 @@ class OriginRules:
 def split_hosts(text: str) -> tuple[str, ...]:
     """Return the names of a comma-separated list."""
     return tuple(name for name in (part.strip() for part in text.split(",")) if name)
+
+
+def is_host(text: str) -> bool:
+    """Return whether a request's Host can be this: a name or an address, perhaps with a port."""
+    return _HOST.fullmatch(text) is not None
 
 
 def _name_of(host: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from textract_local.origins import is_host
 from textract_local.server.admission import MOST_OPEN_JOBS
 from textract_local.server.spawning import spawn_early
 
@@ -24,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="jobs in progress at once, others are refused (default: %(default)s)",
     )
     parser.add_argument(
-        "--allow-host", action="append", default=[], help="name that clients may call it by, beside those of loopback"
+        "--allow-host",
+        action="append",
+        default=[],
+        type=_host_name,
+        help="name that clients may call it by, beside those of loopback",
     )
 
 
@@ -66,8 +71,17 @@ def _open_jobs(text: str) -> int:
     return _integer(text, 1, 10_000)
 
 
+def _host_name(text: str) -> str:
+    if not is_host(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a host, such as textract or 192.0.2.7")
+    return text
+
+
 def _integer(text: str, least: int, most: int) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
     if not least <= value <= most:
         raise argparse.ArgumentTypeError(f"{value} is not from {least} to {most}")
     return value
