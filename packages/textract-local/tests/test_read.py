@@ -97,6 +97,13 @@ def test_read_unknown_feature_is_refused_before_reading() -> None:
         read(b"", ["TABLE"])
 
 
+def test_read_string_in_place_of_list_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"features is the string 'TABLES'; give a list: \['TABLES'\]"):
+        read(b"", "TABLES")
+    with pytest.raises(TypeError, match=r"queries is the string 'Total\?'; give a list"):
+        read(b"", queries="Total?")
+
+
 def test_read_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DocumentMissing, match=r"gone\.png.*No such file"):
         read(tmp_path / "gone.png")

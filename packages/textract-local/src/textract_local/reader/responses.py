@@ -40,7 +40,8 @@ def read(
         >>> [block["Text"] for block in read("recipe.png")["Blocks"] if block["BlockType"] == "LINE"]
         ['Pancakes', '200 g flour']
 
-    Raises ``DocumentError`` if the document cannot be read, and ``EngineUnavailable`` without the extra ``ocr``.
+    Raises ``DocumentError`` if the document cannot be read, ``EngineUnavailable`` without the extra ``ocr``, and
+    ``TypeError`` if ``features`` or ``queries`` is a string in place of a list.
     """
     analysis = _analysis(features, queries)
     reader = reader or _shared()
@@ -76,6 +77,10 @@ def paged(block: dict[str, Any], page: int) -> dict[str, Any]:
 
 
 def _analysis(features: Iterable[str], queries: Iterable[str | QuerySpec]) -> Analysis | None:
+    for name, given in (("features", features), ("queries", queries)):
+        if isinstance(given, str | bytes):
+            # A string is an iterable of its letters.
+            raise TypeError(f"{name} is the string {given!r}; give a list: [{given!r}]")
     specs = tuple(query if isinstance(query, QuerySpec) else QuerySpec(query) for query in queries)
     wanted = {*features, *([QUERIES] if specs else [])}
     unknown = sorted(wanted - set(FEATURES))
