@@ -18,6 +18,9 @@ from psycopg import sql
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.service import RPCError, RPCStatusCode
 
+from photo_worker.adapters.postgres.connection import connect
+from photo_worker.bootstrap import build_application, database_conninfo
+from photo_worker.config import load_settings, read_environment
 from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.services.binding import bind
@@ -115,6 +118,54 @@ async def test_two_deployments_in_one_process_keep_apart(
     assert any(digest in key for key in keys[0])
     assert not any(digest in key or str(job_id) in key for key in keys[1])
     assert dict(os.environ) == before
+
+
+# Each would break the connection, send it elsewhere, or change what the server does with its statements.
+FOREIGN = {
+    "PGHOST": "nowhere.invalid",
+    "PGHOSTADDR": "127.0.0.2",
+    "PGPORT": "1",
+    "PGDATABASE": "nothing",
+    "PGPASSWORD": "wrong",
+    "PGPASSFILE": "/nowhere/pgpass",
+    "PGOPTIONS": "-c search_path=nothing",
+    "PGAPPNAME": "other",
+    "PGCLIENTENCODING": "SQL_ASCII",
+    "PGSSLMODE": "verify-full",
+    "PGSSLROOTCERT": "/nowhere/root.crt",
+    "PGSSLCERTMODE": "require",
+    "PGCHANNELBINDING": "require",
+    "PGREQUIREAUTH": "none",
+    "PGREQUIREPEER": "nothing",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGCONNECT_TIMEOUT": "nothing",
+    "PGSSLMINPROTOCOLVERSION": "TLSv9",
+    "PGMINPROTOCOLVERSION": "9.9",
+    "PGMAXPROTOCOLVERSION": "1.0",
+}
+
+
+@pytest.mark.parametrize("name", sorted(FOREIGN))
+def test_deployment_does_not_take_parameters_of_the_process(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # Undone before the fixtures use the database again.
+    with monkeypatch.context() as patch:
+        patch.setenv(name, FOREIGN[name])
+        with build_application(harness.settings) as application:
+            assert application.repository.get(uuid4()) is None
+        conninfo = database_conninfo(harness.settings)
+        with connect(conninfo) as connection:
+            told = connection.execute("SELECT current_setting('search_path'), current_setting('application_name')")
+            assert told.fetchone() == ('"$user", public', "photo-worker")
+            assert connection.info.hostaddr == "127.0.0.1"
+
+
+def test_deployment_takes_its_own_parameters(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c search_path=nothing")
+    environment = read_environment({**harness.variables, "PGOPTIONS": "-c search_path=own"}, None)
+    with connect(database_conninfo(load_settings(environment))) as connection:
+        assert connection.execute("SHOW search_path").fetchone() == ("own",)
 
 
 async def test_deployment_with_wrong_password_leaves_other_alone(

@@ -27,6 +27,17 @@ APPLICATION_NAME = "photo-worker"
 
 _SIGNAL_SECONDS = 0.1
 
+# What libpq takes for an unset parameter: mostly no text, which it refuses for these (PostgreSQL manual, "Parameter Key
+# Words").
+_USUAL = {
+    "require_auth": "none,password,md5,gss,sspi,scram-sha-256",
+    "sslcertmode": "allow",
+    "min_protocol_version": "3.0",
+    "max_protocol_version": "3.0",
+}
+# Parameters that every connection sets (see ``options``), and those that cannot be unset.
+_OWN = frozenset({"connect_timeout", "application_name", "service", "user"})
+
 # The server runs one message as one transaction (PostgreSQL manual, "Multiple Statements in a Simple Query"), so that
 # the setting ends with it.
 _LIMIT: LiteralString = "SET LOCAL statement_timeout = %(statement_timeout)s;"
@@ -105,17 +116,25 @@ def options(conninfo: str, times: PostgresTimes) -> dict[str, Any]:
 def with_defaults(conninfo: str, variables: Mapping[str, str]) -> str:
     """Return ``conninfo`` with the parameters that it lacks from libpq's variables, such as PGSSLMODE.
 
-    libpq itself reads only those of the process environment.
+    libpq itself reads those of the process environment, which may belong to another deployment: a parameter that only
+    they set gets its usual value. PGSERVICE and PGUSER are exceptions, as libpq has no value for an unset one.
     """
-    names = {option.keyword.decode(): option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar}
-    if not any(name in variables for name in names.values()):
+    known = {option.keyword.decode(): option for option in pq.Conninfo.get_defaults() if option.envvar}
+    names = {key: option.envvar.decode() for key, option in known.items() if option.envvar}
+    usual = {
+        key: _USUAL.get(key, (option.compiled or b"").decode())
+        for key, option in known.items()
+        if option.val != option.compiled and names[key] not in variables and key not in _OWN
+    }
+    if not usual and not any(name in variables for name in names.values()):
         return conninfo
     try:
         said = pg_conninfo.conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:
         # Reported without the password, which libpq's message quotes, when the connection is made.
         return conninfo
-    more = {key: variables[name] for key, name in names.items() if name in variables and key not in said}
+    given = {key: variables[name] for key, name in names.items() if name in variables}
+    more = {key: value for key, value in (usual | given).items() if key not in said}
     return pg_conninfo.make_conninfo(conninfo, **more)
 
 
