@@ -152,9 +152,13 @@ def _listen(requests: BinaryIO, waiting: SimpleQueue[Mapping[str, Any]]) -> None
 
 def _send(answers: BinaryIO, header: Mapping[str, Any], body: bytes = b"") -> None:
     text = json.dumps(header, default=str).encode()
-    answers.write(HEAD.pack(len(text), len(body)) + text)
-    answers.write(body)
-    answers.flush()
+    try:
+        answers.write(HEAD.pack(len(text), len(body)) + text)
+        answers.write(body)
+        answers.flush()
+    except BrokenPipeError:
+        # The parent has ended; a traceback would appear among the messages of its command.
+        os._exit(0)
 
 
 def _answer(reader: PageReader, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
