@@ -234,6 +234,7 @@ class BackendRegistry:
             notes=HeartbeatNotes(),
             attempt_seconds=attempt.total_seconds(),
             textract_times=self._times,
+            variables=self._settings.variables,
         )
         with self._lock:
             try:

@@ -16,6 +16,8 @@ from photo_worker.adapters.ocr.recorded import RecordedBackend
 from photo_worker.adapters.ocr.registry import ENTRY_POINT_GROUP, BackendContext, make_backend
 from photo_worker.adapters.ocr.textract import TextractBackend
 from photo_worker.aws import aws_session
+from photo_worker.bootstrap import BackendRegistry
+from photo_worker.config import load_settings, read_environment
 from photo_worker.errors import ConfigurationError, EngineUnavailable, UnknownEngine
 from photo_worker.ports.object_store import DocumentRef
 from textract_support.pages import encoded, recipe_page
@@ -154,6 +156,8 @@ for package in (photo_worker.adapters.ocr, textract_local.reader):
     for path in Path(package.__path__[0]).glob("*.py"):
         import_module(f"{{package.__name__}}.{{path.stem}}")
 from photo_worker.aws import aws_session
+from photo_worker.bootstrap import BackendRegistry
+from photo_worker.config import load_settings, read_environment
 from photo_worker.errors import EngineUnavailable
 from photo_worker.adapters.ocr.registry import BackendContext, make_backend
 from photo_worker.adapters.memory.object_store import MemoryObjectStore
@@ -193,3 +197,13 @@ def test_make_backend_without_extra_other_backends_work() -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines() == ["1", "Install the extra it needs: pip install 'photo-worker[local-ocr]'."]
+
+
+def test_installed_backend_gets_variables_of_its_deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path, {"theirs": "{module}:Backend"})
+    monkeypatch.setenv("THEIR_DIRECTORY", "the process's")
+    backends = [
+        BackendRegistry(load_settings(read_environment({"THEIR_DIRECTORY": name}, None)), MemoryObjectStore())("theirs")
+        for name in ("first", "second")
+    ]
+    assert [backend.context.variables["THEIR_DIRECTORY"] for backend in backends] == ["first", "second"]  # type: ignore[attr-defined]
