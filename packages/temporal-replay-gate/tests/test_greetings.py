@@ -108,6 +108,45 @@ def test_check_allow_list_beside_histories_excuses_drift(project: Path) -> None:
     assert run("check").exit_code == 0
 
 
+def entries(output: str) -> str:
+    """Return the entries for the allow list that a check has printed, as they are."""
+    blocks = [block for block in output.split("\n\n") if block.startswith("[[")]
+    return "\n\n".join(blocks) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("maximum_attempts=3", "maximum_attempts=4"),
+        (
+            "            guest,\n            start_to_close_timeout=timedelta(seconds=10),",
+            "            Guest('\\'a\\\\b\"\\n:apple: [red]\\u00fc\\u200b\\x00', 'replay-gate x'),\n"
+            "            start_to_close_timeout=timedelta(seconds=11),",
+        ),
+    ],
+    ids=["number", "hostile text"],
+)
+def test_check_printed_drift_entry_pasted_is_green(project: Path, old: str, new: str) -> None:
+    with (project / "pyproject.toml").open("a", encoding="utf-8") as file:
+        file.write('command = "my-app replay"\n')
+    change(project, old, new)
+    red = run("check", "--no-static")
+    assert red.exit_code == 1
+    assert "[[drift]]\n" in red.stdout
+    (project / "allowed_drift.toml").write_text(entries(red.stdout), encoding="utf-8")
+    green = run("check", "--no-static")
+    assert green.exit_code == 0, green.stdout + green.stderr
+
+
+def test_check_printed_coverage_entry_pasted_is_green(project: Path) -> None:
+    shutil.rmtree(project / "histories" / "waiting_room")
+    red = run("check")
+    assert red.exit_code == 1
+    (project / "allowed_drift.toml").write_text(entries(red.stdout), encoding="utf-8")
+    green = run("check")
+    assert green.exit_code == 0, green.stdout + green.stderr
+
+
 def test_check_findings_name_the_command(project: Path) -> None:
     shutil.rmtree(project / "histories" / "waiting_room")
     outcome = run("check", "--format", "json")

@@ -7,6 +7,7 @@ same field. An entry that matches no finding is red, too.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,27 @@ def _plain(text: str | None) -> str:
         text or "null", parse_float=lambda digits: int(number) if (number := float(digits)).is_integer() else number
     )
     return json.dumps(whole, sort_keys=True)
+
+
+def as_toml(table: str, **values: str) -> str:
+    """Return an entry of the allow list as TOML, with a reason that is still to be written."""
+    rows = {**values, "reason": "why"}
+    return "\n".join([f"[[{table}]]", *(f"{name} = {_basic_string(value)}" for name, value in rows.items())])
+
+
+# What a basic string of TOML cannot hold as it is, and what a terminal would not show as it is.
+_TO_ESCAPE = re.compile(r"""["\\]|[^ -~]""")
+
+
+def _basic_string(text: str) -> str:
+    return f'"{_TO_ESCAPE.sub(_escaped, text)}"'
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    if character in '"\\':
+        return f"\\{character}"
+    return character if character.isprintable() else f"\\U{ord(character):08x}"
 
 
 def read(path: Path) -> list[AllowListEntry]:

@@ -323,7 +323,7 @@ def console_of(file: Path | None = None) -> Console:
 
     terminal = file is None and sys.stdout.isatty()
     # A log or a file has no width; a terminal's 80 columns would only wrap names.
-    return Console(force_terminal=terminal, width=None if terminal else _LOG_COLUMNS, highlight=False)
+    return Console(force_terminal=terminal, width=None if terminal else _LOG_COLUMNS, highlight=False, emoji=False)
 
 
 def _rendered(

@@ -6,16 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from temporal_replay_gate.allow import as_toml
 from temporal_replay_gate.findings import Finding
 from temporal_replay_gate.histories import HistoryFile, attributes
 
 REQUIRED_EXITS = ("success", "failure", "cancellation")
 
 _WHY = "a change that breaks running workflows on this way would go unseen"
-_FIX = (
-    "Record it: replay-gate record. Where the workflow cannot have it, say why in the allow list: "
-    '[[coverage]] workflow = "{workflow}", exit = "{exit}", reason = "why".'
-)
+_FIX = "Record it: replay-gate record. If the workflow cannot have it, add to the allow list, with your reason:\n\n"
 
 
 @dataclass
@@ -98,7 +96,7 @@ def _gap(workflow_type: str, missing: str, what: str) -> Finding:
         "coverage_missing",
         f"{workflow_type}: {what}",
         _WHY,
-        _FIX.format(workflow=workflow_type, exit=missing),
+        _FIX + as_toml("coverage", workflow=workflow_type, exit=missing),
         workflow_type=workflow_type,
         where=missing,
     )

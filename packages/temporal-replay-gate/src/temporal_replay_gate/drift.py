@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from temporal_replay_gate.additive import Shapes, alike, canonical
+from temporal_replay_gate.allow import as_toml
 from temporal_replay_gate.commands import END_KINDS, Command
 from temporal_replay_gate.findings import Finding
 
@@ -56,9 +57,8 @@ _MISSED = END_KINDS | {"activity", "child", "timer", "local_activity", "nexus", 
 _KEEP = 'Keep the old way for running workflows: if workflow.patched("what-changes"): NEW else: OLD. '
 
 FIX = (
-    "If it is not meant, take the change back. If it is, add to the allow list: "
-    '[[drift]] workflow = "{workflow}", where = "{where}", what = "{what}", was = {was}, now = {now}, '
-    'reason = "why"; and record the new behaviour: replay-gate record.'
+    "If it is not meant, take the change back. If it is, record the new behaviour (replay-gate record), and add to the "
+    "allow list, with your reason:\n\n"
 )
 
 
@@ -210,7 +210,7 @@ def _finding(
         code,
         what,
         why,
-        FIX.format(workflow=workflow_type, where=where, what=name, was=_toml(was), now=_toml(now)),
+        FIX + as_toml("drift", workflow=workflow_type, where=where, what=name, was=was, now=now),
         workflow_type=workflow_type,
         event_id=step.event_id,
         event_type=step.event_type,
@@ -220,11 +220,6 @@ def _finding(
         was=was,
         now=now,
     )
-
-
-def _toml(text: str) -> str:
-    # JSON contains double quotes, which a TOML literal string needs not escape.
-    return json.dumps(text, ensure_ascii=False) if "'" in text else f"'{text}'"
 
 
 def _smallest_difference(old: Any, new: Any) -> tuple[Any, Any]:

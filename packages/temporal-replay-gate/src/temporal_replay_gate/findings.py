@@ -47,8 +47,13 @@ class Finding:
         return replace(self, **facts)
 
     def for_command(self, command: str) -> Finding:
-        """Return this finding with ``command`` in its ``fix`` in place of the name ``replay-gate``."""
-        return self if command == COMMAND else replace(self, fix=self.fix.replace(f"{COMMAND} ", f"{command} "))
+        """Return this finding with ``command`` in its ``fix`` in place of the name ``replay-gate``.
+
+        An entry for the allow list, which follows the sentences, is kept as it is.
+        """
+        advice, begins, entry = self.fix.partition("\n\n")
+        fix = advice.replace(f"{COMMAND} ", f"{command} ") + begins + entry
+        return self if command == COMMAND else replace(self, fix=fix)
 
     def as_dict(self) -> dict[str, Any]:
         """Return every field; those that do not apply are None."""

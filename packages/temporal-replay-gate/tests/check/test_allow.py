@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from temporal_replay_gate.allow import apply, read
+from temporal_replay_gate.allow import apply, as_toml, read
 from temporal_replay_gate.commands import Command
 from temporal_replay_gate.drift import compare
 from temporal_replay_gate.errors import AllowListInvalid
@@ -58,11 +58,25 @@ def test_drift_entry_matches_changed_key_of_large_argument(tmp_path: Path) -> No
 
 
 def test_drift_finding_fix_is_usable_as_entry(tmp_path: Path) -> None:
-    (finding,) = drift("arguments", ["it's"], [{"a": [True, None]}])
-    change = f"was = {finding.fix.split('was = ')[1].split(', now = ')[0]}\n"
-    change += f"now = {finding.fix.split(', now = ')[1].split(', reason')[0]}"
-    path = written(tmp_path, "arguments", change)
+    (finding,) = drift("arguments", ["it's"], [{"a": [True, None, 'the "\\n\ud800\x7f\u00e9\u2028']}])
+    path = tmp_path / "allowed_drift.toml"
+    path.write_text(finding.for_command("my-app replay").fix.partition("\n\n")[2], encoding="utf-8")
     assert apply(read(path), [finding], path) == ([], [finding])
+
+
+def test_entry_of_any_names_is_read_back(tmp_path: Path) -> None:
+    names = {
+        "workflow": 'a"b',
+        "where": "signal:\\ü\u00a0\u200b\x00\x7f\n",
+        "what": "presence",
+        "was": "true",
+        "now": '"\\""',
+    }
+    path = tmp_path / "allowed_drift.toml"
+    path.write_text(as_toml("drift", **names), encoding="utf-8")
+    (entry,) = read(path)
+    assert {name: getattr(entry, name) for name in names} == names
+    assert path.read_text(encoding="utf-8").replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize(
