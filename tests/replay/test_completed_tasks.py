@@ -36,6 +36,10 @@ class Waits:
     def ring(self) -> None:
         self.rung = True
 
+    @workflow.signal
+    def unheard(self) -> None:
+        pass
+
     @workflow.run
     async def run(self) -> None:
         {first}

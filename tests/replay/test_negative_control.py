@@ -30,6 +30,10 @@ from temporalio.exceptions import ApplicationError
 
 @workflow.defn(name="{name}")
 class Waits:
+    @workflow.signal
+    def unheard(self) -> None:
+        pass
+
     @workflow.run
     async def run(self) -> None:
         {body}

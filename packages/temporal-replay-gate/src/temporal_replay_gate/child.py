@@ -34,6 +34,7 @@ from temporal_replay_gate.commands import END_KINDS, Command, IssuedCommands, co
 from temporal_replay_gate.divergence import diagnose
 from temporal_replay_gate.drift import compare
 from temporal_replay_gate.findings import Finding
+from temporal_replay_gate.handlers import missing_update_handlers, unhandled_signals
 from temporal_replay_gate.mutations import MutationInterceptor
 from temporal_replay_gate.target import Target, TargetInvalid, load, patches_in
 from temporal_replay_gate.trace import Trace, TracingRunner
@@ -70,6 +71,7 @@ class _Replays:
         self._results: AsyncIterator[WorkflowReplayResult] | None = None
         self._stack = AsyncExitStack()
         self._converter = options.converter
+        self._types = target.types
         self._planted = None if mutation is None else MutationInterceptor(mutation)
         self._replayer = Replayer(
             workflows=target.workflows,
@@ -111,13 +113,27 @@ class _Replays:
         completed = [each.event_id for each in events if each.event_type == _TASK_COMPLETED]
         issued = [_of_one_run(step, history.events) for step in IssuedCommands(trace, started, completed).commands()]
         workflow_type = started.workflow_type.name
+        signals, updates = self._without_handlers(events, trace, workflow_type)
         if result.replay_failure is None:
-            return _answer(compare(recorded, issued, workflow_type, trace.shapes), trace, issued)
+            drift = compare(recorded, issued, workflow_type, trace.shapes)
+            return _answer([*signals, *updates, *drift], trace, issued)
         message = str(result.replay_failure)
         if isinstance(result.replay_failure, NondeterminismError) and trace.failure is None:
             closed = any(step.kind in END_KINDS for step in recorded)
-            return _answer([diagnose(message, recorded, issued, workflow_type, closed=closed)], trace, issued)
+            # The command that the SDK complains about only follows an update that is rejected.
+            diverged = updates or [diagnose(message, recorded, issued, workflow_type, closed=closed)]
+            return _answer([*signals, *diverged], trace, issued)
         return _answer([_task_failed(message, trace, workflow_type)], trace)
+
+    def _without_handlers(
+        self, events: Sequence[HistoryEvent], trace: Trace, workflow_type: str
+    ) -> tuple[list[Finding], list[Finding]]:
+        if self._planted is not None:
+            # A mutation changes no handler, and must be detected by what it does.
+            return [], []
+        cls = self._types.get(workflow_type)
+        signals = unhandled_signals(events, trace.buffered_signals, workflow_type, cls)
+        return signals, missing_update_handlers(events, trace.rejected_updates, workflow_type, cls)
 
 
 def _read(path: Path) -> WorkflowHistory:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+from temporal_replay_gate.static_handlers import handlers_set_in
 from temporal_replay_gate.static_rules import BUILTINS, METHODS, REASONS, WITHOUT_ARGUMENTS, load_rules
 from temporal_replay_gate.static_sets import SetNames, ordered_uses, without_order
 
@@ -52,11 +53,16 @@ class StaticFinding:
 
 @dataclass(frozen=True)
 class StaticReport:
-    """The findings, the source files read, and the number of functions read."""
+    """The findings, the source files read, and the number of functions read.
+
+    ``signal_handlers`` are the names of the signals for which the code sets a handler while it runs; None stands for
+    every name.
+    """
 
     findings: tuple[StaticFinding, ...]
     files: tuple[Path, ...]
     functions: int
+    signal_handlers: frozenset[str | None] = frozenset()
 
 
 @dataclass
@@ -92,6 +98,7 @@ class _CodeReader:
         self._seen: set[tuple[str, int]] = set()
         self._findings: dict[tuple[Path, int, str, str], StaticFinding] = {}
         self._functions = 0
+        self._signal_handlers: set[str | None] = set()
 
     def report(self) -> StaticReport:
         """Return the findings, including those for escapes that are unused, lack a reason or name no code."""
@@ -105,7 +112,8 @@ class _CodeReader:
                 elif unknown := codes - REASONS.keys():
                     self._add_escape(module, line, f"replay-ok[{', '.join(sorted(unknown))}]", "there is no such code")
         read = sorted(module.path for module in modules)
-        return StaticReport(tuple(sorted(self._findings.values())), tuple(read), self._functions)
+        found = tuple(sorted(self._findings.values()))
+        return StaticReport(found, tuple(read), self._functions, frozenset(self._signal_handlers))
 
     def _add_escape(self, module: _Module, line: int, what: str, why: str) -> None:
         instead = f"write replay-ok[CODE]: REASON with a code of {', '.join(REASONS)}, or delete it"
@@ -176,6 +184,7 @@ class _CodeReader:
         self, module: _Module, root: ast.AST, via: tuple[str, ...], sets: SetNames, local: frozenset[str]
     ) -> None:
         exempt = without_order(root)
+        self._signal_handlers |= handlers_set_in(root, module.imports)
         for node in _walk(root):
             if isinstance(node, ast.Global):
                 self._refuse(module, node, "global", f"global {', '.join(node.names)}", via)

@@ -34,6 +34,7 @@ from temporal_replay_gate.payloads import payload_value
 _COMMAND = "replay_gate_command"
 _PATCH = "replay_gate_patch"
 _VALUES = "replay_gate_values"
+_WITHOUT_HANDLER = "replay_gate_without_handler"
 
 # Frames of these packages are not the workflow's own code.
 _LIBRARIES = (temporalio, asyncio, concurrent.futures)
@@ -54,7 +55,11 @@ class IssuedCommand:
 
 @dataclass
 class Trace:
-    """What one run of a workflow did during its replay. ``patches`` holds (patch id, new branch taken)."""
+    """What one run of a workflow did during its replay. ``patches`` holds (patch id, new branch taken).
+
+    ``buffered_signals`` are the names of the signals that wait for a handler at the end of the replay,
+    ``rejected_updates`` those of the updates that had none.
+    """
 
     commands: list[IssuedCommand] = field(default_factory=list)
     patches: set[tuple[str, bool]] = field(default_factory=set)
@@ -62,6 +67,8 @@ class Trace:
     task_queue: str = ""
     namespace: str = ""
     shapes: Shapes = field(default_factory=Shapes)
+    buffered_signals: frozenset[str] = frozenset()
+    rejected_updates: set[str] = field(default_factory=set)
 
 
 def is_machinery(filename: str) -> bool:
@@ -81,12 +88,29 @@ def user_source(frame: FrameType | None) -> str | None:
 
 class _TracingInstance(_WorkflowInstanceImpl):
     # The SDK's class is abstract only by declaration. Every command begins in _add_command, while the
-    # workflow's frames are still on the stack. Both methods are private to the SDK, and a test checks that it has them.
+    # workflow's frames are still on the stack. These methods and attributes are private to the SDK; tests check that it
+    # has them.
     def __init__(self, details: WorkflowInstanceDetails) -> None:
         self._on_command: Callable[[str | None], None] = details.extern_functions[_COMMAND]
         self._on_patch: Callable[[str, bool], None] = details.extern_functions[_PATCH]
         self._on_values: Callable[[Sequence[Any], Sequence[Payload]], None] = details.extern_functions[_VALUES]
+        self._on_lack: Callable[[list[str], list[str]], None] = details.extern_functions[_WITHOUT_HANDLER]
         super().__init__(details)
+
+    def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
+        completion = super().activate(act)
+        responses = (each.update_response for each in completion.successful.commands)
+        rejected = {each.protocol_instance_id for each in responses if each.HasField("rejected")}
+        asked = [job.do_update for job in act.jobs if job.HasField("do_update")]
+        self._on_lack(
+            [*self._buffered_signals],
+            [
+                update.name
+                for update in asked
+                if update.protocol_instance_id in rejected and self._updates.keys().isdisjoint({update.name, None})
+            ],
+        )
+        return completion
 
     def _add_command(self) -> WorkflowCommand:
         command = super()._add_command()
@@ -149,6 +173,7 @@ class TracingRunner(SandboxedWorkflowRunner):
             _COMMAND: sources.append,
             _PATCH: lambda patch, taken: trace.patches.add((patch, taken)),
             _VALUES: lambda values, payloads: _note_values(trace, values, payloads),
+            _WITHOUT_HANDLER: lambda signals, updates: _note_lack(trace, signals, updates),
         }
         self.traces[det.info.run_id] = trace
         # The SDK creates the runner inside the sandbox from the name of its class.
@@ -170,6 +195,12 @@ def _note_values(trace: Trace, values: Sequence[Any], payloads: Sequence[Payload
     if len(values) == len(payloads):
         for value, payload in zip(values, payloads, strict=True):
             trace.shapes.note(value, payload_value(payload))
+
+
+def _note_lack(trace: Trace, signals: Sequence[str], updates: Sequence[str]) -> None:
+    # A handler that is set later takes the signals that waited for it.
+    trace.buffered_signals = frozenset(signals)
+    trace.rejected_updates.update(updates)
 
 
 def _note(trace: Trace, reached: int, completion: WorkflowActivationCompletion, sources: list[str | None]) -> None:

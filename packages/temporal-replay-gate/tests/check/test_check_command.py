@@ -50,7 +50,7 @@ COMPLETED = {
     "eventType": "EVENT_TYPE_WORKFLOW_TASK_COMPLETED",
     "workflowTaskCompletedEventAttributes": {"scheduledEventId": "6", "startedEventId": "7"},
 }
-UNKNOWN_SIGNAL = {
+UNHEARD_SIGNAL = {
     "eventType": "EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED",
     "workflowExecutionSignaledEventAttributes": {"signalName": "unheard", "input": {}, "identity": "scrubbed"},
 }
@@ -59,6 +59,10 @@ from temporalio import workflow
 
 @workflow.defn(name="waits")
 class Waits:
+    @workflow.signal
+    def unheard(self) -> None:
+        pass
+
     @workflow.run
     async def run(self) -> None:
         {first}
@@ -67,7 +71,7 @@ class Waits:
 
 
 def test_check_waiting_runs_is_green_unless_code_fails(tmp_path: Path) -> None:
-    history = head(tmp_path / "open.json", "waits", UNKNOWN_SIGNAL, SCHEDULED, STARTED, COMPLETED)
+    history = head(tmp_path / "open.json", "waits", UNHEARD_SIGNAL, SCHEDULED, STARTED, COMPLETED)
     (tmp_path / "waits_code.py").write_text(WAITS.format(first="pass"), encoding="utf-8")
     code, data = check(tmp_path, history, "waits_code:Waits")
     assert (code, reported(data)) == (0, [])
