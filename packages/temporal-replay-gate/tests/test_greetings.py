@@ -218,3 +218,13 @@ def test_check_worker_options_of_another_kind_exit_2(project: Path) -> None:
     outcome = run("check")
     assert outcome.exit_code == 2
     assert "not WorkerOptions" in outcome.stderr
+
+
+def test_report_titles_of_good_files_do_not_say_broken(project: Path) -> None:
+    kept = project / "histories/greeting/1.0/success.provenance.json"
+    kept.unlink()
+    change(project, 'name="waiting_room"', 'name="waiting_hall"')
+    said = run("check", "--no-static", "--no-coverage").stdout
+    assert "provenance [provenance_missing]" in said
+    assert "unknown workflow type [workflow_type_unknown]" in said
+    assert "broken file" not in said

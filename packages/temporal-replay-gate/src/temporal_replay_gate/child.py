@@ -32,6 +32,7 @@ from temporal_replay_gate.additive import canonical, in_order
 from temporal_replay_gate.codec import decoded
 from temporal_replay_gate.commands import END_KINDS, Command, IssuedCommands, commands_from_history, failure_source
 from temporal_replay_gate.divergence import diagnose
+from temporal_replay_gate.dotted import described
 from temporal_replay_gate.drift import compare
 from temporal_replay_gate.findings import Finding
 from temporal_replay_gate.handlers import missing_update_handlers, unhandled_signals
@@ -286,7 +287,7 @@ def main() -> None:
     except TargetInvalid as error:
         say({"refused": str(error)})
     except BaseException as error:
-        say({"broken": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
+        say({"broken": described(error), "traceback": traceback.format_exc()})
     else:
         try:
             asyncio.run(_serve(target, requests, say))

@@ -153,7 +153,9 @@ class ReplayPool:
             self._discard(child)
             if self._clock.is_over():
                 raise RunOver("because the code was still being imported") from gone
-            raise ReplayTargetBroken(reason=gone.said or "importing it took too long") from gone
+            raise ReplayTargetBroken(
+                reason=f"{self._code.workflows}: {gone.said or 'importing it took too long'}"
+            ) from gone
 
     def types(self) -> dict[str, dict[str, str]]:
         """Return the workflow types of the code, each with the patch ids in its class and their ``FILE:LINE``.

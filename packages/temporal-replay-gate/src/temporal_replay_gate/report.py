@@ -27,6 +27,25 @@ _TITLES = {
     "note": "note",
 }
 
+# Findings of the kind ``preflight`` that tell of something other than broken contents of a file.
+_TITLES_OF_CODES = {
+    "workflow_type_unknown": "unknown workflow type",
+    "open_runs_of_unknown_type": "unknown workflow type",
+    "run_id_duplicate": "copied run",
+    "history_lost": "lost history",
+    "file_not_read": "not read",
+    "folder_not_read": "not read",
+    "payload_undecodable": "cannot be decoded",
+    "provenance_missing": "provenance",
+    "provenance_invalid": "provenance",
+    "provenance_mismatch": "provenance",
+}
+
+
+def title_of(finding: Finding) -> str:
+    """Return the words that head a finding in the report."""
+    return _TITLES_OF_CODES.get(finding.code, _TITLES[finding.kind])
+
 
 def short(path: str) -> str:
     """Return a path relative to the current directory if it lies below it, else as it is."""
@@ -90,7 +109,7 @@ def print_text(report: GateReport, console: Console) -> None:
         return literal(printable(text, keep="\n"))
 
     for finding in report.findings:
-        console.print(f"[red]{_TITLES[finding.kind]}[/red] {escape(f'[{finding.code}]')} {escape(_place(finding))}")
+        console.print(f"[red]{title_of(finding)}[/red] {escape(f'[{finding.code}]')} {escape(_place(finding))}")
         for name, value in (
             ("", finding.what),
             ("at: ", _where(finding)),

@@ -259,8 +259,34 @@ class TestCode:
 
     def test_code_with_import_error_is_broken_target(self, tmp_path: Path) -> None:
         (tmp_path / "broken_code.py").write_text("import json\n1 / 0\n", encoding="utf-8")
-        with pytest.raises(ReplayTargetBroken, match="ZeroDivisionError"):
+        with pytest.raises(ReplayTargetBroken, match=r"ZeroDivisionError.*\(in broken_code, .*broken_code\.py:2\)"):
             check(loose(GOOD, code=CodeUnderTest(workflows="broken_code:W", path=(str(tmp_path),))))
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("\nimport no_such_lib\n", r"No module named 'no_such_lib' \(in inner_code, .*inner_code\.py:2\)"),
+            ("def (\n", r"SyntaxError: .*\(.*inner_code\.py:1\)"),
+            ("import json\n\njson.loads('x')\n", r"JSONDecodeError.*\(in inner_code, .*inner_code\.py:3\)"),
+            ("import sys; sys.exit(0)\n", r"SystemExit: 0 \(in inner_code, .*inner_code\.py:1\)"),
+            ("import os; os._exit(0)\n", r"broken_code:W: exit status 0"),
+        ],
+    )
+    def test_code_with_import_error_names_module_and_line(self, tmp_path: Path, text: str, says: str) -> None:
+        (tmp_path / "broken_code.py").write_text("import inner_code\n", encoding="utf-8")
+        (tmp_path / "inner_code.py").write_text(text, encoding="utf-8")
+        with pytest.raises(ReplayTargetBroken, match=says):
+            check(loose(GOOD, code=CodeUnderTest(workflows="broken_code:W", path=(str(tmp_path),))))
+
+    def test_code_refused_by_the_sandbox_names_module_and_line(self, tmp_path: Path) -> None:
+        text = (
+            "import sys\nfrom temporalio import workflow\nif vars(sys).setdefault('_own_seen', []):\n"
+            "    raise RuntimeError('a second import')\nsys._own_seen.append(1)\n"
+            "@workflow.defn\nclass Own:\n    @workflow.run\n    async def run(self) -> None:\n        pass\n"
+        )
+        (tmp_path / "once_code.py").write_text(text, encoding="utf-8")
+        with pytest.raises(ReplayTargetBroken, match=r"a second import.*\(in once_code, .*once_code\.py:4\)"):
+            check(loose(GOOD, code=CodeUnderTest(workflows="once_code:Own", path=(str(tmp_path),))))
 
     def test_code_that_prints_is_not_taken_as_response(self, tmp_path: Path) -> None:
         text = "print('{}', flush=True)\nfrom gate_support.kitchen import Kitchen\n"
