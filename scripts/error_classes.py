@@ -12,9 +12,14 @@ from temporal_replay_gate import errors as replay_errors
 
 ErrorClass: TypeAlias = type[PhotoWorkerError] | type[replay_errors.ReplayError]
 
-# The product connects by itself, with errors of its own, and gives its hooks in code.
+# The product connects by itself, with errors of its own, gives its hooks in code, and has scenarios.
 _OF_OTHER_PROGRAMS = frozenset(
-    {replay_errors.ConfigInvalid, replay_errors.ConnectionInvalid, replay_errors.TemporalUnavailable}
+    {
+        replay_errors.ConfigInvalid,
+        replay_errors.ConnectionInvalid,
+        replay_errors.ScenariosNotNamed,
+        replay_errors.TemporalUnavailable,
+    }
 )
 
 

@@ -60,7 +60,7 @@ def faults() -> None:
     """Inject faults into the local stack: errors and delays of Textract, and paused services."""
 
 
-@faults.command("set", cls=ErrorReportingCommand)
+@faults.command("set", cls=ErrorReportingCommand, short_help="Inject a fault into a service.")
 @click.argument("service", shell_complete=complete_service)
 @click.argument("kind", required=False, metavar="[FAULT]", type=click.Choice((*KINDS, _TIMEOUT, *CODES)))
 @click.option("--pause", is_flag=True, help="Pause the service: it neither responds nor exits.")
@@ -166,7 +166,7 @@ def _read(script: Path) -> object:
         raise FaultNotSet(service="textract", reason=f"{script} is not JSON: {error}").from_option() from error
 
 
-@faults.command(cls=ErrorReportingCommand)
+@faults.command(cls=ErrorReportingCommand, short_help="Remove the faults of a service, or all of them.")
 @click.argument("service", required=False, shell_complete=complete_service)
 @_name
 @output_option("text", "json")

@@ -41,7 +41,7 @@ def snapshot() -> None:
     """Save and restore stack data."""
 
 
-@snapshot.command(cls=ErrorReportingCommand)
+@snapshot.command(cls=ErrorReportingCommand, short_help="Save a copy of all stack data.")
 @click.argument("snapshot_name", metavar="SNAPSHOT")
 @_name
 @output_option("text", "json")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
+from temporal_replay_gate import Hooks, command_group
 from temporal_replay_gate.main import main
 
 HERE = Path(__file__).parent
@@ -173,7 +177,8 @@ def test_record_without_scenarios_exits_2(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     outcome = run("record")
     assert outcome.exit_code == 2
-    assert "scenarios_unusable" in outcome.stderr
+    assert "[scenarios_unusable]: No scenarios to record are named" in outcome.stderr
+    assert "--scenarios MODULE:ATTRIBUTE" in outcome.stderr
 
 
 def test_record_existing_history_exits_1_and_keeps_it(project: Path) -> None:
@@ -218,6 +223,22 @@ def test_check_worker_options_of_another_kind_exit_2(project: Path) -> None:
     outcome = run("check")
     assert outcome.exit_code == 2
     assert "not WorkerOptions" in outcome.stderr
+
+
+@pytest.mark.parametrize("command", [(), ("check",)])
+def test_module_runs_the_command(project: Path, command: tuple[str, ...]) -> None:
+    way = [sys.executable, "-m", "temporal_replay_gate", *command, "--help"]
+    done = subprocess.run(way, cwd=project, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: ")
+
+
+@pytest.mark.parametrize("program", [main, command_group(Hooks(histories=Path("tests/replay/a-long-name/histories")))])
+def test_help_summaries_fit_in_80_columns(program: click.Group) -> None:
+    shown = CliRunner().invoke(program, ["--help"], terminal_width=80).stdout
+    listed = shown.partition("\nCommands:\n")[2].partition("\n\n")[0].splitlines()
+    assert "  check   Replay recorded histories with the current code." in listed
+    assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
 
 
 def test_report_titles_of_good_files_do_not_say_broken(project: Path) -> None:

@@ -137,7 +137,8 @@ def check_command(hooks: Hooks) -> click.Command:
     def check(ctx: click.Context, /, **given: Any) -> None:
         _check(ctx, hooks, **given)
 
-    command = click.command("check", cls=ErrorReportingCommand, epilog=ENDS, help=_HELP % hooks.histories)(check)
+    about = {"help": _HELP % hooks.histories, "short_help": "Replay recorded histories with the current code."}
+    command = click.command("check", cls=ErrorReportingCommand, epilog=ENDS, **about)(check)
     command.reported = hooks.reported
     return command
 

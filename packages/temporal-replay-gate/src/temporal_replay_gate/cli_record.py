@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from temporal_replay_gate.dotted import NotImportable, imported
-from temporal_replay_gate.errors import ReportedError, ScenariosUnusable
+from temporal_replay_gate.errors import ReportedError, ScenariosNotNamed, ScenariosUnusable
 from temporal_replay_gate.hooks import Hooks, Options, TemporalService
 from temporal_replay_gate.output import (
     ErrorReportingCommand,
@@ -79,7 +79,8 @@ def record_command(hooks: Hooks) -> click.Command:
 
     for option in reversed(options):
         record = option(record)
-    command = click.command("record", cls=ErrorReportingCommand, help=_ABOUT)(record)
+    short = "Record the histories of scenarios."
+    command = click.command("record", cls=ErrorReportingCommand, help=_ABOUT, short_help=short)(record)
     command.reported = hooks.reported
     return command
 
@@ -131,7 +132,7 @@ def _suite_of(hooks: Hooks, target: str | None, given: Options) -> ScenarioSuite
 
     if target is None:
         if hooks.scenarios is None:
-            raise ScenariosUnusable(target="", reason="--scenarios names none, and there is no default")
+            raise ScenariosNotNamed
         return hooks.scenarios(given)
     try:
         found = imported(target)

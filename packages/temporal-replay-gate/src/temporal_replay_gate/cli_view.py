@@ -23,7 +23,7 @@ def list_command(hooks: Hooks) -> click.Command:
     """Return the command ``list`` of a project."""
     about = f"List the histories under PATH (default: {hooks.histories}) and their coverage."
 
-    @click.command("list", cls=ErrorReportingCommand, help=about)
+    @click.command("list", cls=ErrorReportingCommand, help=about, short_help="List the histories and their coverage.")
     @paths_argument
     @output_option
     @click.pass_context
@@ -36,7 +36,7 @@ def list_command(hooks: Hooks) -> click.Command:
 def show_command(hooks: Hooks) -> click.Command:
     """Return the command ``show`` of a project."""
 
-    @click.command("show", cls=ErrorReportingCommand)
+    @click.command("show", cls=ErrorReportingCommand, short_help="Show the events of a history.")
     @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
     @output_option
     @click.pass_context

@@ -139,6 +139,12 @@ class ScenariosUnusable(ReplayError):
     hint = "Name them as module:attribute, where the attribute is a temporal_replay_gate.scenarios.ScenarioSuite."
 
 
+class ScenariosNotNamed(ScenariosUnusable):
+    """No scenarios to record are named, neither with --scenarios nor in the settings."""
+
+    hint = "Name a suite with --scenarios MODULE:ATTRIBUTE, or as scenarios in the table [tool.replay-gate]."
+
+
 class ScenarioDeviated(ReplayError):
     """The scenario {name!r} went otherwise than it says: {reason}."""
 
