@@ -84,6 +84,7 @@ class LimitedProcess(subprocess.Popen[bytes]):
         # Linux reports this process's peak as the child's until the child's own peak is higher.
         self._inherited_bytes = 0 if sys.platform == "darwin" else _peak_bytes(resource.RUSAGE_SELF)
         self._seen_bytes = 0
+        self._reaping = threading.Lock()
         super().__init__(args, **options)
 
     def look_seconds(self, memory_bytes: int, usual: float) -> float:
@@ -99,13 +100,19 @@ class LimitedProcess(subprocess.Popen[bytes]):
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end and return the exit status. The call that reaps the process records its peak memory."""
-        if timeout is None and self.returncode is None:
+        if timeout is None:
+            # Popen takes a process that another thread has reaped, and not noted yet, for one that ended with 0.
+            with self._reaping:
+                self._reap()
+        return super().wait(timeout)
+
+    def _reap(self) -> None:
+        if self.returncode is None:
             with contextlib.suppress(ChildProcessError):
                 _, status, usage = os.wait4(self.pid, 0)
                 peak_bytes = usage.ru_maxrss * _PEAK_UNIT
                 self.peak_bytes = peak_bytes if peak_bytes > self._inherited_bytes else self._seen_bytes
                 self.returncode = os.waitstatus_to_exitcode(status)
-        return super().wait(timeout)
 
     def has_filled(self, memory_bytes: int) -> bool:
         """Tell whether the process used all memory that it may have: native libraries abort when they get no more."""
