@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
-from textract_support.clients import client_of, send
+from textract_support.clients import client_of
+from textract_support.document_calls import tallies
 from textract_support.emulator import Running, running
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
 
     from tests.integration.textract.jobs_world import Channel
+
+__all__ = ["tallies"]
 
 
 @pytest.fixture(scope="session")
@@ -28,17 +31,6 @@ def textract(emulator: Running, stack_env: dict[str, str]) -> Iterator[TextractC
     client = client_of(stack_env, emulator.url)
     yield client
     client.close()
-
-
-@pytest.fixture
-def tallies(emulator: Running) -> Callable[[str], dict[str, int]]:
-    """Return the emulator's counts for a document."""
-
-    def of(sha256: str) -> dict[str, int]:
-        counted: dict[str, dict[str, int]] = send(emulator.port, "GET", "/_emulator/counters").json["documents"]
-        return counted[sha256]
-
-    return of
 
 
 @pytest.fixture

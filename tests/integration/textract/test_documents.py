@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from textract_local.limits import SYNC_OCR_LIMIT_BYTES
+from textract_support.document_calls import NO_OBJECT, Tallies, hash_of, refused, words
 from textract_support.emulator import document
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_textract import TextractClient
-
-NO_OBJECT = "Unable to get object metadata from S3. Check object key, region and/or access permissions."
-Tallies = Callable[[str], dict[str, int]]
-
-
-def hash_of(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def words(answer: Any) -> list[str]:
-    return [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "WORD"]
-
-
-def refused(textract: TextractClient, asked: Any) -> tuple[str, str, int]:
-    with pytest.raises(ClientError) as caught:
-        textract.detect_document_text(Document=asked)
-    response = caught.value.response
-    return response["Error"]["Code"], response["Error"]["Message"], response["ResponseMetadata"]["HTTPStatusCode"]
 
 
 @pytest.mark.parametrize(

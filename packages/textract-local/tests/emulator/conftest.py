@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from textract_support.clients import client_of, send
+from textract_support.clients import client_of
+from textract_support.document_calls import tallies
 from textract_support.emulator import Running, running
 from textract_support.recognisers import made
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
 
-__all__ = ["made"]
+__all__ = ["made", "tallies"]
 
 
 class _NoObjects(BaseHTTPRequestHandler):
@@ -56,17 +57,6 @@ def textract(emulator: Running, aws_variables: dict[str, str]) -> Iterator[Textr
     client = client_of(aws_variables, emulator.url)
     yield client
     client.close()
-
-
-@pytest.fixture
-def tallies(emulator: Running) -> Callable[[str], dict[str, int]]:
-    """Return the emulator's counts for a document."""
-
-    def of(sha256: str) -> dict[str, int]:
-        counted: dict[str, dict[str, int]] = send(emulator.port, "GET", "/_emulator/counters").json["documents"]
-        return counted[sha256]
-
-    return of
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,28 +15,11 @@ from botocore.exceptions import ClientError
 
 from textract_local.server.admission import MOST_DOCUMENTS
 from textract_support.clients import DETECT, JSON_11, SIGNED, call, client_of, send, sent
+from textract_support.document_calls import Tallies, hash_of, refused, words
 from textract_support.emulator import Running, document, running, until
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
-
-NO_OBJECT = "Unable to get object metadata from S3. Check object key, region and/or access permissions."
-Tallies = Callable[[str], dict[str, int]]
-
-
-def hash_of(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def words(answer: Any) -> list[str]:
-    return [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "WORD"]
-
-
-def refused(textract: TextractClient, asked: Any) -> tuple[str, str, int]:
-    with pytest.raises(ClientError) as caught:
-        textract.detect_document_text(Document=asked)
-    response = caught.value.response
-    return response["Error"]["Code"], response["Error"]["Message"], response["ResponseMetadata"]["HTTPStatusCode"]
 
 
 def test_detect_inline_bytes_returns_words(textract: TextractClient) -> None:

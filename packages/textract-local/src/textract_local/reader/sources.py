@@ -13,7 +13,7 @@ from pathlib import Path
 
 from textract_local.errors import DocumentMissing
 
-# A pipe that nobody writes to is refused, where a program would otherwise wait for ever.
+# A pipe without a writer is refused: reading it would never end.
 SILENCE_SECONDS = 60
 
 _PIECE_BYTES = 1024 * 1024

@@ -132,7 +132,7 @@ def default_data(port: int) -> Path:
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens on a port, or on a free one for 0. Raises ``AddressUnusable``."""
     if not host:
-        # The socket would listen on all addresses, where anybody in the network reaches it.
+        # The socket would listen on all addresses, and every machine of the network could reach it.
         reason = "the host is empty; 0.0.0.0 stands for all addresses"
         raise AddressUnusable(host="''", port=port, reason=reason).from_option()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
