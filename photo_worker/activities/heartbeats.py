@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -21,9 +21,25 @@ _LONGEST_SECONDS = 5.0
 
 @dataclass
 class _Details:
-    """The details of an attempt's heartbeats; shared by the attempt's thread and the heartbeat thread."""
+    """The details of an attempt's heartbeats; shared by the attempt's thread and the heartbeat thread.
+
+    The lock is held while they are sent: Temporal keeps the details that arrive last, and without it a heartbeat that
+    was begun before a note was written could arrive after it.
+    """
 
     values: Sequence[Any]
+    sending: threading.Lock = field(default_factory=threading.Lock)
+
+    def send(self) -> None:
+        """Send a heartbeat with the details. Raises what ``activity.heartbeat`` raises."""
+        with self.sending:
+            activity.heartbeat(*self.values)
+
+    def replace(self, values: Sequence[Any]) -> None:
+        """Send other details from now on, beginning now. Raises what ``activity.heartbeat`` raises."""
+        with self.sending:
+            self.values = values
+            activity.heartbeat(*values)
 
 
 _details: contextvars.ContextVar[_Details] = contextvars.ContextVar("heartbeat_details")
@@ -71,7 +87,7 @@ def _heartbeat_thread(timeout: timedelta | None, also_cancelled: bool) -> Iterat
 def _heartbeat_until(ended: threading.Event, seconds: float, also_cancelled: bool) -> None:
     while not ended.wait(seconds) and (also_cancelled or not activity.is_cancelled()):
         try:
-            activity.heartbeat(*_details.get().values)
+            _details.get().send()
         except TimeoutError:
             # The worker's event loop is busy; the next heartbeat may reach it.
             continue
@@ -93,9 +109,8 @@ class HeartbeatNotes:
         found = _details.get(None)
         if found is None:
             return
-        found.values = [dict(note)]
         try:
-            activity.heartbeat(*found.values)
+            found.replace([dict(note)])
         except TimeoutError:
             # The worker's event loop is busy; the next heartbeat may reach it.
             return
