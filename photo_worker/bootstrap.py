@@ -52,9 +52,7 @@ class Application(AbstractContextManager["Application"]):
     resources: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def __post_init__(self) -> None:
-        self.backends = BackendRegistry(
-            self.settings, self.store, self.session, self.own_pipelines, times=self.times.textract
-        )
+        self.backends = BackendRegistry(self.settings, self.store, self.session, times=self.times.textract)
         self._client: Client | None = None
 
     def __enter__(self) -> Self:
@@ -199,14 +197,11 @@ class BackendRegistry:
         settings: Settings,
         store: ObjectStore,
         session: boto3.Session | None = None,
-        pipelines: Sequence[Pipeline] | None = None,
         *,
         times: TextractTimes | None = None,
     ) -> None:
-        """``pipelines`` tell how long an attempt may take; those of the registry if they are None."""
         self._times = times or TextractTimes()
         self._settings = settings
-        self._pipelines = pipelines
         self._store = store
         self._session = session
         self._made: dict[str, OcrBackend] = {}
@@ -218,11 +213,9 @@ class BackendRegistry:
         Raises ``BackendMissing`` if a job names a backend that this worker does not have, ``ConfigurationError`` if the
         settings do, and any error of the backend's constructor.
         """
-        from photo_worker.activities.heartbeats import HeartbeatNotes, wait
+        from photo_worker.activities.heartbeats import HeartbeatNotes, attempt_seconds, wait
         from photo_worker.adapters.ocr.registry import BackendContext, make_backend
-        from photo_worker.pipelines import image_policies
 
-        attempt = image_policies(_or_registered(self._pipelines)).ocr_textract.start_to_close_timeout
         name = self._settings.ocr_engine if engine == CONFIGURED_ENGINE else engine
         context = BackendContext(
             store=self._store,
@@ -232,7 +225,7 @@ class BackendRegistry:
             textract_api=self._settings.textract_api,
             wait=wait,
             notes=HeartbeatNotes(),
-            attempt_seconds=attempt.total_seconds(),
+            attempt_seconds=attempt_seconds,
             textract_times=self._times,
             variables=self._settings.variables,
         )

@@ -14,6 +14,8 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import CancelledError
 
+from photo_worker.policies import OCR
+
 # One of these heartbeats must arrive within each heartbeat timeout.
 _BEATS_A_TIMEOUT = 4
 _LONGEST_SECONDS = 5.0
@@ -126,6 +128,12 @@ def wait(seconds: float) -> None:
         return
     activity.wait_for_cancelled_sync(seconds)
     stop_if_cancelled()
+
+
+def attempt_seconds() -> float:
+    """Return how long the running attempt may take, as its workflow has set it; outside of an attempt OCR's default."""
+    limit = activity.info().start_to_close_timeout if activity.in_activity() else None
+    return (limit or OCR.start_to_close_timeout).total_seconds()
 
 
 def stop_if_cancelled() -> None:

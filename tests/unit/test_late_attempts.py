@@ -13,8 +13,9 @@ from uuid import UUID, uuid4
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from photo_worker import policies
 from photo_worker.activities.assets import AssetActivities
-from photo_worker.activities.heartbeats import HeartbeatNotes, heartbeating
+from photo_worker.activities.heartbeats import HeartbeatNotes, attempt_seconds, heartbeating
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.activities.results import ResultActivities
 from photo_worker.adapters.memory.job_repository import MemoryJobRepository
@@ -143,6 +144,13 @@ class TestNotes:
     def test_heartbeat_notes_outside_activity_are_none(self) -> None:
         HeartbeatNotes().write({"generation": 1})
         assert HeartbeatNotes().read() is None
+
+
+def test_attempt_seconds_is_limit_of_its_attempt() -> None:
+    within = environment(uuid4())
+    within.info = dataclasses.replace(within.info, start_to_close_timeout=timedelta(minutes=30))
+    assert within.run(attempt_seconds) == 1800
+    assert attempt_seconds() == policies.OCR.start_to_close_timeout.total_seconds()
 
 
 def read(

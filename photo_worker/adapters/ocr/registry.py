@@ -34,8 +34,8 @@ class BackendContext:
     ``wait`` sleeps for seconds in the middle of a call, and raises if the attempt must end. ``notes`` carry data from
     an attempt to the next one; None if the attempt is not known. ``session`` is the deployment's AWS session, None if
     there is none. ``variables`` are the deployment's, such as those of its ``.env`` file: a backend takes its settings
-    from them and not from the process environment, which deployments may share. ``attempt_seconds`` is the time of an
-    activity's attempt; ``textract_times`` limit its waits for Textract.
+    from them and not from the process environment, which deployments may share. ``attempt_seconds`` returns the time of
+    the attempt that calls the backend; ``textract_times`` limit its waits for Textract.
     """
 
     store: ObjectStore
@@ -45,7 +45,7 @@ class BackendContext:
     textract_api: Literal["async", "sync"] = "async"
     wait: Callable[[float], None] = time.sleep
     notes: AttemptNotes | None = None
-    attempt_seconds: float = OCR.start_to_close_timeout.total_seconds()
+    attempt_seconds: Callable[[], float] = OCR.start_to_close_timeout.total_seconds
     textract_times: TextractTimes = field(default_factory=TextractTimes)
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 

@@ -138,9 +138,9 @@ def _noted(notes: AttemptNotes, first: str) -> _Place:
 
 @dataclass(frozen=True)
 class JobLimits:
-    """Limits of a document's jobs. ``attempt_seconds`` is the time of an activity's attempt."""
+    """Limits of a document's jobs. ``attempt_seconds`` returns the time of the attempt that reads it."""
 
-    attempt_seconds: float = policies.OCR.start_to_close_timeout.total_seconds()
+    attempt_seconds: Callable[[], float] = policies.OCR.start_to_close_timeout.total_seconds
     first_unexplained_wait_seconds: float = _FIRST_UNEXPLAINED_WAIT_SECONDS
     most_answers: int = _MOST_ANSWERS
 
@@ -184,7 +184,7 @@ class TextDetectionJobs:
         if document.size_bytes > policies.SYNC_OCR_LIMIT_BYTES:
             # The asynchronous API takes PDF and TIFF fifty times as large, but the rest of the worker does not.
             raise too_large(document)
-        deadline = self._clock() + self.limits.attempt_seconds * _SHARE_OF_ATTEMPT
+        deadline = self._clock() + self.limits.attempt_seconds() * _SHARE_OF_ATTEMPT
         first_token = request_token(document)
         place = _noted(self._notes, first_token)
         steps = waits(first_token, _LONGEST_STEP_SECONDS)

@@ -17,12 +17,12 @@ from temporalio.testing import ActivityEnvironment
 
 from photo_worker.activities import heartbeats
 from photo_worker.activities.boundary import to_application_error, unexpected, worker_fault
-from photo_worker.activities.heartbeats import HeartbeatNotes
+from photo_worker.activities.heartbeats import HeartbeatNotes, attempt_seconds
 from photo_worker.adapters.ocr.textract import TextractBackend
 from photo_worker.adapters.ocr.textract_jobs import JobLimits
 from photo_worker.adapters.temporal.converter import ContractPayloadConverter
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.pipelines import ActivityPorts, image_policies
+from photo_worker.pipelines import ActivityPorts
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from tests.crash.simulation.activities import Activity, Attempt
 from tests.crash.simulation.core import TaskFailed
@@ -62,13 +62,12 @@ class Worker:
         self._cache: dict[str, Replica] = {}
         store, rows, _ = world.ports()
         client = Gated(world.gate, "textract", world.textract, TEXTRACT)
-        attempt = image_policies(world.pipelines).ocr_textract.start_to_close_timeout
         backend = TextractBackend(
             client,  # type: ignore[arg-type]
             notes=HeartbeatNotes(),
             wait=self._wait,
             clock=world.seconds,
-            limits=JobLimits(attempt_seconds=attempt.total_seconds()),
+            limits=JobLimits(attempt_seconds=attempt_seconds),
         )
         ports = ActivityPorts(store, rows, lambda engine: backend, InlineDecoder(), bucket)
         found = [each for pipeline in world.pipelines for each in pipeline.activities(ports)]
@@ -182,6 +181,7 @@ class Worker:
             attempt=attempt.number,
             workflow_id=execution.workflow_id,
             workflow_run_id=execution.run_id,
+            start_to_close_timeout=about.start_to_close_timeout.ToTimedelta(),
             heartbeat_timeout=None,
             heartbeat_details=converter.from_payloads(found.details) if found.details else [],
         )
