@@ -124,7 +124,6 @@ class Application(AbstractContextManager["Application"]):
 
     def scanner(self, config: InspectionConfig) -> AbstractAsyncContextManager[Scanner]:
         """Return a context manager of the scanner that checks the invariants."""
-        from photo_worker.pipelines import image_policies
         from photo_worker.services.consistency.inspector import InspectionPorts
         from photo_worker.services.consistency.scan import open_scanner
 
@@ -133,7 +132,7 @@ class Application(AbstractContextManager["Application"]):
             self.repository,
             self.orchestrator,
             self.settings.s3_bucket,
-            image_policies(self.pipelines),
+            self.pipelines,
         )
         return open_scanner(ports, config)
 

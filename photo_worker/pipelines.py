@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from types import ModuleType
 from typing import Any
 from uuid import UUID
@@ -19,7 +20,7 @@ from photo_worker.activities.results import ResultActivities
 from photo_worker.contracts import image, keys
 from photo_worker.contracts.base import Contract
 from photo_worker.contracts.references import WorkflowType
-from photo_worker.policies import ActivityPolicy, ImagePolicies
+from photo_worker.policies import ActivityPolicy
 from photo_worker.ports.document_decoder import DocumentDecoder
 from photo_worker.ports.job_repository import JobRepository
 from photo_worker.ports.object_store import ObjectStore
@@ -58,7 +59,8 @@ class Pipeline:
     models. ``make`` returns the objects whose methods the steps are. ``policies`` are what the worker passes to the
     workflow: an object with an ``ActivityPolicy`` for each step, by its name. ``artifact_keys`` return the keys that
     its results have, by job; each begins with a folder and the job's id. ``scenarios`` is the module of its recorded
-    scenarios, in the checkout.
+    scenarios, in the checkout. ``waits`` is the longest time that a run takes beside its steps, for timers, signals and
+    children, None if it has no limit: ``check`` reports a run that takes longer than its steps and this time.
     """
 
     kind: WorkflowType[Any, Any]
@@ -69,6 +71,7 @@ class Pipeline:
     make: Callable[[ActivityPorts], Sequence[object]]
     artifact_keys: tuple[Callable[[UUID], str], ...]
     scenarios: str
+    waits: timedelta | None = timedelta()
 
     def policy(self, step: Step) -> ActivityPolicy:
         """Return the policy that the workflow runs a step by."""
@@ -85,6 +88,22 @@ class Pipeline:
             yield getattr(owner, step.name)
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobPipeline(Pipeline):
+    """The pipeline that a job begins with: its workflow has the job's id, and moves the job's row to its final status.
+
+    ``request`` returns the workflow's input by the job's id, the bucket and key that its row names, and the job's
+    lifetime in seconds. ``check`` compares the run with the row: ``verifying`` are the steps up to the row's change
+    after "running", ``reading`` those from then to its final status, and ``recording`` those that run again if the
+    reply to the last change was lost.
+    """
+
+    request: Callable[[UUID, str, str, int | None], Contract]
+    verifying: tuple[Step, ...]
+    reading: tuple[Step, ...]
+    recording: tuple[Step, ...]
+
+
 def _image_activities(ports: ActivityPorts) -> Sequence[object]:
     return [
         AssetActivities(ports.store, ports.repository, ports.decoder, ports.bucket),
@@ -93,7 +112,11 @@ def _image_activities(ports: ActivityPorts) -> Sequence[object]:
     ]
 
 
-IMAGE = Pipeline(
+def _image_request(job_id: UUID, bucket: str, key: str, lifetime_seconds: int | None) -> image.ImageProcessingInput:
+    return image.ImageProcessingInput(job_id=str(job_id), bucket=bucket, key=key, lifetime_seconds=lifetime_seconds)
+
+
+IMAGE = JobPipeline(
     kind=image.IMAGE_PROCESSING,
     workflow=ImageProcessingWorkflow,
     contracts=image,
@@ -107,6 +130,10 @@ IMAGE = Pipeline(
     make=_image_activities,
     artifact_keys=(keys.ocr_key, keys.manifest_key),
     scenarios="tests.replay.scenarios.images",
+    request=_image_request,
+    verifying=(Step(AssetActivities.verify_and_locate_asset),),
+    reading=(Step(OcrActivities.ocr_textract), Step(ResultActivities.persist_artifacts)),
+    recording=(Step(ResultActivities.persist_artifacts),),
 )
 
 PIPELINES: tuple[Pipeline, ...] = (IMAGE,)
@@ -122,10 +149,14 @@ def steps() -> dict[str, ActivityPolicy]:
     return {step.name: pipeline.policy(step) for pipeline in PIPELINES for step in pipeline.steps}
 
 
-def image_policies(pipelines: Iterable[Pipeline] = PIPELINES) -> ImagePolicies:
-    """Return the policies of the image workflow, or their defaults if it is not among ``pipelines``."""
-    found = (pipeline.policies for pipeline in pipelines)
-    return next((one for one in found if isinstance(one, ImagePolicies)), policies.IMAGE)
+def job_pipeline(pipelines: Iterable[Pipeline] = PIPELINES) -> JobPipeline:
+    """Return the pipeline that jobs begin with, or the registered one if it is not among ``pipelines``."""
+    return next((one for one in pipelines if isinstance(one, JobPipeline)), IMAGE)
+
+
+def further_pipelines(pipelines: Iterable[Pipeline] = PIPELINES) -> tuple[Pipeline, ...]:
+    """Return the pipelines whose workflows belong to jobs that have begun with another one."""
+    return tuple(one for one in pipelines if not isinstance(one, JobPipeline))
 
 
 def artifact_keys(job_id: UUID) -> list[str]:
@@ -135,8 +166,19 @@ def artifact_keys(job_id: UUID) -> list[str]:
 
 def artifact_folders() -> tuple[str, ...]:
     """Return the folders of all results, each with a slash at its end."""
-    found = (f"{key.partition('/')[0]}/" for key in artifact_keys(UUID(int=0)))
-    return tuple(dict.fromkeys(found))
+    return tuple(f"{folder}/" for folder in _nobodys_keys())
+
+
+def nobodys_keys() -> tuple[str, ...]:
+    """Return a key in each folder of results, as the worker gives them, of a job that cannot exist."""
+    return tuple(_nobodys_keys().values())
+
+
+def _nobodys_keys() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key in artifact_keys(UUID(int=0)):
+        found.setdefault(key.partition("/")[0], key)
+    return found
 
 
 def contract_models() -> dict[str, list[type[Contract]]]:

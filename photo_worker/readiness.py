@@ -7,11 +7,9 @@ results would pay for OCR first.
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from photo_worker.admission import Check
 from photo_worker.bootstrap import Application, database_conninfo
-from photo_worker.contracts.keys import converted_key, ocr_key
+from photo_worker.contracts.keys import converted_key
 from photo_worker.errors import (
     BucketForbidden,
     BucketMissing,
@@ -21,11 +19,12 @@ from photo_worker.errors import (
     WorkerBucketForbidden,
     WorkerBucketMissing,
 )
+from photo_worker.pipelines import nobodys_keys
 from photo_worker.ports.object_store import ObjectStore
 from photo_worker.services.binding import MARKER_KEY, require_own_bucket
 
 # Keys that belong to no job, in the form of jobs' keys, because policies may allow only such keys.
-_NEVER_WRITTEN = (ocr_key(UUID(int=0)), converted_key("none", "none", "0" * 64))
+_NEVER_WRITTEN = (*nobodys_keys(), converted_key("none", "none", "0" * 64))
 # An ETag that no object has: real ones are an MD5 digest, or a digest with the number of parts.
 _NO_ETAG = "0" * 32
 

@@ -49,7 +49,12 @@ class WorkflowRef(Generic[Input, Result]):
     @property
     def workflow_id(self) -> str:
         """The workflow's id in Temporal."""
-        return f"{self.job_id}{_SEPARATOR}{self.type.suffix}" if self.type.suffix else str(self.job_id)
+        return f"{self.job_id}{_SEPARATOR}{self.type.suffix}" if self.type.suffix else main_id(self.job_id)
+
+
+def main_id(job_id: UUID) -> str:
+    """Return the id of the workflow that a job begins with."""
+    return str(job_id)
 
 
 def prefix_of(job_id: UUID) -> str:

@@ -16,8 +16,9 @@ from enum import StrEnum
 from itertools import chain
 from uuid import UUID
 
-from photo_worker.contracts.image import IMAGE_PROCESSING, Manifest
+from photo_worker.contracts.image import Manifest
 from photo_worker.contracts.keys import converted_key, manifest_key
+from photo_worker.contracts.references import main_id
 from photo_worker.crash_points import CrashPoint, crash_point
 from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
 from photo_worker.pipelines import artifact_keys
@@ -277,7 +278,7 @@ class Erasure:
         return ErasureStep(Part.PHOTO, done=_counted(where, versions))
 
     def _read_traces(self, job_id: UUID, workflows: Sequence[JobWorkflow]) -> Traces:
-        main = IMAGE_PROCESSING.of(job_id).workflow_id
+        main = main_id(job_id)
         row = self._repository.get(job_id)
         photo, sha256 = self._photo(job_id, row)
         shared = False

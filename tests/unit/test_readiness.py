@@ -28,6 +28,7 @@ from photo_worker.errors import (
     PhotoWorkerError,
     WorkerBucketForbidden,
 )
+from photo_worker.pipelines import artifact_folders
 from photo_worker.ports.object_store import DocumentRef, ObjectEntry, ObjectInfo
 from photo_worker.services.binding import bind
 
@@ -128,7 +129,7 @@ def test_bucket_check_sends_three_requests_and_writes_nothing(bound: bool) -> No
     assert list(MemoryObjectStore.list(store, BUCKET, "")) == there
 
 
-@pytest.mark.parametrize("prefix", ["artifacts/", "converted/"])
+@pytest.mark.parametrize("prefix", [*artifact_folders(), "converted/"])
 def test_bucket_check_without_put_permission_names_it(prefix: str) -> None:
     store, application = store_of("s3:GetObject", "s3:ListBucket", "s3:PutObject", bound=True)
     store.refused_prefix = prefix

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -11,8 +11,7 @@ from uuid import UUID
 
 from photo_worker.contracts.keys import parse_job_id
 from photo_worker.errors import InvalidJobId, PhotoWorkerError
-from photo_worker.pipelines import artifact_folders
-from photo_worker.policies import IMAGE, ImagePolicies
+from photo_worker.pipelines import PIPELINES, JobPipeline, Pipeline, artifact_folders, further_pipelines, job_pipeline
 from photo_worker.ports.job_repository import JobRecord
 from photo_worker.ports.orchestrator import JobWorkflow, QueueState, WorkflowState
 from photo_worker.services.binding import Binding
@@ -86,14 +85,15 @@ class Evidence:
     error; an object in neither was not requested. A workflow of None is one that Temporal does not know; an id that is
     not in ``workflows`` was not requested.
 
-    ``others`` has the further workflows of a job that is erased or has no row; those of others were not requested.
+    ``others`` has the further workflows of jobs: those of the pipelines, and of a job that is erased or has no row all
+    that Temporal lists.
 
     ``binding`` tells whether the bucket belongs to the database, None if that was not requested.
 
     ``referenced`` holds the location of every raw object that a row refers to, and of its copy for OCR, or is None
     if ``rows`` are the rows of all jobs. Objects without an owner are young, and no finding, up to an age of ``grace``.
 
-    ``policies`` are those that the workers pass to the jobs' workflows.
+    ``pipelines`` are those of the deployment, with the policies that the workers pass to the workflows.
     """
 
     looked_at: datetime
@@ -108,7 +108,17 @@ class Evidence:
     binding: Binding | None = None
     referenced: Container[Location] | None = None
     grace: timedelta = DEFAULT_GRACE
-    policies: ImagePolicies = IMAGE
+    pipelines: Sequence[Pipeline] = PIPELINES
+
+    @property
+    def main(self) -> JobPipeline:
+        """The pipeline that moves the rows."""
+        return job_pipeline(self.pipelines)
+
+    @property
+    def further(self) -> Sequence[Pipeline]:
+        """The pipelines of the further workflows."""
+        return further_pipelines(self.pipelines)
 
     def raw_location(self, row: JobRecord) -> Location:
         """Return the location of a row's photo; a row without a bucket means the worker's."""
@@ -137,6 +147,20 @@ class JobEvidence:
     """Whether the workflow was requested from Temporal; only then does None mean that there is none."""
     erased: bool
     others: Sequence[JobWorkflow] = ()
+
+    @property
+    def further(self) -> Iterator[tuple[Pipeline, WorkflowState]]:
+        """The states of the further workflows that exist, each with its pipeline."""
+        states = {other.workflow_id: other.state for other in self.others}
+        for pipeline in self.whole.further:
+            state = states.get(pipeline.kind.of(self.job_id).workflow_id)
+            if state is not None:
+                yield pipeline, state
+
+    @property
+    def running(self) -> bool:
+        """Tell whether any workflow of the job runs."""
+        return any(state.is_open for state in (self.workflow, *(other.state for other in self.others)) if state)
 
 
 def jobs_of(evidence: Evidence) -> Iterable[JobEvidence]:

@@ -8,19 +8,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from threading import Lock
 from typing import TypeVar
 from uuid import UUID
 
 from cachetools import LRUCache
 
-from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.contracts.keys import manifest_key
 from photo_worker.errors import InputError, PhotoWorkerError, ServiceRefused
-from photo_worker.policies import IMAGE, ImagePolicies
+from photo_worker.pipelines import PIPELINES, Pipeline, further_pipelines, job_pipeline
 from photo_worker.ports.job_repository import JobRecord, JobRepository
 from photo_worker.ports.object_store import ObjectEntry, ObjectStore
-from photo_worker.ports.orchestrator import QueueState, WorkflowOrchestrator
+from photo_worker.ports.orchestrator import JobWorkflow, QueueState, WorkflowOrchestrator
 from photo_worker.services.consistency.evidence import JOB_FOLDERS, Evidence, Location, StoredObject
 from photo_worker.services.consistency.rules_results import read_manifest
 
@@ -38,13 +38,13 @@ PAUSES_SECONDS = (1.0, 5.0, 15.0)
 
 @dataclass(frozen=True)
 class InspectionPorts:
-    """The services to inspect. ``bucket`` is the worker's bucket, ``policies`` those that it passes to workflows."""
+    """The services to inspect. ``bucket`` is the worker's bucket, ``pipelines`` those of the deployment."""
 
     store: ObjectStore
     repository: JobRepository
     orchestrator: WorkflowOrchestrator
     bucket: str
-    policies: ImagePolicies = IMAGE
+    pipelines: Sequence[Pipeline] = PIPELINES
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,9 @@ class JobInspector:
         *,
         remember: bool,
     ) -> Evidence:
-        workflow = await self.with_retries(lambda: self.ports.orchestrator.state(IMAGE_PROCESSING.of(job_id)))
+        main = job_pipeline(self.ports.pipelines).kind.of(job_id)
+        workflow = await self.with_retries(lambda: self.ports.orchestrator.state(main))
+        further = await self._further(job_id)
 
         def rest() -> Evidence:
             row, entries = read()
@@ -118,9 +120,10 @@ class JobInspector:
                 bucket=self.ports.bucket,
                 rows={} if row is None else {job_id: row},
                 workflows={job_id: workflow},
+                others={job_id: list(further.values())} if further else {},
                 queues=queues,
                 grace=self.config.grace,
-                policies=self.ports.policies,
+                pipelines=self.ports.pipelines,
             )
             objects, unreadable = self._objects(evidence, job_id, row, entries, remember=remember)
             erased = frozenset({job_id}) if self.ports.repository.is_erased(job_id) else frozenset[UUID]()
@@ -130,8 +133,19 @@ class JobInspector:
         if evidence.rows and not evidence.erased:
             return evidence
         known = await self.with_retries(lambda: self.ports.orchestrator.workflows_of(job_id))
-        main = IMAGE_PROCESSING.of(job_id).workflow_id
-        return replace(evidence, others={job_id: [one for one in known if one.workflow_id != main]})
+        # A list may lack a workflow that has just begun.
+        found = further | {one.workflow_id: one for one in known if one.workflow_id != main.workflow_id}
+        return replace(evidence, others={job_id: [found[name] for name in sorted(found)]})
+
+    async def _further(self, job_id: UUID) -> dict[str, JobWorkflow]:
+        """Return the job's workflows of the further pipelines, by id."""
+        found = {}
+        for pipeline in further_pipelines(self.ports.pipelines):
+            workflow = pipeline.kind.of(job_id)
+            state = await self.with_retries(partial(self.ports.orchestrator.state, workflow))
+            if state is not None:
+                found[workflow.workflow_id] = JobWorkflow(workflow.workflow_id, pipeline.kind.name, state)
+        return found
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
         """Run a blocking call in the executor, with retries if a service is down for a moment."""

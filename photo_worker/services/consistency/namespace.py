@@ -9,7 +9,6 @@ import heapq
 from functools import partial
 from uuid import UUID
 
-from photo_worker.contracts.image import IMAGE_PROCESSING
 from photo_worker.services.consistency.inspector import JobInspector
 
 # How many jobs, those that changed last: Temporal keeps a closed workflow for a day at least, and deletes it later.
@@ -19,14 +18,15 @@ ASKED = 100
 async def find_namespace_mismatch(inspector: JobInspector) -> str | None:
     """Return why the namespace may be another deployment's, None if a job of the database has a workflow in it.
 
-    Also None if no job has ever begun: then no workflow can be expected. Reads every row, and asks Temporal about at
-    most twice ``ASKED`` jobs.
+    Also None if no job has ever begun: then no workflow can be expected. Reads every row, and asks Temporal about the
+    workflows of at most twice ``ASKED`` jobs.
     """
     begun, queued = await inspector.in_thread(lambda: _newest(inspector))
+    kinds = [pipeline.kind for pipeline in inspector.ports.pipelines]
     for job_id in (*begun, *queued):
-        workflow = IMAGE_PROCESSING.of(job_id)
-        if await inspector.with_retries(partial(inspector.ports.orchestrator.state, workflow)) is not None:
-            return None
+        for kind in kinds:
+            if await inspector.with_retries(partial(inspector.ports.orchestrator.state, kind.of(job_id))) is not None:
+                return None
     if not begun:
         return None
     return (

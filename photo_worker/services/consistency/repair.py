@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from uuid import UUID
 
-from photo_worker.contracts.image import IMAGE_PROCESSING, REASON_LENGTH, ImageProcessingInput
+from photo_worker.contracts.image import REASON_LENGTH
 from photo_worker.contracts.keys import manifest_key
 from photo_worker.errors import ObjectMissing, PhotoWorkerError
 from photo_worker.ports.job_repository import OcrRecord
@@ -20,7 +20,7 @@ from photo_worker.services.consistency.evidence import JOB_FOLDERS, JobEvidence,
 from photo_worker.services.consistency.finding import REPAIRS, IntegrityFinding, Repair
 from photo_worker.services.consistency.namespace import find_namespace_mismatch
 from photo_worker.services.consistency.rules import job_findings
-from photo_worker.services.consistency.rules_progress import end_of
+from photo_worker.services.consistency.rules_progress import end_of, gave_up
 from photo_worker.services.consistency.rules_results import read_manifest
 from photo_worker.services.consistency.scan import Scanner, ScanReport
 
@@ -178,16 +178,17 @@ class Repairer:
             return ""
         bucket, key = job.whole.raw_location(job.row)
         handle = await self._ports.orchestrator.start(
-            IMAGE_PROCESSING.of(job.job_id),
-            ImageProcessingInput(
-                job_id=str(job.job_id), bucket=bucket, key=key, lifetime_seconds=self._lifetime_seconds
-            ),
+            job.whole.main.kind.of(job.job_id),
+            job.whole.main.request(job.job_id, bucket, key, self._lifetime_seconds),
         )
         return "somebody else has started it" if handle.joined else f"started as run {handle.run_id}"
 
     async def _start_again(self, job: JobEvidence) -> str:
-        handle = await self._ports.orchestrator.start_again(IMAGE_PROCESSING.of(job.job_id))
-        return "it was started again already" if handle.joined else f"started again as run {handle.run_id}"
+        done = []
+        for pipeline in gave_up(job):
+            handle = await self._ports.orchestrator.start_again(pipeline.kind.of(job.job_id))
+            done.append("it was started again already" if handle.joined else f"started again as run {handle.run_id}")
+        return "; ".join(done)
 
     async def _record_end(self, job: JobEvidence) -> str:
         row, end = job.row, end_of(job)

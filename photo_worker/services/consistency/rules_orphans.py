@@ -120,8 +120,7 @@ def is_named_here(key: str) -> bool:
 
 def is_orphan(job: JobEvidence) -> bool:
     """Tell whether a job has objects and nothing else: no row, no erase, no workflow that may still write."""
-    running = job.workflow is not None and job.workflow.is_open
-    return bool(job.objects) and job.row is None and not job.erased and not running
+    return bool(job.objects) and job.row is None and not job.erased and not job.running
 
 
 def is_young(job: JobEvidence) -> bool:

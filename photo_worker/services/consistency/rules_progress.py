@@ -6,13 +6,14 @@ workflow beside an open row is not an effect of the order of reading.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from photo_worker import policies
 from photo_worker.contracts.keys import manifest_key, ocr_key
 from photo_worker.errors import TERMINATED, JobCancelled, ends_job
-from photo_worker.ports.orchestrator import QueueState
+from photo_worker.pipelines import Pipeline, Step
+from photo_worker.ports.orchestrator import QueueState, WorkflowState
 from photo_worker.services.consistency.evidence import Evidence, JobEvidence
 from photo_worker.services.consistency.finding import Repair, RuleBreach
 from photo_worker.services.consistency.rules_results import OPEN_STATUSES, read_manifest, row_of, s3
@@ -35,22 +36,46 @@ _ENDS = {
 }
 
 
+_STUCK = (
+    "It waits for a service that is away or refuses the workers, no worker takes its tasks, or its tasks fail"
+    " one after the other (a deploy that does not replay its history)."
+)
+
+
 def longest(policy: policies.ActivityPolicy) -> timedelta:
     """Return the longest time that a step takes while the services answer: its attempts and the waits between them.
 
-    A step that waits for a service that is down takes as long as its job lives, which an operator should know.
+    A step without a limit of attempts counts once. One that waits for a service that is down takes as long as its job
+    lives, which an operator should know.
     """
     waits = [policy.wait_before(attempt) for attempt in range(2, policy.maximum_attempts + 1)]
-    return sum(waits, policy.start_to_close_timeout * policy.maximum_attempts)
+    return sum(waits, policy.start_to_close_timeout * max(policy.maximum_attempts, 1))
 
 
 def end_of(job: JobEvidence) -> tuple[str, str] | None:
     """Return the code and the reason if a job's workflow ended without a result, else None."""
-    state = job.workflow
+    return _end_of(job.workflow)
+
+
+def _end_of(state: WorkflowState | None) -> tuple[str, str] | None:
     if state is None or state.status not in _ENDS:
         return None
     code, reason = _ENDS[state.status]
     return state.reason_code or code, state.reason or reason
+
+
+def gave_up(job: JobEvidence) -> list[Pipeline]:
+    """Return the pipelines whose workflows of a job ended without a result although the job is not at fault.
+
+    The job's first workflow is none of them if the row is final: the job has ended otherwise.
+    """
+    if job.row is None:
+        return []
+    states: list[tuple[Pipeline, WorkflowState]] = [*job.further]
+    if job.workflow is not None and job.row.status in OPEN_STATUSES:
+        states.insert(0, (job.whole.main, job.workflow))
+    ends = ((pipeline, _end_of(state)) for pipeline, state in states)
+    return [pipeline for pipeline, end in ends if end and not ends_job(end[0])]
 
 
 def queued_without_workflow(job: JobEvidence) -> Iterator[RuleBreach]:
@@ -103,12 +128,18 @@ def workflow_ended_without_row(job: JobEvidence) -> Iterator[RuleBreach]:
 
 def workflow_gave_up(job: JobEvidence) -> Iterator[RuleBreach]:
     """A workflow ends without a result only because of a fault in its job."""
-    row, end = job.row, end_of(job)
-    if row and row.status in OPEN_STATUSES and end and not ends_job(end[0]) and job.workflow:
+    row, found = job.row, gave_up(job)
+    states = {pipeline.kind: state for pipeline, state in job.further}
+    for pipeline in found:
+        state = states.get(pipeline.kind, job.workflow)
+        end = _end_of(state)
+        if row is None or state is None or end is None:
+            continue
+        first = pipeline.kind not in states
         yield RuleBreach(
-            row_of(job),
-            f"The job is {row.status}, and its workflow is {job.workflow.status.replace('_', ' ')}"
-            f" ({end[0]}: {end[1].rstrip('.')}): nothing runs any more.",
+            row_of(job) if first else _workflow(job, pipeline),
+            (f"The job is {row.status}, and its workflow" if first else f"The {pipeline.kind.name}")
+            + f" is {state.status.replace('_', ' ')} ({end[0]}: {end[1].rstrip('.')}): nothing runs any more.",
             "A service, a worker or the program was at fault, not the job: an earlier release gave up then, or the"
             " workflow was given a timeout of its own.",
             f"`photo-worker check --repair --job {job.job_id}` sets it going again.",
@@ -153,7 +184,21 @@ def workflow_contradicts_row(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def job_stuck(job: JobEvidence) -> Iterator[RuleBreach]:
-    """A job moves on within the time that the policies allow."""
+    """A job and its further workflows move on within the time that the policies allow."""
+    yield from _row_stuck(job)
+    for pipeline, state in job.further:
+        age, allowed = job.whole.age(state.started_at), _run_time(job, pipeline)
+        if job.row is not None and state.is_open and allowed is not None and age > allowed:
+            yield RuleBreach(
+                _workflow(job, pipeline),
+                f"The {pipeline.kind.name} runs for {_say(age)}; at most {_say(allowed)} are allowed.",
+                _STUCK,
+                "The Temporal UI says what its step waits for. After a deploy, run"
+                " `photo-worker replay check --from-server`.",
+            )
+
+
+def _row_stuck(job: JobEvidence) -> Iterator[RuleBreach]:
     row, state = job.row, job.workflow
     if row is None or state is None or not state.is_open:
         return
@@ -162,15 +207,15 @@ def job_stuck(job: JobEvidence) -> Iterator[RuleBreach]:
     if row.status in OPEN_STATUSES and state.started_at > since:
         # The row of a restarted job may be old, and its photo is verified once more.
         since = state.started_at
-        allowed += longest(job.whole.policies.verify_and_locate_asset) if row.status == "running" else timedelta()
+        main = job.whole.main
+        allowed += _longest_of(main, main.verifying) if row.status == "running" else timedelta()
     stood = job.whole.age(since)
     if stood > allowed:
         yield RuleBreach(
             f"workflow {job.job_id}",
             f"The row says {row.status} since {_say(stood)}, and the workflow still runs; at most {_say(allowed)} are"
             " allowed for this step.",
-            "It waits for a service that is away or refuses the workers, no worker takes its tasks, or its tasks fail"
-            " one after the other (a deploy that does not replay its history).",
+            _STUCK,
             f"`photo-worker show {job.job_id}` says what its step waits for. After a deploy, run"
             " `photo-worker replay check --from-server`.",
         )
@@ -188,6 +233,15 @@ def workflow_without_row(job: JobEvidence) -> Iterator[RuleBreach]:
                 "Its first step writes the row. No worker takes it, the row was deleted, or DATABASE_URL names another"
                 " database.",
                 f"Check DATABASE_URL and the worker. If the job is not wanted: `photo-worker erase {job.job_id}`.",
+            )
+    for pipeline, further in job.further:
+        age = job.whole.age(further.started_at)
+        if job.row is None and further.is_open and age > SLACK + _waiting(job):
+            yield RuleBreach(
+                _workflow(job, pipeline),
+                f"The {pipeline.kind.name} runs for {_say(age)}, and there is no row of its job.",
+                "The row was deleted, or DATABASE_URL names another database.",
+                f"Check DATABASE_URL. If the job is not wanted: `photo-worker erase {job.job_id}`.",
             )
 
 
@@ -242,16 +296,34 @@ def _has_none(job: JobEvidence) -> bool:
 
 def _allowed(job: JobEvidence, status: str, read: bool) -> timedelta:
     """Return how long a row may stay unchanged: the steps up to its next change, and their waits for a worker."""
-    chosen = job.whole.policies
+    main = job.whole.main
     if status == "running" and read:
-        steps = longest(chosen.ocr_textract) + longest(chosen.persist_artifacts)
+        steps = main.reading
     elif status in OPEN_STATUSES:
-        steps = longest(chosen.verify_and_locate_asset)
+        steps = main.verifying
     else:
         # The row has the result, but the reply was lost, and the step runs again.
-        steps = longest(chosen.persist_artifacts)
-    waiting = max((queue.oldest_seconds for queue in job.whole.queues), default=0.0)
-    return steps + SLACK + 3 * timedelta(seconds=waiting)
+        steps = main.recording
+    return _longest_of(main, steps) + SLACK + _waiting(job)
+
+
+def _run_time(job: JobEvidence, pipeline: Pipeline) -> timedelta | None:
+    """Return how long a further workflow may run, None if it has no limit."""
+    if pipeline.waits is None:
+        return None
+    return pipeline.waits + _longest_of(pipeline, pipeline.steps) + SLACK + _waiting(job)
+
+
+def _waiting(job: JobEvidence) -> timedelta:
+    return 3 * timedelta(seconds=max((queue.oldest_seconds for queue in job.whole.queues), default=0.0))
+
+
+def _workflow(job: JobEvidence, pipeline: Pipeline) -> str:
+    return f"workflow {pipeline.kind.of(job.job_id).workflow_id}"
+
+
+def _longest_of(pipeline: Pipeline, steps: Iterable[Step]) -> timedelta:
+    return sum((longest(pipeline.policy(step)) for step in steps), timedelta())
 
 
 def _say(time: timedelta) -> str:

@@ -353,7 +353,7 @@ class Scanner:
             referenced=used,
             queues=queues,
             grace=self._config.grace,
-            policies=self._ports.policies,
+            pipelines=self._ports.pipelines,
         )
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from photo_worker.adapters.times import PostgresTimes, S3Times, ServiceTimes, TextractTimes
 from photo_worker.admission import AdmissionTimes
-from photo_worker.pipelines import IMAGE, PIPELINES, Pipeline, image_policies
+from photo_worker.pipelines import IMAGE, PIPELINES, Pipeline
+from photo_worker.policies import IMAGE as IMAGE_POLICIES
 from photo_worker.policies import ActivityPolicy, CountedPolicies, ImagePolicies
 from photo_worker.worker import WorkerOptions
 
@@ -61,7 +62,7 @@ def _least(value: timedelta, seconds: float) -> timedelta:
 
 def scaled(scale: Scale) -> ImagePolicies:
     """Return the image workflow's policies within the bounds."""
-    own = image_policies()
+    own = IMAGE_POLICIES
     return replace(own, **_bounded(scale, own), counted=replace(own.counted, **_bounded(scale, own.counted)))
 
 

@@ -33,7 +33,7 @@ Damage = Callable[[Evidence], Evidence]
 
 async def collect(ports: InspectionPorts, config: InspectionConfig) -> Evidence:
     """Return all evidence of a deployment at once; a scan holds only that of a few jobs."""
-    whole = Evidence(looked_at=config.now(), bucket=ports.bucket, grace=config.grace, policies=ports.policies)
+    whole = Evidence(looked_at=config.now(), bucket=ports.bucket, grace=config.grace, pipelines=ports.pipelines)
     objects, unreadable = dict(whole.objects), dict(whole.unreadable)
     rows, workflows, erased = dict(whole.rows), dict(whole.workflows), set[UUID]()
     others: dict[UUID, Sequence[JobWorkflow]] = {}
