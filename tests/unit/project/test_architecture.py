@@ -13,7 +13,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
     "contracts"
 ]
-HOUSE = next(contract for contract in CONTRACTS if contract["id"] == "house")
+LAYERS = next(contract for contract in CONTRACTS if contract["id"] == "layers")
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -40,7 +40,7 @@ def packages(root: str) -> set[str]:
 
 def test_architecture_layers_match_contract() -> None:
     expected = []
-    for layer in HOUSE["layers"]:
+    for layer in LAYERS["layers"]:
         names = [name.strip() for name in re.split(r"[|:]", layer)]
         expected.append((names, "yes" if ":" in layer else "no" if "|" in layer else ""))
     assert [(quoted(names), together) for names, together in rows("Layers")] == expected
@@ -48,7 +48,7 @@ def test_architecture_layers_match_contract() -> None:
 
 def test_architecture_contracts_match_linter() -> None:
     shown = {quoted(name)[0]: says for name, says in rows("Further contracts")}
-    assert shown == {contract["id"]: contract["name"] for contract in CONTRACTS if contract is not HOUSE}
+    assert shown == {contract["id"]: contract["name"] for contract in CONTRACTS if contract is not LAYERS}
 
 
 def test_architecture_tree_names_each_package() -> None:
