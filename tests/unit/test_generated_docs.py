@@ -18,7 +18,7 @@ def test_generated_docs_are_up_to_date() -> None:
     assert [path.name for path in generated_docs.stale(generated_docs.texts())] == [], AGAIN
 
 
-def test_error_codes_are_unique() -> None:
+def test_error_classes_of_page_have_unique_codes() -> None:
     """Programs match the code, so two errors must not share one."""
     codes = Counter(kind.code for kind in error_classes())
     assert [code for code, count in codes.items() if count > 1] == []

@@ -107,7 +107,7 @@ def test_service_ports_of_one_stack_are_apart(kind: str) -> None:
         assert max(ports) < RECORD.base_port + BLOCK
 
 
-def test_pgbouncer_is_off_by_default_and_in_front_of_postgres_if_on(paths: StackPaths, monkeypatch: Patch) -> None:
+def test_pgbouncer_off_by_default_if_on_in_front_of_postgres(paths: StackPaths, monkeypatch: Patch) -> None:
     monkeypatch.setattr(User, "for_postgres", lambda: None)
     program = paths.home / "pgbouncer"
     program.write_text("#!/bin/sh\necho PgBouncer 1.2.3\n")

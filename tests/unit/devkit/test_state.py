@@ -40,7 +40,7 @@ def test_stack_record_round_trip_in_private_file(paths: StackPaths) -> None:
     assert not list(paths.root.glob(".stack.json.*"))
 
 
-def test_stack_record_without_optional_services_has_the_fields_of_before(paths: StackPaths) -> None:
+def test_stack_record_without_extras_has_fields_of_older_version(paths: StackPaths) -> None:
     """The version that had none reads such a record; one with them it refuses as another version's."""
     written = record()
     written.save(paths)

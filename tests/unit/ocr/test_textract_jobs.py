@@ -309,7 +309,7 @@ class TestFailedJobs:
         assert sum(waited) > 3 * 3600
         assert (waited[0], max(waited)) == (60, 1800)
 
-    def test_detect_text_unexplained_failure_after_old_ones_waits_hour(self, read: Read, notes: Notes) -> None:
+    def test_detect_text_new_failure_after_old_ones_waits_an_hour(self, read: Read, notes: Notes) -> None:
         before = [STARTED, failed("Something")] * UNEXPLAINED_FAILURES
         waited, replies = 0.0, [*before, STARTED, IN_PROGRESS, failed("Something")]
         while True:

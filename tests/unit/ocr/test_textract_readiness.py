@@ -58,7 +58,7 @@ def test_require_usable_without_read_permission_is_refused(api: TextractApi) -> 
 @pytest.mark.parametrize(
     ("api", "times"), [("sync", TextractTimes(sync_read=0.2)), ("async", TextractTimes(job_read=0.2))]
 )
-def test_require_usable_of_registry_waits_no_longer_than_its_times(api: TextractApi, times: TextractTimes) -> None:
+def test_require_usable_of_registry_times_out_after_its_times(api: TextractApi, times: TextractTimes) -> None:
     with pytest.raises(OcrUnavailable, match="timeout"):
         look(Reply(held=True), api=api, times=times)
 

@@ -111,7 +111,7 @@ def test_dockerignore_allows_exactly_what_is_copied() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
-def test_dockerignore_sends_of_the_packages_what_their_wheels_need() -> None:
+def test_dockerignore_sends_what_the_packages_wheels_need() -> None:
     sent = {path.relative_to(ROOT).as_posix() for path in sent_files() if ROOT / "packages" in path.parents}
     assert not [path for path in sent if path.split("/")[2] in {"scripts", "tests"}]
     for package in (ROOT / "packages").glob("*/pyproject.toml"):

@@ -82,7 +82,7 @@ def test_public_classes_have_unique_names(name: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
-def test_package_with_its_tests_imports_nothing_of_the_repository(package: Path) -> None:
+def test_package_and_its_tests_import_nothing_of_repository(package: Path) -> None:
     tops = {path.parts[0] for name in ("*.py", "*/") for path in (found.relative_to(ROOT) for found in ROOT.glob(name))}
     foreign = {name.removesuffix(".py") for name in tops} - {"docs", "fixtures"}
     assert {"photo_worker", "tests", "scripts", "benchmarks"} <= foreign
