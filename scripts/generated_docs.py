@@ -32,7 +32,7 @@ def stale(made: Mapping[Path, str]) -> list[Path]:
     return sorted([*wrong, *(path for path in make_command_pages.PAGES.glob("*") if path not in made)])
 
 
-def mend(path: Path, made: Mapping[Path, str]) -> str:
+def update(path: Path, made: Mapping[Path, str]) -> str:
     """Write a page, or delete it if its command no longer exists; return which was done."""
     if path not in made:
         path.unlink()
@@ -50,7 +50,7 @@ def main() -> int:
     made = texts()
     wrong = stale(made)
     for path in wrong:
-        print(f"{'stale' if check else mend(path, made)}: {path.relative_to(ROOT)}")
+        print(f"{'stale' if check else update(path, made)}: {path.relative_to(ROOT)}")
     return 1 if check and wrong else 0
 
 

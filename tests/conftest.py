@@ -1,4 +1,4 @@
-"""The surroundings of every test: a clean environment, and one stack that all test processes share.
+"""What every test runs in: a clean environment, and one stack that all test processes share.
 
 The stack starts with the first test that asks for ``stack_env`` and ends with the run. Tests are
 kept apart by what they make in it: a database, a bucket and a task queue each.

@@ -295,7 +295,7 @@ def test_up_when_service_exits_names_it_and_keeps_container(
     assert left["temporal"] in {"starting", "running"}
     assert stack.tail("postgres", 20)
     monkeypatch.delenv("PW_POSTGRES_IMAGE")
-    assert stack.up().status.running, "mended, it starts"
+    assert stack.up().status.running, "with the cause removed it starts"
 
 
 def test_up_offline_with_missing_image_fails(

@@ -15,7 +15,7 @@ from tests.conformance.service import Service
 
 pytestmark = [
     pytest.mark.stack,
-    pytest.mark.skipif(target.is_aws(), reason="nothing can be planted in the real service"),
+    pytest.mark.skipif(target.is_aws(), reason="the real service cannot be mutated"),
 ]
 
 _PROGRAM = ("-m", "tests.conformance.mutated_emulator")

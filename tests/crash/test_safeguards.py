@@ -54,7 +54,7 @@ def test_safeguards_all_present_pass_their_tests(share: int, mutants: Mutants, r
     each = -(-len(ordered) // _SHARES)
     chosen = ordered[share * each : (share + 1) * each]
     tests = list(dict.fromkeys(test for safeguard in chosen for test in safeguard.tests))
-    outcome = mutants.run([], tests, environment=_surroundings(request, chosen[-1]))
+    outcome = mutants.run([], tests, environment=_shared_variables(request, chosen[-1]))
     assert outcome.green, f"a red test proves nothing while it is red anyway:\n{outcome.output}"
     assert outcome.passed >= len(tests)
 
@@ -64,7 +64,7 @@ def test_safeguards_all_present_pass_their_tests(share: int, mutants: Mutants, r
 def test_safeguard_switched_off_fails_its_tests(
     safeguard: Safeguard, mutants: Mutants, request: pytest.FixtureRequest
 ) -> None:
-    environment = _surroundings(request, safeguard)
+    environment = _shared_variables(request, safeguard)
     began = time.monotonic()
     outcome = mutants.run(
         safeguard.edits, safeguard.tests, environment=environment, limit_seconds=safeguard.limit_seconds
@@ -78,7 +78,7 @@ def test_safeguard_switched_off_fails_its_tests(
     )
 
 
-def _surroundings(request: pytest.FixtureRequest, safeguard: Safeguard) -> dict[str, str]:
+def _shared_variables(request: pytest.FixtureRequest, safeguard: Safeguard) -> dict[str, str]:
     """Return variables for a child's tests to share this run's stack and, unless migrations change, its template."""
     if not safeguard.needs_stack:
         return {}

@@ -1,11 +1,11 @@
-"""Every crash point of small programs: right ones end as without a fault, and a planted bug is found."""
+"""Every crash point of small programs: right ones end as without a fault, and broken ones are found."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.crash.contract.enumerating import play, violations
-from tests.crash.contract.programs import PLANTED, RIGHT
+from tests.crash.contract.programs import BROKEN, RIGHT
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -15,12 +15,12 @@ def test_enumeration_right_program_ends_as_without_fault(name: str) -> None:
     assert cells >= 10, "a program has crash points"
 
 
-@pytest.mark.parametrize("name", PLANTED)
-def test_enumeration_planted_bug_is_found(name: str) -> None:
+@pytest.mark.parametrize("name", BROKEN)
+def test_enumeration_broken_program_is_found(name: str) -> None:
     """Nothing is wrong without a fault: the bug is found by a crash point, and said in words."""
-    planted = PLANTED[name]
-    _, outcome = play(planted.broken)
+    mutant = BROKEN[name]
+    _, outcome = play(mutant.program)
     assert outcome["client ended"]
     assert {status for status, _, _ in outcome["workflows"].values()} == {"completed"}
-    _, wrong = violations(planted.broken)
-    assert any(planted.shows in line for line in wrong), wrong
+    _, wrong = violations(mutant.program)
+    assert any(mutant.shows in line for line in wrong), wrong

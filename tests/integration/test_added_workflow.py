@@ -27,7 +27,7 @@ def test_added_workflow_is_recorded_and_replayed(stack_variables: dict[str, str]
     recorded = [path for path in found if not path.name.endswith(".provenance.json")]
     assert {path.stem for path in recorded} == set(SCENARIOS)
     assert {path.parent.parent.name for path in recorded} == {"review_workflow"}
-    # The gate requires a success, a failure and a cancellation of the type, and plants a fault that it must find.
+    # The gate requires a success, a failure and a cancellation of the type, and makes a mutation that it must find.
     copy.must(*cli, "replay", "check", str(histories), "--workflow", "review_workflow")
     approved = json.loads(next(path for path in recorded if path.stem == "review-approved").read_text("utf-8"))
     (result,) = approved["events"][-1]["workflowExecutionCompletedEventAttributes"]["result"]["payloads"]

@@ -71,13 +71,13 @@ def test_check_command_repairs(
     submitted = run_command("submit", str(PHOTOS[0]), "-o", "json")
     (job,) = json.loads(submitted.stdout)["data"]["jobs"]
     BotoObjectStore(s3_client).put(bucket, ORPHAN, b"x", content_type="image/png")
-    mended = run_command("check", "--grace", "0s", "--repair")
-    lines = mended.stdout.splitlines()
+    repaired = run_command("check", "--grace", "0s", "--repair")
+    lines = repaired.stdout.splitlines()
     assert lines[0].startswith("begun     photo_without_row, s3://")
     assert lines[1].endswith(": deleted")
     # The job itself waits, because no worker runs.
-    assert mended.returncode == 1
-    assert "error [queue_without_worker]" in mended.stdout
+    assert repaired.returncode == 1
+    assert "error [queue_without_worker]" in repaired.stdout
     answer = json.loads(run_command("check", "--job", job["job_id"], "-o", "json").stdout)
     assert (answer["data"]["jobs"], [found["code"] for found in answer["data"]["findings"]]) == (
         1,
@@ -113,8 +113,8 @@ def test_check_repair_started_job_has_configured_lifetime(
 
     with worker_process(stack_variables, tmp_path / "worker.log"):
         asyncio.run(eventually(polled))
-        mended = run_command("check", "--repair", "--job", str(job_id), JOB_LIFETIME_SECONDS="3600")
-    assert "begun     queued_without_workflow" in mended.stdout
+        repaired = run_command("check", "--repair", "--job", str(job_id), JOB_LIFETIME_SECONDS="3600")
+    assert "begun     queued_without_workflow" in repaired.stdout
     assert asyncio.run(lifetime()) == 3600, "the job waits for services for another time than the setting says"
 
 

@@ -126,7 +126,7 @@ async def test_worker_misconfigured_takes_no_job(
             return (await harness.application.orchestrator.queue_state()).waits_for == (code,)
 
         await eventually(told)
-        assert not await health.check(variables, None, socket.gethostname()), "starting it again would mend nothing"
+        assert not await health.check(variables, None, socket.gethostname()), "a restart would repair nothing"
         assert "worker polls" not in process.output()
         assert process.output().count("takes no work") == 1
         for job in jobs:
@@ -413,8 +413,8 @@ async def test_check_repair_job_ended_without_row_is_restarted(harness: Harness)
         shown = await asyncio.to_thread(CliRunner().invoke, cli, ["show", str(job.job_id)], env=harness.variables)
         assert shown.exit_code == 1
         assert "job_ended_without_row" in shown.output
-        mended = await asyncio.to_thread(CliRunner().invoke, cli, arguments, env=harness.variables)
-        assert mended.exit_code == 0, mended.output
+        repaired = await asyncio.to_thread(CliRunner().invoke, cli, arguments, env=harness.variables)
+        assert repaired.exit_code == 0, repaired.output
         assert (await harness.service.wait(job.job_id)).record.status == "succeeded"
 
 

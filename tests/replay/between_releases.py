@@ -1,6 +1,6 @@
 """A run that began under one release and ended under the next: the former had no job lifetime and reread without end.
 
-    photo-worker replay record --scenarios tests.replay.between_releases:PLAYBOOK
+    photo-worker replay record --scenarios tests.replay.between_releases:SCENARIO_SUITE
 
 The stack needs Temporal's dev server, started with
 ``--dynamic-config-value frontend.WorkflowTimeSkippingEnabled=true``: the run skips a day in which nothing happens.
@@ -42,7 +42,7 @@ class BetweenReleases(ImageProcessingWorkflow):
         return readings > 1 and super()._is_late(readings)
 
 
-PLAYBOOK = replace(
+SCENARIO_SUITE = replace(
     scenario_suite(FIXTURES / "photos" / "clean-print.png"),
     scenarios=ACROSS_RELEASES_SCENARIOS,
     workflows=lambda: [BetweenReleases],

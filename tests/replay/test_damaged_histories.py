@@ -17,7 +17,7 @@ from gate_support.broken import GOOD, good
 from temporal_replay_gate.findings import Finding
 from temporal_replay_gate.preflight import inspect, unknown_type
 from temporal_replay_gate.replay_pool import ReplayPool, ReplayTask
-from tests.replay.planted.mutations import PLANTS
+from tests.replay.planted.mutations import CODE_MUTATIONS
 from tests.replay.planted.variants import lay_out
 from tests.replay.product import product_code
 
@@ -99,8 +99,8 @@ def _change(document: Any, where: tuple[Any, ...], drop: bool, what: Any) -> Non
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ReplayPool, ReplayPool]]:
     """Return a pool with the right code, and one with a mutation that the good history reveals."""
     folder = tmp_path_factory.mktemp("wrong")
-    plant = next(plant for plant in PLANTS if plant.name == "activity renamed")
-    workflows, _ = lay_out([plant], {"kitchen": GOOD}, folder)
+    mutation = next(mutation for mutation in CODE_MUTATIONS if mutation.name == "activity renamed")
+    workflows, _ = lay_out([mutation], {"kitchen": GOOD}, folder)
     root = str(Path(__file__).resolve().parents[2])
     right = product_code("gate_support.kitchen:Kitchen", path=(root,))
     wrong = product_code(workflows, path=(str(folder), root))

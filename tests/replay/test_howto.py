@@ -47,7 +47,7 @@ async def request(scenario, application, workflow_id):
     return "rye"
 
 
-PLAYBOOK = ScenarioSuite(
+SCENARIO_SUITE = ScenarioSuite(
     scenarios=[
         Scenario("success", "bakery", "A loaf.", Expected("success", (ActivityOutcome("bake", "completed"),))),
     ],
@@ -68,7 +68,7 @@ NEW_SCENARIO = (
 )
 
 CHECK = ("check", "histories", "--workflows", "bakery:WORKFLOWS", "--no-coverage")
-RECORD = ("record", "--scenarios", "bakery:PLAYBOOK", "--to", "histories")
+RECORD = ("record", "--scenarios", "bakery:SCENARIO_SUITE", "--to", "histories")
 
 
 async def test_howto_change_patch_and_record_ends_green(stack_variables: dict[str, str], tmp_path: Path) -> None:

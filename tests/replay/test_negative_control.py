@@ -88,7 +88,7 @@ def test_control_of_waiting_run_when_unseen_is_missed(
 
     monkeypatch.setattr(engines.ReplayPool, "run", blind)
     report = check(loose(head(tmp_path / "open.json", "waits", *events), code=code(tmp_path, body)))
-    assert codes(report) == {f"control_missed_{plant}" for plant in planted}
+    assert codes(report) == {f"control_missed_{mutation}" for mutation in planted}
 
 
 def test_control_without_any_suitable_run_is_impossible(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_can_reveal_agrees_with_caught_for_each_history(corpus: Any, workflows: 
         engine.types()
         without = {outcome.task.path: outcome for outcome in engine.run([ReplayTask(path) for path in corpus.files()])}
         wrong = []
-        for outcome in engine.run([ReplayTask(path, plant) for path in corpus.files() for plant in MUTATIONS]):
+        for outcome in engine.run([ReplayTask(path, mutation) for path in corpus.files() for mutation in MUTATIONS]):
             history, _ = inspect(outcome.task.path)
             assert history is not None
             assert outcome.task.mutation is not None

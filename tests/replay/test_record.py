@@ -34,7 +34,7 @@ from temporal_replay_gate.record import (
 from temporal_replay_gate.scenario_runner import ScenarioRunner
 from temporal_replay_gate.scenarios import Expected, Scenario
 from tests.replay.corpora import PRODUCT, load
-from tests.replay.features.scenarios import PLAYBOOK
+from tests.replay.features.scenarios import SCENARIO_SUITE
 from tests.replay.product import RELEASE, product_code, scrub
 from tests.replay.scenarios.images import SCENARIOS, scenario_suite
 from tests.support.harness import FIXTURES, Harness
@@ -54,7 +54,7 @@ def runner(harness: Harness) -> ScenarioRunner:
 
 
 def named(name: str) -> Scenario:
-    return choose([*SCENARIOS, *PLAYBOOK.scenarios], [name])[0]
+    return choose([*SCENARIOS, *SCENARIO_SUITE.scenarios], [name])[0]
 
 
 def written(folder: Path) -> list[Path]:
@@ -99,7 +99,7 @@ class TestOnTheStack:
 
     async def test_record_chain_writes_one_file_per_run(self, harness: Harness, tmp_path: Path) -> None:
         runner = ScenarioRunner(
-            harness.client, worker_factory(harness.settings), PLAYBOOK, harness.settings.temporal_task_queue
+            harness.client, worker_factory(harness.settings), SCENARIO_SUITE, harness.settings.temporal_task_queue
         )
         (ended,) = await all_of(record(runner, [named("batch-success")], tmp_path, HOOKS))
         assert ended.error is None
@@ -114,7 +114,7 @@ class TestOnTheStack:
 
     async def test_record_constant_masked_by_scrub_writes_nothing(self, harness: Harness, tmp_path: Path) -> None:
         runner = ScenarioRunner(
-            harness.client, worker_factory(harness.settings), PLAYBOOK, harness.settings.temporal_task_queue
+            harness.client, worker_factory(harness.settings), SCENARIO_SUITE, harness.settings.temporal_task_queue
         )
         (ended,) = await all_of(
             record(runner, [dataclasses.replace(named("patched-failure"), keep=())], tmp_path, HOOKS)

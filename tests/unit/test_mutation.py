@@ -12,7 +12,7 @@ from tests.conformance.mutations import MUTATIONS
 from tests.crash.safeguard import Safeguard
 from tests.crash.safeguards import SAFEGUARDS
 from tests.replay.planted.code_mutation import CodeMutation
-from tests.replay.planted.mutations import HARMLESS, PLANTS
+from tests.replay.planted.mutations import CODE_MUTATIONS, HARMLESS
 from tests.support.code_patterns import PatternError
 from tests.support.mutation import Mutation, MutationError, line_of, mutate, mutated
 
@@ -152,9 +152,9 @@ def test_mutated_each_safeguard_applies(safeguard: Safeguard) -> None:
     assert all(line_of(edit) for edit in safeguard.edits[:1])
 
 
-@pytest.mark.parametrize("plant", [pytest.param(found, id=found.name) for found in [*PLANTS, *HARMLESS]])
-def test_mutated_each_code_mutation_applies(plant: CodeMutation) -> None:
-    assert plant.text()
+@pytest.mark.parametrize("mutation", [pytest.param(found, id=found.name) for found in [*CODE_MUTATIONS, *HARMLESS]])
+def test_mutated_each_code_mutation_applies(mutation: CodeMutation) -> None:
+    assert mutation.text()
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

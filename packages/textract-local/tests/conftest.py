@@ -1,4 +1,4 @@
-"""The surroundings of every test: no settings of the machine's own, and no limit of time for each generated example."""
+"""What every test runs in: no settings of the machine's own, and no limit of time for each generated example."""
 
 from __future__ import annotations
 

@@ -349,10 +349,10 @@ def _do_chores(client: SimulatedClient) -> None:
 
 
 @dataclass(frozen=True)
-class Planted:
+class BrokenProgram:
     """A program with a bug: without faults it ends like the right one, and some crash point shows the bug."""
 
-    broken: Program
+    program: Program
     shows: str
     """What the enumeration says."""
 
@@ -366,16 +366,16 @@ RIGHT: Mapping[str, Program] = {
     "activities and timers": Program([Chores], _do_chores, _activities),
 }
 
-PLANTED: Mapping[str, Planted] = {
-    "signals lost by continue-as-new": Planted(_diary(ForgetfulDiary), "workflows"),
-    "an accepted update that is dropped": Planted(Program([HastyTill], _shut, _activities), "workflows"),
-    "a child that is abandoned": Planted(
+BROKEN: Mapping[str, BrokenProgram] = {
+    "signals lost by continue-as-new": BrokenProgram(_diary(ForgetfulDiary), "workflows"),
+    "an accepted update that is dropped": BrokenProgram(Program([HastyTill], _shut, _activities), "workflows"),
+    "a child that is abandoned": BrokenProgram(
         Program([CarelessBoss, Helper], _hire, _activities, ends=_dismissed), "running ['helper']"
     ),
-    "a workflow that is not deterministic": Planted(
+    "a workflow that is not deterministic": BrokenProgram(
         Program([FickleChores], _do_chores, _activities), "replaying gives other commands"
     ),
-    "a local activity that must not run twice": Planted(
+    "a local activity that must not run twice": BrokenProgram(
         Program([Chores], _do_chores, _activities, counts_effects=True), "effects"
     ),
 }

@@ -115,7 +115,7 @@ class Forkserver:
         async with asyncio.timeout(_START_SECONDS):
             line = await self._line()
         if "ready" not in line:
-            raise RuntimeError(f"the nursery did not start: {line}")
+            raise RuntimeError(f"the fork server did not start: {line}")
         self._task = asyncio.create_task(self._listen())
 
     async def close(self) -> None:

@@ -49,7 +49,7 @@ class Tools:
         await Repairer(scanner, erase=erase).repair(report, say=lambda step: None)
         if any(finding.repair for finding in report.findings):
             # The command reports the remaining findings and exits with 1.
-            raise TemporalUnavailable(target="memory", reason="something could not be mended yet")
+            raise TemporalUnavailable(target="memory", reason="something could not be repaired yet")
 
     def _now(self) -> datetime:
         return self.world.now

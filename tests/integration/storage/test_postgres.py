@@ -183,12 +183,12 @@ def test_statement_given_up_leaves_no_session_waiting(database_url: str) -> None
     with make_pool(database_url, times=PostgresTimes(statement=0.2, answer=0.6)) as pool:
         repository = PostgresJobRepository(pool)
         row = queue(repository)
-        with psycopg.connect(database_url) as holder, psycopg.connect(database_url, autocommit=True) as looker:
+        with psycopg.connect(database_url) as holder, psycopg.connect(database_url, autocommit=True) as observer:
             holder.execute("SELECT 1 FROM recipes WHERE id = %s FOR UPDATE", [row.id])
             for _ in range(3):
                 with pytest.raises(DatabaseUnavailable):
                     repository.start(row.id, bucket="photos", key="pie.jpg", sha256="")
-            assert looker.execute(waiting).fetchone() == (0,)
+            assert observer.execute(waiting).fetchone() == (0,)
 
 
 def test_start_after_concurrent_succeed_returns_the_result(database_url: str) -> None:

@@ -1,6 +1,7 @@
 """The scenarios of the feature workflows: every exit of each, and both sides of a patch.
 
-photo-worker replay record --scenarios tests.replay.features.scenarios:PLAYBOOK --to tests/replay/features/histories
+photo-worker replay record --scenarios tests.replay.features.scenarios:SCENARIO_SUITE \\
+  --to tests/replay/features/histories
 """
 
 from __future__ import annotations
@@ -349,7 +350,7 @@ async def _register_attributes(client: Client) -> None:
             raise
 
 
-PLAYBOOK = ScenarioSuite(
+SCENARIO_SUITE = ScenarioSuite(
     scenarios=SCENARIOS,
     workflows=lambda: WORKFLOWS,
     activities=_activities,

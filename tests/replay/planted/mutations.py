@@ -10,7 +10,7 @@ from tests.replay.planted.code_mutation import IMAGE, KITCHEN, CodeMutation
 from tests.replay.planted.drifts import DRIFTS
 from tests.support.mutation import Mutation
 
-PLANTS = [
+CODE_MUTATIONS = [
     # Which commands the workflow issues.
     CodeMutation(
         "activity added first",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
-# Darker than its surroundings by this much of the grey scale is ink; half of that is faint ink.
+# Darker than the pixels around it by this much of the grey scale is ink; half of that is faint ink.
 _CONTRAST = 60
 _FAINT = 30
 
