@@ -89,14 +89,14 @@ def engine() -> Iterator[str]:
 @contextmanager
 def _started() -> Iterator[str]:
     if "DOCKER_HOST" in os.environ:
-        raise NoEngine(f"nothing answers at DOCKER_HOST={os.environ['DOCKER_HOST']}")
+        raise NoEngine(f"nothing responds at DOCKER_HOST={os.environ['DOCKER_HOST']}")
     if sys.platform != "linux":
-        raise NoEngine("no Docker engine answers; start Docker Desktop, or what you use in its place")
+        raise NoEngine("no Docker engine responds; start Docker Desktop, or what you use in its place")
     lacking = [program for program in ("dockerd", "docker", "iptables") if program in missing()]
     if lacking:
-        raise NoEngine(f"no Docker engine answers, and there is no {' and no '.join(lacking)}")
+        raise NoEngine(f"no Docker engine responds, and there is no {' and no '.join(lacking)}")
     if os.geteuid() != 0:
-        raise NoEngine("no Docker engine answers, and only root can start one")
+        raise NoEngine("no Docker engine responds, and only root can start one")
     folders = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     with tempfile.TemporaryDirectory(prefix="photo-worker-engine-") as temporary:
         work = Path(temporary)
@@ -127,7 +127,7 @@ def _wait(daemon: subprocess.Popen[bytes], log: Path) -> str:
             break
         time.sleep(0.1)
     last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-_SHOWN_LINES:]
-    what = f"ended with code {daemon.returncode}" if daemon.poll() is not None else "does not answer"
+    what = f"ended with code {daemon.returncode}" if daemon.poll() is not None else "does not respond"
     raise NoEngine("\n  ".join([f"dockerd was started and {what}:", *last]))
 
 

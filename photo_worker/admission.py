@@ -1,4 +1,4 @@
-"""Admission of activities: a worker polls only while its services answer, and limits activities that keep failing.
+"""Admission of activities: a worker polls only while its services respond, and limits activities that keep failing.
 
 A fault of a service or a worker never ends a job. A worker that kept polling during such a fault would pull the whole
 backlog into failing attempts and keep it from workers that are configured correctly. A fault that concerns a single

@@ -137,7 +137,7 @@ class OcrActivities:
             )
             if not written:
                 # Another attempt was faster: its response is the job's if it is about the same bytes.
-                raise StorageUnavailable(store=self._store.describe(), reason="another attempt stores its answer")
+                raise StorageUnavailable(store=self._store.describe(), reason="another attempt stores its response")
         return OcrResult(
             ocr_engine=engine, ocr_version=detected.ocr_version, s3_ocr_key=key, page_count=detected.page_count
         )

@@ -98,7 +98,7 @@ class ContainerEngine:
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
         """Return the JSON value of a GET; raises ``DockerFailed`` if the status is not 2xx."""
-        return self.do("GET", path, query, doing=f"answer {path}").json()
+        return self.do("GET", path, query, doing=f"respond to {path}").json()
 
     def do(
         self,
@@ -167,7 +167,7 @@ class ContainerEngine:
         except HttpFailed as error:
             if isinstance(error.__cause__, PermissionError):
                 raise DockerDenied(address=self.address) from error
-            reason = "what answers there is no Docker engine" if error.malformed else str(error)
+            reason = "what responds there is no Docker engine" if error.malformed else str(error)
             raise DockerMissing(address=self.address, reason=reason) from error
 
     def _target(self, path: str, query: Mapping[str, object] | None) -> str:

@@ -88,7 +88,7 @@ def _externals(record: StackRecord) -> Iterator[Diagnosis]:
             yield Diagnosis(entry.name, "ok", f"external, at {entry.url}")
         else:
             hint = "Start what should be there, or have the stack's own again: photo-worker up --external none."
-            yield Diagnosis(entry.name, "problem", f"external, and nothing answers at {entry.url}", hint)
+            yield Diagnosis(entry.name, "problem", f"external, and nothing responds at {entry.url}", hint)
 
 
 def _containers(paths: StackPaths, record: StackRecord) -> Iterator[Diagnosis]:

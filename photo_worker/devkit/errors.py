@@ -259,7 +259,7 @@ class S3ServerUnfit(StackError):
 
 
 class DockerMissing(StackError):
-    """No Docker engine answers at {address}: {reason}."""
+    """No Docker engine responds at {address}: {reason}."""
 
     code = "docker_missing"
     retryable = True

@@ -104,7 +104,7 @@ def faults_of(stack: Stack, status: StackStatus | None = None) -> StackFaults:
     if TEXTRACT not in stack.services:
         return StackFaults(paused)
     if TEXTRACT in held or not textract_answers:
-        return StackFaults(paused, unknown="it is paused" if TEXTRACT in held else "it does not answer")
+        return StackFaults(paused, unknown="it is paused" if TEXTRACT in held else "it does not respond")
     try:
         script = send_request(endpoint, "GET")
         rules = [_fault_of(rule) for rule in script["rules"]]

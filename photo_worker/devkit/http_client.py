@@ -27,7 +27,7 @@ LIMIT_BYTES = 64 * 1024 * 1024
 
 
 class HttpFailed(Exception):
-    """There was no complete response; the text says why. ``malformed``: what answered is no HTTP server."""
+    """There was no complete response; the text says why. ``malformed``: what responded is no HTTP server."""
 
     def __init__(self, reason: str, *, malformed: bool = False) -> None:
         super().__init__(reason)
@@ -106,7 +106,7 @@ def exchange(address: Address, seconds: float, *, total: bool = False) -> Iterat
             connection.settimeout(seconds)
             yield Exchange(connection, address, deadline)
     except TimeoutError as error:
-        raise HttpFailed(f"no answer within {seconds:g} s") from error
+        raise HttpFailed(f"no response within {seconds:g} s") from error
     except ConnectionError as error:
         raise HttpFailed(error.strerror or str(error)) from error
 
@@ -211,7 +211,7 @@ def _connected(address: Address, seconds: float) -> socket.socket:
 
 
 def _malformed() -> HttpFailed:
-    return HttpFailed("what answers there is no HTTP server", malformed=True)
+    return HttpFailed("what responds there is no HTTP server", malformed=True)
 
 
 def _number(digits: bytes, base: int) -> int:

@@ -179,7 +179,7 @@ def post(service: str, record: StackRecord, path: str) -> None:
     from photo_worker.devkit.readiness import ResetFailed
 
     if not probes.http_ok(record.ports[service], path, method="POST", timeout=_EMPTY_SECONDS):
-        raise ResetFailed(f"{service} does not answer {path}")
+        raise ResetFailed(f"{service} does not respond to {path}")
 
 
 def plan_of(

@@ -63,7 +63,7 @@ class InputError(PhotoWorkerError):
 
 
 class DependencyError(PhotoWorkerError):
-    """Something that the worker needs does not answer."""
+    """Something that the worker needs does not respond."""
 
     code = "dependency_unavailable"
     retryable = True

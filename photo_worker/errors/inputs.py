@@ -209,7 +209,7 @@ class RecordingInvalid(InputError):
     """The recorded OCR result {path!r} cannot be played: {reason}."""
 
     code = "recording_invalid"
-    hint = "Record it again, or delete it; each is the JSON answer of DetectDocumentText for one document."
+    hint = "Record it again, or delete it; each is the JSON response of DetectDocumentText for one document."
 
 
 class UnknownEngine(InputError):

@@ -6,13 +6,13 @@ from photo_worker.errors.base import DependencyError
 
 
 class StorageUnavailable(DependencyError):
-    """The object store does not answer ({store}): {reason}."""
+    """The object store does not respond ({store}): {reason}."""
 
     code = "storage_unavailable"
 
 
 class DatabaseUnavailable(DependencyError):
-    """Postgres does not answer ({database}): {reason}."""
+    """Postgres does not respond ({database}): {reason}."""
 
     code = "database_unavailable"
 
@@ -28,7 +28,7 @@ class DatabaseReadOnly(DatabaseUnavailable):
 
 
 class OcrUnavailable(DependencyError):
-    """The OCR service does not answer ({engine}): {reason}."""
+    """The OCR service does not respond ({engine}): {reason}."""
 
     code = "ocr_unavailable"
 

@@ -6,7 +6,7 @@ from photo_worker.errors.base import ConfigurationError, DependencyError
 
 
 class TemporalUnavailable(DependencyError):
-    """Temporal does not answer at {target}: {reason}."""
+    """Temporal does not respond at {target}: {reason}."""
 
     code = "temporal_unavailable"
     hint = (

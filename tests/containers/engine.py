@@ -92,7 +92,7 @@ def open_engine() -> Iterator[Engine]:
     try:
         client = docker.from_env(timeout=60)
     except (DockerException, RequestException) as error:
-        raise NoContainer(f"no Docker engine answers: {_one_line(error)}") from error
+        raise NoContainer(f"no Docker engine responds: {_one_line(error)}") from error
     before = (settings.ryuk_disabled, settings.connection_mode_override, settings.tc_host_override)
     try:
         local = _set_up(client, settings)
@@ -111,7 +111,7 @@ def _require_listener() -> None:
             try:
                 probe.connect(host.removeprefix("unix://"))
             except OSError as error:
-                raise NoContainer(f"no Docker engine answers at {host}: {error.strerror}") from error
+                raise NoContainer(f"no Docker engine responds at {host}: {error.strerror}") from error
 
 
 def _one_line(error: Exception) -> str:

@@ -46,7 +46,7 @@ def test_image_of_reads_compose_file_and_override(monkeypatch: pytest.MonkeyPatc
 
 def test_open_engine_without_engine_gives_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
-    with pytest.raises(NoContainer, match="no Docker engine answers"), open_engine():
+    with pytest.raises(NoContainer, match="no Docker engine responds"), open_engine():
         pass
 
 

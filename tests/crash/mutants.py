@@ -220,7 +220,7 @@ def _in_fork(request: dict[str, Any], output: Path) -> dict[str, Any]:
         _be_the_child(request, output, reader, writer)
     os.close(writer)
     parts: list[bytes] = []
-    problem = f"no answer within {LIMIT_SECONDS:g} s"
+    problem = f"no response within {LIMIT_SECONDS:g} s"
     with os.fdopen(reader, "rb", buffering=0) as answer:
         while select.select([answer], [], [], LIMIT_SECONDS)[0]:
             part = answer.read(1 << 16)

@@ -82,5 +82,5 @@ def test_health_check_without_temporal_exits_1(tmp_path: Path) -> None:
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
         )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"Temporal does not answer at {target}")
+    assert done.stderr.startswith(f"Temporal does not respond at {target}")
     assert len(done.stderr.splitlines()) == 1

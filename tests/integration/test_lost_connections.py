@@ -49,7 +49,7 @@ def test_worker_with_dead_connections_goes_on(stack_variables: dict[str, str], t
     assert done.stdout.count("succeeded") == 4, done.stdout + done.stderr
     said = log.read_text(encoding="utf-8")
     assert "the connections to Postgres are replaced" in said
-    assert "the server has not answered within" in said
+    assert "the server has not responded within" in said
 
 
 @pytest.mark.timeout(300)

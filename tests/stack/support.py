@@ -68,7 +68,7 @@ class Ledger(FakeService):
 
     def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         if not self.discards and self._ask(record, b"-\n") != b"emptied":
-            raise ResetFailed("the ledger does not answer")
+            raise ResetFailed("the ledger does not respond")
 
     def put(self, record: StackRecord, line: str) -> None:
         """Write a line, and return when it is on disk."""

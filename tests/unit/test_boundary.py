@@ -122,7 +122,7 @@ async def test_boundary_long_cause_chain_fits_failure_size_limit() -> None:
     await DataConverter.default.encode_failure(told, failure)
     # Above this a server replaces the failure of a pending activity by "Failure exceeds size limit.".
     assert failure.ByteSize() < 4096
-    assert failure.message.startswith("Postgres does not answer (d): cannot reach")
+    assert failure.message.startswith("Postgres does not respond (d): cannot reach")
 
 
 async def test_boundary_missing_worker_bucket_is_retryable() -> None:

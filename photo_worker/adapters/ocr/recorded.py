@@ -34,7 +34,7 @@ class RecordedBackend:
         """Raise ``ConfigurationError`` if the directory has no valid recording."""
         tried = [path for path in self._recordings() if is_sha256(path.stem)][:_LOOKED_INTO]
         if not tried:
-            raise ConfigurationError(problems=f"OCR_RECORDED_DIR: there is no recorded answer in {self._directory}")
+            raise ConfigurationError(problems=f"OCR_RECORDED_DIR: there is no recorded response in {self._directory}")
         for path in tried:
             try:
                 self._play(path)

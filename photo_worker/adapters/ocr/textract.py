@@ -151,7 +151,7 @@ class TextractBackend:
             raise
         flaw = response_defect(response)
         if flaw:
-            raise OcrUnavailable(engine=self._service, reason=f"its answer cannot be used: {flaw}")
+            raise OcrUnavailable(engine=self._service, reason=f"its response cannot be used: {flaw}")
         return DetectedText(response, response["DetectDocumentTextModelVersion"])
 
     def _detect(self, document: DocumentRef) -> dict[str, Any]:

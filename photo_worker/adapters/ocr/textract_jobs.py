@@ -272,7 +272,7 @@ class TextDetectionJobs:
 
     def unusable(self, flaw: str) -> OcrUnavailable:
         """Return the error for a response that Textract would never give."""
-        return OcrUnavailable(engine=self._service, reason=f"its answer cannot be used: {flaw}")
+        return OcrUnavailable(engine=self._service, reason=f"its response cannot be used: {flaw}")
 
 
 class _JobPoll:

@@ -100,7 +100,7 @@ class LimitedConnection(psycopg.Connection[Row]):
         except _WaitTimeout:
             # A late response would be taken for that to the next statement.
             self.pgconn.finish()
-            raise ResponseTimeout(f"the server has not answered within {left:.3g} s") from None
+            raise ResponseTimeout(f"the server has not responded within {left:.3g} s") from None
 
 
 def options(conninfo: str, times: PostgresTimes) -> dict[str, Any]:

@@ -339,7 +339,7 @@ class BotoObjectStore:
         """
         for name in members:
             if answer.get(name) in {None, ""}:
-                raise StorageUnavailable(store=self.describe(), reason=f"an answer that is not S3's: it has no {name}")
+                raise StorageUnavailable(store=self.describe(), reason=f"a response that is not S3's: it has no {name}")
 
     def _explain(self, error: Exception, bucket: str, key: str | None, version_id: str = "") -> PhotoWorkerError:
         """Return the error to raise for ``error``; sends another request if the response does not tell the cause."""

@@ -54,7 +54,7 @@ async def connect(settings: Settings, variables: Mapping[str, str]) -> Client:
             await _require_namespace(client)
             return client
     except TimeoutError as error:
-        raise TemporalUnavailable(target=target, reason=f"no answer in {CONNECT_TIMEOUT_SECONDS:.0f} s") from error
+        raise TemporalUnavailable(target=target, reason=f"no response in {CONNECT_TIMEOUT_SECONDS:.0f} s") from error
     except RPCError as error:
         raise rpc_errors.translate(error, target=target, namespace=namespace) from error
     except RuntimeError as error:

@@ -60,7 +60,7 @@ class ReadinessWait:
             service.warm_imports()
         with self._timeline.span(service.name, "answer"):
             while not service.is_alive(self._record):
-                self._give_up(service, deadline, f"nothing answers on port {self._record.ports[service.uses[0]]}")
+                self._give_up(service, deadline, f"nothing responds on port {self._record.ports[service.uses[0]]}")
         with self._timeline.span(service.name, "round trip"):
             while True:
                 try:

@@ -79,7 +79,7 @@ class ComposeRuntime:
         return True
 
     def observe(self) -> Running:
-        """Return which containers run; raises ``StackError`` if the engine does not answer."""
+        """Return which containers run; raises ``StackError`` if the engine does not respond."""
         found = containers(ContainerEngine(), self.project)
         names = frozenset(name for name, entry in found.items() if entry.is_running)
         return Running(bool(names), names)

@@ -112,7 +112,7 @@ class _Temporal(Service):
         # A separate process serves the UI, and sees a new namespace a moment later. In containers, it is not the
         # service that a start waits for.
         if record.kind == "native" and not self.is_alive(record):
-            raise readiness.NotReady("its page does not answer for the namespace yet")
+            raise readiness.NotReady("its page does not show the namespace yet")
 
     def is_alive(self, record: StackRecord) -> bool:
         if record.kind == "compose":

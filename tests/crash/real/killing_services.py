@@ -74,6 +74,6 @@ class Services:
                 # Postgres' child processes outlive their parent for a moment, and hold the data.
                 child = await self._forkserver.program(plan)
             if time.monotonic() - began > _PATIENCE_SECONDS:
-                raise TimeoutError(f"{service.name} does not answer after it was killed: {child.output()[-2000:]}")
+                raise TimeoutError(f"{service.name} does not respond after it was killed: {child.output()[-2000:]}")
             await asyncio.sleep(0.05)
         self._restarted[service.name] = child

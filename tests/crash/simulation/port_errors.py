@@ -88,7 +88,7 @@ STORE = PortErrors(
 
 ROWS = PortErrors(
     away=lambda: _rows(psycopg.OperationalError("connection refused")),
-    silent=lambda: _rows(pg_connection.ResponseTimeout("the server has not answered within 18 s")),
+    silent=lambda: _rows(pg_connection.ResponseTimeout("the server has not responded within 18 s")),
     limit=PostgresTimes().call,
     refused=lambda: _rows(psycopg.OperationalError('FATAL:  password authentication failed for user "worker"')),
     forbidden=lambda: _rows(psycopg.errors.InsufficientPrivilege("permission denied for table recipes")),

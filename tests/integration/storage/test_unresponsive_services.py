@@ -86,7 +86,7 @@ def test_pool_dead_connections_cost_one_call(
         first = threads.submit(repository.get, row.id)
         error = first.exception(timeout=PATIENCE_SECONDS)
         assert isinstance(error, DatabaseUnavailable)
-        assert "has not answered within 1 s" in error.message
+        assert "has not responded within 1 s" in error.message
         # The pool has replaced the other three connections: they were as old.
         again = [threads.submit(repository.get, row.id) for _ in range(8)]
         assert [call.result(timeout=PATIENCE_SECONDS) for call in again] == [row] * 8

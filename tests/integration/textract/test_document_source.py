@@ -139,7 +139,7 @@ async def test_get_truncated_body_is_internal_server_error(
 ) -> None:
     with answering(monkeypatch, cut_off(declared, declared - 1)):
         error = await code_of(source.get(stored("photos", "a"), ASYNC))
-    assert error == ("InternalServerError", "S3 does not answer")
+    assert error == ("InternalServerError", "S3 does not respond")
     assert files(spool) == []
 
 
@@ -149,7 +149,7 @@ async def test_get_truncated_headers_are_internal_server_error(
 ) -> None:
     with answering(monkeypatch, lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n" + headers)):
         error = await code_of(source.get(stored("photos", "a"), ASYNC))
-    assert error == ("InternalServerError", "S3 does not answer")
+    assert error == ("InternalServerError", "S3 does not respond")
 
 
 @pytest.mark.parametrize(

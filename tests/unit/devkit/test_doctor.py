@@ -324,5 +324,5 @@ def test_examine_external_service_is_probed_not_own_program(paths: StackPaths) -
     made(paths).with_(external={"temporal": f"127.0.0.1:{closed}"}).save(paths)
     (temporal,) = [finding for finding in doctor.examine(paths) if finding.check == "temporal"]
     assert temporal.state == "problem"
-    assert f"nothing answers at 127.0.0.1:{closed}" in temporal.what
+    assert f"nothing responds at 127.0.0.1:{closed}" in temporal.what
     assert "--external none" in str(temporal.hint)

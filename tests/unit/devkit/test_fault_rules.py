@@ -40,6 +40,6 @@ def dripping(pause: float) -> Iterator[str]:
 def test_send_request_when_response_drips_ends_at_deadline() -> None:
     with dripping(0.05) as endpoint:
         began = time.monotonic()
-        with pytest.raises(fault_rules.NoResponse, match=r"no answer within 0\.5 s"):
+        with pytest.raises(fault_rules.NoResponse, match=r"no response within 0\.5 s"):
             fault_rules.send_request(endpoint, "GET", seconds=0.5)
         assert time.monotonic() - began < 5

@@ -84,7 +84,7 @@ def test_request_when_response_drips_ends_at_deadline(start: bytes) -> None:
 
     with served(drip) as address:
         began = time.monotonic()
-        with pytest.raises(HttpFailed, match=r"no answer within 0\.5 s"):
+        with pytest.raises(HttpFailed, match=r"no response within 0\.5 s"):
             request(address, "GET", "/", seconds=0.5)
         assert time.monotonic() - began < 5
 

@@ -83,7 +83,7 @@ def test_translate_maps_postgres_errors_to_error_classes(error: psycopg.Error, k
     assert type(found) is kind
     assert "db:5432/photo" in found.message
     assert found.retryable is issubclass(kind, DatabaseUnavailable)
-    assert found.message.startswith("Postgres does not answer") is (kind is DatabaseUnavailable)
+    assert found.message.startswith("Postgres does not respond") is (kind is DatabaseUnavailable)
 
 
 def test_translate_missing_column_omits_the_statement() -> None:

@@ -33,7 +33,7 @@ def test_detect_s3_unreachable_is_internal_server_error(aws_variables: dict[str,
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         endpoints = {
-            f"http://127.0.0.1:{unused.getsockname()[1]}": "S3 does not answer",
+            f"http://127.0.0.1:{unused.getsockname()[1]}": "S3 does not respond",
             "no address": "S3 cannot be used",
         }
         for endpoint, problem in endpoints.items():

@@ -177,7 +177,7 @@ class DocumentSource:
                 size: int | None = answer.get("ContentLength")
                 if size is None and not _ends_by_itself(answer):
                     raise ServiceError(
-                        INTERNAL_ERROR, "its headers do not say where it ends", problem="S3 does not answer"
+                        INTERNAL_ERROR, "its headers do not say where it ends", problem="S3 does not respond"
                     )
                 _check_size(size or 0, limits)
                 pieces = _pieces(body, limits)
@@ -255,4 +255,4 @@ def _s3_errors() -> Iterator[None]:
         raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 cannot be used") from error
     except no_answer() as error:
         # botocore passes on some errors of urllib3 while a body is read.
-        raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 does not answer") from error
+        raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 does not respond") from error

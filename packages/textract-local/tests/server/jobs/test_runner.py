@@ -90,11 +90,11 @@ async def test_job_reader_defect_fails_one_job_and_is_logged(
 async def test_job_s3_outage_is_retried_then_fails(opened: Open, objects: Objects) -> None:
     emulated = await opened(waits=RetryWaits(s3=(0.01, 0.01)))
     objects.put()
-    objects.failing = [ServiceError(INTERNAL_ERROR, problem="S3 does not answer")] * 2
+    objects.failing = [ServiceError(INTERNAL_ERROR, problem="S3 does not respond")] * 2
     assert (await emulated.ended(await emulated.start()))["JobStatus"] == "SUCCEEDED"
-    objects.failing = [ServiceError(INTERNAL_ERROR, problem="S3 does not answer")] * 3
+    objects.failing = [ServiceError(INTERNAL_ERROR, problem="S3 does not respond")] * 3
     answer = await emulated.ended(await emulated.start())
-    assert (answer["JobStatus"], answer["StatusMessage"]) == ("FAILED", "S3 does not answer")
+    assert (answer["JobStatus"], answer["StatusMessage"]) == ("FAILED", "S3 does not respond")
 
 
 async def test_job_resumes_from_done_pages_after_restart(opened: Open, objects: Objects) -> None:

@@ -71,4 +71,4 @@ class Output:
                 INVALID_S3_OBJECT, "the output's bucket is elsewhere, and S3 does not say where"
             ) from error
         except no_answer() as error:
-            raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 does not answer") from error
+            raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 does not respond") from error
