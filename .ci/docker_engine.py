@@ -34,7 +34,7 @@ class NoEngine(Exception):
     """No engine can run here; the text says why."""
 
 
-def answering() -> str | None:
+def responding() -> str | None:
     """Return the version of the running engine; None if none responds."""
     docker = shutil.which("docker")
     if docker is None:
@@ -78,7 +78,7 @@ def install() -> None:
 @contextmanager
 def engine() -> Iterator[str]:
     """Yield a running engine's version; start and stop one if none responds. Raises ``NoEngine``."""
-    version = answering()
+    version = responding()
     if version is not None:
         yield version
         return
@@ -120,7 +120,7 @@ def _started() -> Iterator[str]:
 def _wait(daemon: subprocess.Popen[bytes], log: Path) -> str:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
-        version = answering()
+        version = responding()
         if version is not None:
             return version
         if daemon.poll() is not None:

@@ -88,12 +88,12 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 1.0
 
 
-def compare(truth: Sequence[Block], answer: Sequence[Block]) -> Agreement:
+def compare(truth: Sequence[Block], response: Sequence[Block]) -> Agreement:
     """Compare the blocks of two analyses of one page."""
     expected, sure = Counter(fields_of(truth)), Counter(fields_of(truth, SURE))
-    found = Counter(fields_of(answer))
-    mates = _mates(truth, answer)
-    kinds, known = layout_of(truth), layout_of(answer)
+    found = Counter(fields_of(response))
+    mates = _mates(truth, response)
+    kinds, known = layout_of(truth), layout_of(response)
     order = [line for line in kinds if mates.get(line) in known]
     place = {line: number for number, line in enumerate(known)}
     ordered = sum(
@@ -149,9 +149,9 @@ def _plain(text: str) -> str:
     return re.sub(r"[\W_]+", "", text.casefold())
 
 
-def _mates(truth: Sequence[Block], answer: Sequence[Block]) -> dict[str, str]:
+def _mates(truth: Sequence[Block], response: Sequence[Block]) -> dict[str, str]:
     """Return our lines matched to the service's by their boxes, as ids."""
-    ours = [block for block in answer if block["BlockType"] == "LINE"]
+    ours = [block for block in response if block["BlockType"] == "LINE"]
     mates = {}
     for line in truth:
         if line["BlockType"] == "LINE" and ours:

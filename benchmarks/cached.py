@@ -72,7 +72,7 @@ class Connection:
         assert self._socket is not None
         piece = self._socket.recv(1 << 18)
         if not piece:
-            raise RuntimeError("the connection ends in the middle of an answer")
+            raise RuntimeError("the connection ends in the middle of a response")
         return piece
 
     def close(self) -> None:
@@ -111,9 +111,9 @@ def compare(
     """Measure the two servers in turn; return medians and the ratio of ours to the other."""
     clients = {name: [Connection(url, document) for _ in range(connections)] for name, url in urls.items()}
     try:
-        answers = {name: json.loads(several[0].ask()) for name, several in clients.items()}
-        assert answers["emulator"]["Blocks"]
-        assert answers["moto"]["Blocks"] == []
+        responses = {name: json.loads(several[0].ask()) for name, several in clients.items()}
+        assert responses["emulator"]["Blocks"]
+        assert responses["moto"]["Blocks"] == []
         rates: dict[str, list[float]] = {name: [] for name in urls}
         order = list(urls)
         for _ in range(rounds):
@@ -128,7 +128,7 @@ def compare(
     return {
         "document_bytes": len(document),
         "connections": connections,
-        "blocks": len(answers["emulator"]["Blocks"]),
+        "blocks": len(responses["emulator"]["Blocks"]),
         "requests_per_second": {name: round(statistics.median(values), 1) for name, values in rates.items()},
         "ratio": round(statistics.median(pairs), 2),
     }
@@ -156,4 +156,4 @@ def table(result: dict[str, Any]) -> Sequence[tuple[str, str]]:
         label = f"{one['document_bytes'] / 1000:.0f} kB, {one['connections']} connection(s): requests/s"
         compared = f"{rates['emulator']} ({one['blocks']} blocks); moto {rates['moto']} (none); ratio {one['ratio']}"
         lines.append((label, compared))
-    return [*lines, (f"cached answers / moto {result['moto']}", f"{result['ratio']} at worst (bar {BAR})")]
+    return [*lines, (f"cached responses / moto {result['moto']}", f"{result['ratio']} at worst (bar {BAR})")]

@@ -90,7 +90,7 @@ def main() -> None:
     print("| promise |", " | ".join(seen), "|")
     print("| --- |", " | ".join("---" for _ in seen), "|")
     for promise in PROBES:
-        print(f"| {promise} |", " | ".join(answers[promise] for answers in seen.values()), "|")
+        print(f"| {promise} |", " | ".join(responses[promise] for responses in seen.values()), "|")
 
 
 if __name__ == "__main__":

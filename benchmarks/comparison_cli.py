@@ -67,8 +67,8 @@ def measure(
         total = nothing()
         report[words] = {}
         for document in documents:
-            answer = with_own_words(document, reader) if reader else with_recorded_words(document)
-            agreement = compare(document.response["Blocks"], answer)
+            response = with_own_words(document, reader) if reader else with_recorded_words(document)
+            agreement = compare(document.response["Blocks"], response)
             total = total + agreement
             report[words][document.name] = agreement.measures()
             show(f"{words} {document.name}", agreement)

@@ -76,9 +76,9 @@ def truth_documents() -> list[TruthDocument]:
         return []
     documents = []
     for entry in json.loads((folder / "index.json").read_text("utf-8")):
-        answer = next(name for name in entry["files"] if name.endswith(".json"))
-        document = next(name for name in entry["files"] if name != answer)
-        response = json.loads((folder / answer).read_text("utf-8"))
+        recorded = next(name for name in entry["files"] if name.endswith(".json"))
+        document = next(name for name in entry["files"] if name != recorded)
+        response = json.loads((folder / recorded).read_text("utf-8"))
         documents.append(TruthDocument(entry["name"], (folder / document).read_bytes(), response))
     return documents
 

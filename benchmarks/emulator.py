@@ -39,8 +39,8 @@ def photos() -> list[bytes]:
 def control(url: str, path: str, method: str) -> Any:
     """Call one of the emulator's control endpoints."""
     # The address is that of a stack on this machine.
-    with urlopen(Request(f"{url}/_emulator/{path}", method=method), timeout=10) as answer:  # noqa: S310
-        return json.load(answer)
+    with urlopen(Request(f"{url}/_emulator/{path}", method=method), timeout=10) as response:  # noqa: S310
+        return json.load(response)
 
 
 @lru_cache(maxsize=1)
@@ -102,7 +102,7 @@ def measure(url: str, *, pages: int = PAGES, rounds: int = ROUNDS) -> dict[str, 
                 for name, read, pool in readers:
                     spent[name] += seconds(read, documents[start : start + CHUNK], pool)
             tallies = control(url, "counters", "GET")["documents"].values()
-            assert sum(tally["recognised"] for tally in tallies) == len(documents), "an answer was not a reading"
+            assert sum(tally["recognised"] for tally in tallies) == len(documents), "a response was not a reading"
             for name, total in spent.items():
                 rates[name].append(len(documents) / total)
     client.close()

@@ -108,14 +108,14 @@ def load_rapidocr(threads: int) -> Engine:
 
     def read(pixels: Pixels) -> tuple[tuple[Word, ...], str]:
         height, width = pixels.shape[:2]
-        answer = engine(np.ascontiguousarray(pixels[:, :, ::-1]))
+        response = engine(np.ascontiguousarray(pixels[:, :, ::-1]))
         words = tuple(
             Word(str(text).translate(DASHES), _hull(corners, width, height))
-            for line in answer.word_results or ()
+            for line in response.word_results or ()
             for text, _, corners in line
             if corners is not None
         )
-        return words, " ".join(answer.txts or ()).translate(DASHES)
+        return words, " ".join(response.txts or ()).translate(DASHES)
 
     return read
 

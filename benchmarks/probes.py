@@ -63,8 +63,8 @@ class Target:
         # The address is that of a server on this machine.
         request = Request(self.url + path, data=body, headers=given, method="POST")  # noqa: S310
         try:
-            with urlopen(request, timeout=60) as answer:  # noqa: S310
-                return answer.status, answer.headers.get("content-type", ""), answer.read()
+            with urlopen(request, timeout=60) as response:  # noqa: S310
+                return response.status, response.headers.get("content-type", ""), response.read()
         except HTTPError as error:
             return error.code, error.headers.get("content-type", ""), error.read()
 
@@ -73,9 +73,9 @@ def done(target: Target, job: str, operation: str = "get_document_text_detection
     """Wait for a job and return the first part of its result."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
-        answer = getattr(target.textract, operation)(JobId=job)
-        if answer["JobStatus"] != "IN_PROGRESS":
-            return answer
+        response = getattr(target.textract, operation)(JobId=job)
+        if response["JobStatus"] != "IN_PROGRESS":
+            return response
         if time.monotonic() > deadline:
             raise TimeoutError(f"the job {job} does not end")
         time.sleep(0.1)
@@ -100,8 +100,8 @@ def reads(target: Target) -> Seen:
 
 
 def pages(target: Target) -> Seen:
-    answer = target.textract.detect_document_text(Document={"Bytes": target.page})
-    found = answer["DocumentMetadata"]["Pages"]
+    response = target.textract.detect_document_text(Document={"Bytes": target.page})
+    found = response["DocumentMetadata"]["Pages"]
     return found == 1, "1" if found == 1 else f"of type {type(found).__name__}"
 
 
@@ -113,11 +113,11 @@ def content_type(target: Target) -> Seen:
 
 def analyses(target: Target) -> Seen:
     try:
-        answer = target.textract.analyze_document(Document={"Bytes": target.page}, FeatureTypes=["LAYOUT"])
+        response = target.textract.analyze_document(Document={"Bytes": target.page}, FeatureTypes=["LAYOUT"])
     except ClientError as error:
         return False, f"HTTP {error.response['ResponseMetadata']['HTTPStatusCode']}"
-    found = any(block["BlockType"].startswith("LAYOUT_") for block in answer["Blocks"])
-    return found, "layout of the page" if found else f"{len(answer['Blocks'])} blocks"
+    found = any(block["BlockType"].startswith("LAYOUT_") for block in response["Blocks"])
+    return found, "layout of the page" if found else f"{len(response['Blocks'])} blocks"
 
 
 def no_document(target: Target) -> Seen:
@@ -193,10 +193,10 @@ def paged(target: Target) -> Seen:
         "JobId"
     ]
     done(target, job)
-    answer = target.textract.get_document_text_detection(JobId=job, MaxResults=2)
-    kept = len(answer["Blocks"]) == 2 and "NextToken" in answer
-    token = "a" if "NextToken" in answer else "no"
-    return kept, f"{len(answer['Blocks'])} blocks and {token} NextToken"
+    response = target.textract.get_document_text_detection(JobId=job, MaxResults=2)
+    kept = len(response["Blocks"]) == 2 and "NextToken" in response
+    token = "a" if "NextToken" in response else "no"
+    return kept, f"{len(response['Blocks'])} blocks and {token} NextToken"
 
 
 def nothing_at_all(target: Target) -> Seen:
@@ -247,8 +247,8 @@ def told_of_analysis(target: Target) -> Seen:
 def others(target: Target) -> Seen:
     body = json.dumps({"Document": {"S3Object": {"Bucket": "lemons", "Name": "card.png"}}}).encode()
     headers = {"X-Amz-Target": "Textract.AnalyzeExpense", "Content-Type": "application/x-amz-json-1.1"}
-    status, kind, answer = target.post("/", body, **headers)
-    kept = status == 400 and b"__type" in answer
+    status, kind, response = target.post("/", body, **headers)
+    kept = status == 400 and b"__type" in response
     return kept, "a modelled error" if kept else f"HTTP {status}, {kind.partition(';')[0]}"
 
 
@@ -257,10 +257,10 @@ def cbor(target: Target) -> Seen:
 
     body = cbor2.dumps({"Document": {"Bytes": target.page}})
     headers = {"smithy-protocol": "rpc-v2-cbor", "Content-Type": "application/cbor", "Accept": "application/cbor"}
-    status, kind, answer = target.post("/service/Textract/operation/DetectDocumentText", body, **headers)
+    status, kind, response = target.post("/service/Textract/operation/DetectDocumentText", body, **headers)
     if status != 200 or kind != "application/cbor":
         return False, f"HTTP {status}"
-    return "Blocks" in cbor2.load(io.BytesIO(answer)), "answered"
+    return "Blocks" in cbor2.load(io.BytesIO(response)), "a response"
 
 
 def survives(target: Target) -> Seen:
@@ -272,12 +272,12 @@ def survives(target: Target) -> Seen:
 
 
 PROBES: dict[str, Callable[[Target], Seen]] = {
-    "The answer is what the page says": reads,
-    "`AnalyzeDocument` is answered from the page": analyses,
+    "The response is what the page says": reads,
+    "`AnalyzeDocument` reads the page": analyses,
     "`DocumentMetadata.Pages` is a number": pages,
-    "Answers are of type `application/x-amz-json-1.1`": content_type,
-    "Smithy RPC v2 CBOR is answered": cbor,
-    "Operations that are not emulated answer a modelled error": others,
+    "Responses are of type `application/x-amz-json-1.1`": content_type,
+    "Smithy RPC v2 CBOR gets a response": cbor,
+    "Operations that are not emulated have a modelled error": others,
     "Bytes that are no document are refused": no_document,
     "A document without bytes and object is refused": neither,
     "A missing object is an error": missing_object,

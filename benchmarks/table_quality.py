@@ -126,9 +126,9 @@ def _plain(text: str) -> str:
     return re.sub(r"[\W_]+", "", text.casefold())
 
 
-def compare(truth: Sequence[Block], answer: Sequence[Block]) -> Agreement:
+def compare(truth: Sequence[Block], response: Sequence[Block]) -> Agreement:
     """Compare the tables of two responses for one page."""
-    expected, found = tables_of(truth), tables_of(answer)
+    expected, found = tables_of(truth), tables_of(response)
     pairs = _pairs(expected, found)
     total = Agreement(
         tables=Overlap(len(pairs), len(expected), len(found)),

@@ -59,12 +59,12 @@ def floor_activities(s3: Any, pool: Any, bucket: str, recorded: Path) -> list[Ca
 
     @activity.defn
     def floor_ocr(job: dict[str, str]) -> dict[str, str]:
-        answer = json.loads((recorded / f"{job['sha256']}.json").read_bytes())
+        response = json.loads((recorded / f"{job['sha256']}.json").read_bytes())
         key = f"artifacts/{job['job_id']}/textract.json"
         s3.put_object(
             Bucket=bucket,
             Key=key,
-            Body=json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode(),
+            Body=json.dumps(response, ensure_ascii=False, separators=(",", ":")).encode(),
             ContentType="application/json",
         )
         return {"s3_ocr_key": key}

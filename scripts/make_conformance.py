@@ -14,7 +14,7 @@ PAGE = ROOT / "docs" / "reference" / "textract-conformance.md"
 
 _MEANINGS = {
     "D": "AWS's documentation or botocore's service model",
-    "O": "seen in recorded answers of the real service, or quoted from it",
+    "O": "seen in recorded responses of the real service, or quoted from it",
     "C": "what AWS services that speak JSON do; not seen of Textract itself",
     "?": "nothing is known; the simplest sane choice",
     "E": "the emulator's own interface",
@@ -57,12 +57,12 @@ def page() -> str:
             lines.append(f"| {' | '.join(map(_cell, cells))} |")
     lines += [
         "",
-        "## The shape of every answer",
+        "## The shape of every response",
         "",
-        "Each answer that a client of the test suite gets is held to the service's model (types, enumerations,",
-        "ranges, patterns, no unknown field, no null) and to what recorded answers show: the keys of each kind of",
-        "block in this order, those in brackets not in every block; in jobs' answers `Page` besides. Boxes are the",
-        "envelopes of their polygons, within the page; ids are unique and lead to blocks of the answer; `LINE.Text`",
+        "Each response that a client of the test suite gets is held to the service's model (types, enumerations,",
+        "ranges, patterns, no unknown field, no null) and to what recorded responses show: the keys of each kind of",
+        "block in this order, those in brackets not in every block; in jobs' responses `Page` besides. Boxes are the",
+        "envelopes of their polygons, within the page; ids are unique and lead to blocks of the response; `LINE.Text`",
         "is its words, its Confidence their mean.",
         "",
         "| block | basis | keys | relationships |",

@@ -34,7 +34,7 @@ RULES = MODULE.OriginRules(
 
 
 def refuse_pages(chain: Any, context: Any, response: Any) -> None:
-    """Answer 403 to what the rules refuse."""
+    """Respond with 403 to what the rules refuse."""
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in context.request.headers]
     reason = RULES.refusal(headers, context.request.query_string)
     if reason is not None:

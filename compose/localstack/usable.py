@@ -1,4 +1,4 @@
-"""LocalStack's health check, run within its container: S3, SNS and SQS each answer a real call, and pages none.
+"""LocalStack's health check, run within its container: S3, SNS and SQS each respond to a real call, and pages none.
 
 Standard library alone, since it runs with the Python of the image. Exit codes: 0, or 1 with the reason.
 """
@@ -16,15 +16,15 @@ WORKED = Path("/dev/shm/usable")  # noqa: S108 - the container's own
 
 
 def ask(service: str, body: str, headers: dict[str, str], expected: bytes) -> None:
-    """Make one call; raises ``OSError`` where it is refused, ``ValueError`` where the answer is another's."""
+    """Make one call; raises ``OSError`` where it is refused, ``ValueError`` where the response is another's."""
     # LocalStack tells services apart by this header, and checks no signature but that of a presigned URL.
     scope = f"test/20260101/us-east-1/{service}/aws4_request"
     signed = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=none"
     request = Request(f"{ADDRESS}/", body.encode() or None, {"Authorization": signed, **headers})  # noqa: S310
-    with urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 - the address is the constant above
-        found = answer.read()
+    with urlopen(request, timeout=SECONDS) as response:  # noqa: S310 - the address is the constant above
+        found = response.read()
     if expected not in found:
-        raise ValueError(f"it answers {found[:200]!r}")
+        raise ValueError(f"it responds {found[:200]!r}")
 
 
 def refuses_pages() -> bool:

@@ -127,7 +127,7 @@ class OcrActivities:
             written = self._store.put_new(self._bucket, key, body, content_type=OCR_CONTENT_TYPE, metadata=metadata)
         if not written:
             about = self._store.head(self._bucket, key)
-            kept = _answer_for(document, about)
+            kept = _response_for(document, about)
             if kept is not None:
                 return kept
             # The stored response is for other bytes, or for bytes whose hash was not known.
@@ -166,7 +166,7 @@ class OcrActivities:
     def _kept(self, key: str, document: DocumentRef) -> OcrResult | None:
         """Return the stored result for the same bytes, of whatever engine: another worker may use another one."""
         try:
-            return _answer_for(document, self._store.head(self._bucket, key))
+            return _response_for(document, self._store.head(self._bucket, key))
         except ObjectMissing:
             return None
         except ObjectForbidden:
@@ -176,7 +176,7 @@ class OcrActivities:
             return None
 
 
-def _answer_for(document: DocumentRef, stored: ObjectInfo) -> OcrResult | None:
+def _response_for(document: DocumentRef, stored: ObjectInfo) -> OcrResult | None:
     about = stored.metadata
     if not document.sha256 or about.get("source-sha256") != document.sha256:
         return None
@@ -195,5 +195,5 @@ def encode_response(response: Any) -> bytes:
 
 def load_response(store: ObjectStore, bucket: str, key: str) -> dict[str, Any]:
     """Return a stored OCR response."""
-    answer: dict[str, Any] = json.loads(store.get(bucket, key, limit_bytes=OCR_RESULT_LIMIT_BYTES))
-    return answer
+    response: dict[str, Any] = json.loads(store.get(bucket, key, limit_bytes=OCR_RESULT_LIMIT_BYTES))
+    return response

@@ -26,7 +26,7 @@ class PostgresTimes:
     connect: int = 5
     statement: float = 15
     """At the server."""
-    answer: float = 18
+    response: float = 18
     """For the server's response, at the client.
 
     Longer than the limit of a statement, which the server ends first if it can still respond.
@@ -40,7 +40,7 @@ class PostgresTimes:
 
         It is the sum of the waits for a connection, for the response, and for the reason why there is no connection.
         """
-        return self.pool + self.answer + self.connect
+        return self.pool + self.response + self.connect
 
 
 @dataclass(frozen=True)

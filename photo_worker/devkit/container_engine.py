@@ -22,7 +22,7 @@ from photo_worker.devkit.http_client import Exchange, HttpFailed, HttpResponse, 
 
 # The API version of Docker 25, the oldest that Docker 29 supports; 20.10 supports 1.41. All have what is used here.
 _VERSION = (1, 44)
-_ANSWER_SECONDS = 60.0
+_RESPONSE_SECONDS = 60.0
 _PROXIED = "/var/run/docker.sock"
 
 
@@ -77,7 +77,7 @@ def _address_of_context(environ: Mapping[str, str]) -> str:
 class ContainerEngine:
     """A client of the engine at one socket. Every method raises ``DockerMissing`` and ``DockerDenied``."""
 
-    def __init__(self, path: Path | None = None, *, seconds: float = _ANSWER_SECONDS) -> None:
+    def __init__(self, path: Path | None = None, *, seconds: float = _RESPONSE_SECONDS) -> None:
         self.path = path or socket_path()
         self._seconds = seconds
         self._prefix: str | None = None
@@ -111,11 +111,11 @@ class ContainerEngine:
         fine: tuple[int, ...] = (),
     ) -> HttpResponse:
         """Send a request; raises ``DockerFailed`` if the status is not 2xx, 304 or one of ``fine``."""
-        answer = self.ask(method, path, query, body)
+        response = self.ask(method, path, query, body)
         # 304: nothing to do, for example stopping a container that is stopped already.
-        if not (200 <= answer.status < 300 or answer.status == 304 or answer.status in fine):
-            raise DockerFailed(doing=doing, reason=answer.message)
-        return answer
+        if not (200 <= response.status < 300 or response.status == 304 or response.status in fine):
+            raise DockerFailed(doing=doing, reason=response.message)
+        return response
 
     def download(self, path: str, query: Mapping[str, object], target: IO[bytes], *, doing: str) -> None:
         """Write the body of a GET response to a file, block by block."""
@@ -134,9 +134,9 @@ class ContainerEngine:
             # An engine that refuses the upload responds before it has read all: report that, not the broken pipe.
             with suppress(BrokenPipeError, ConnectionResetError):
                 open_exchange.connection.sendfile(source)
-            answer = HttpResponse(open_exchange.receive_head(), b"".join(open_exchange.blocks()))
-        if not 200 <= answer.status < 300:
-            raise DockerFailed(doing=doing, reason=answer.message)
+            response = HttpResponse(open_exchange.receive_head(), b"".join(open_exchange.blocks()))
+        if not 200 <= response.status < 300:
+            raise DockerFailed(doing=doing, reason=response.message)
 
     @contextmanager
     def stream(self, path: str, query: Mapping[str, object]) -> Iterator[tuple[socket.socket, Iterator[bytes]]]:

@@ -93,8 +93,8 @@ def details(engine: ContainerEngine, entries: Iterable[Container]) -> dict[str, 
         return {}
     with ThreadPoolExecutor(len(known)) as pool:
         found = pool.map(lambda entry: engine.ask("GET", f"/containers/{entry.id}/json"), known)
-        answers = list(zip(known, found, strict=True))
-    return {entry.service: _details(answer.json()) for entry, answer in answers if answer.status == 200}
+        responses = list(zip(known, found, strict=True))
+    return {entry.service: _details(response.json()) for entry, response in responses if response.status == 200}
 
 
 def remove(engine: ContainerEngine, project: str, *, grace: float, volumes: bool) -> bool:

@@ -147,14 +147,14 @@ def _runs(service: Service) -> Diagnosis:
     """Run a program: one that exists may be built for another machine, or lack a library."""
     try:
         argv = [str(service.program()), service.version_argument]
-        answer = subprocess.run(argv, capture_output=True, text=True, timeout=_PROGRAM_SECONDS, check=False)
+        completed = subprocess.run(argv, capture_output=True, text=True, timeout=_PROGRAM_SECONDS, check=False)
     except StackError as error:
         return Diagnosis(service.name, "problem", error.message, error.hint)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Diagnosis(service.name, "problem", f"its program does not run: {error}", service.install_hint)
-    if answer.returncode != 0:
-        said = (answer.stderr or answer.stdout).strip().splitlines()[-1:] or ["nothing"]
-        what = f"{argv[0]} ended with {answer.returncode} and said: {said[0]}"
+    if completed.returncode != 0:
+        said = (completed.stderr or completed.stdout).strip().splitlines()[-1:] or ["nothing"]
+        what = f"{argv[0]} ended with {completed.returncode} and said: {said[0]}"
         return Diagnosis(service.name, "problem", what, service.install_hint)
     return Diagnosis(service.name, "ok", service.version())
 

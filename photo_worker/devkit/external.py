@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "postgres": 5432}
 # The service may be starting right now; a longer wait would only delay the error.
 PATIENCE_SECONDS = 10.0
-_ANSWER_SECONDS = 1.0
+_RESPONSE_SECONDS = 1.0
 
 
 def forms() -> dict[str, str]:
@@ -123,7 +123,7 @@ class ExternalService:
     name: str
     endpoint: str = field(repr=False)
     record: StackRecord = field(repr=False)
-    answer_seconds: float = _ANSWER_SECONDS
+    response_seconds: float = _RESPONSE_SECONDS
     """How long ``is_alive`` waits for a response."""
 
     @property
@@ -155,11 +155,11 @@ class ExternalService:
         return endpoints()[self.name].probe_ready(environment_of(self.record))
 
     def is_alive(self) -> bool:
-        """Return whether the service responds within ``answer_seconds``."""
+        """Return whether the service responds within ``response_seconds``."""
         url = self._url
         greeting = endpoints()[self.name].greeting(url)
         return probes.responds(
-            url.hostname or "", self.port, greeting, tls=url.scheme == "https", timeout=self.answer_seconds
+            url.hostname or "", self.port, greeting, tls=url.scheme == "https", timeout=self.response_seconds
         )
 
     def status(self) -> ServiceStatus:

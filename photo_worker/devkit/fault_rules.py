@@ -38,14 +38,14 @@ def send_request(endpoint: str, method: str, script: object = None, *, seconds: 
     content = b"" if script is None else json.dumps(script).encode()
     headers = {"Content-Type": "application/json"}
     try:
-        answer = request(address, method, _PATH, content, seconds=seconds, headers=headers)
+        response = request(address, method, _PATH, content, seconds=seconds, headers=headers)
     except HttpFailed as error:
         raise NoResponse(f"the emulator at {endpoint} does not respond: {error}") from error
     try:
-        said = json.loads(answer.body)
-        if answer.status == 200:
+        said = json.loads(response.body)
+        if response.status == 200:
             return said
         reason = str(said["message"])
     except (ValueError, KeyError, TypeError) as error:
         raise NoResponse(f"what responds at {endpoint} is not this version's emulator") from error
-    raise Refused(reason) if answer.status == 400 else NoResponse(reason)
+    raise Refused(reason) if response.status == 400 else NoResponse(reason)

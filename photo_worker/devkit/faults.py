@@ -99,11 +99,11 @@ def faults_of(stack: Stack, status: StackStatus | None = None) -> StackFaults:
     except StackNotRunning:
         return StackFaults()
     held = stack.paused() if status is None or PAUSED in states.values() else {}
-    textract_answers = status is None or states.get(TEXTRACT) == "running"
+    textract_responds = status is None or states.get(TEXTRACT) == "running"
     paused = [Fault(name, PAUSED, since) for name, since in held.items()]
     if TEXTRACT not in stack.services:
         return StackFaults(paused)
-    if TEXTRACT in held or not textract_answers:
+    if TEXTRACT in held or not textract_responds:
         return StackFaults(paused, unknown="it is paused" if TEXTRACT in held else "it does not respond")
     try:
         script = send_request(endpoint, "GET")

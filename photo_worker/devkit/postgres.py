@@ -88,21 +88,21 @@ def _candidates() -> list[Path]:
     found += sorted(system, key=lambda path: int(path.parent.name), reverse=True)
     pg_config = shutil.which("pg_config")
     if pg_config:
-        answer = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, timeout=10, check=False)
-        if answer.returncode == 0 and answer.stdout.strip():
-            found.append(Path(answer.stdout.strip()))
+        completed = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, timeout=10, check=False)
+        if completed.returncode == 0 and completed.stdout.strip():
+            found.append(Path(completed.stdout.strip()))
     return found
 
 
 def _inspect(directory: Path) -> Postgres:
     program = directory / "postgres"
     try:
-        answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False)
+        completed = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False)
     except OSError as error:
         raise ServiceMissing(service="Postgres", reason=f"{program}: {error.strerror}") from error
-    version = re.search(r"\b(\d+(?:\.\d+)*)", answer.stdout)
-    if answer.returncode != 0 or version is None:
-        raise ServiceMissing(service="Postgres", reason=f"{program} does not run: {answer.stderr.strip()[:200]}")
+    version = re.search(r"\b(\d+(?:\.\d+)*)", completed.stdout)
+    if completed.returncode != 0 or version is None:
+        raise ServiceMissing(service="Postgres", reason=f"{program} does not run: {completed.stderr.strip()[:200]}")
     return Postgres(directory, version[1])
 
 

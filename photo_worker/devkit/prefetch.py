@@ -131,7 +131,7 @@ def _build_minio(tell: Tell) -> None:
     # GONOSUMDB: verify all sources by the public checksum database, even those exempt in this machine's settings.
     # CGO_ENABLED: link no libraries of this machine, so that containers of another system can run the same file.
     env = {**os.environ, "GONOSUMDB": "none", "CGO_ENABLED": "0"}
-    if _run("MinIO", [go, "env", "GOSUMDB"], env, tell, _ASK_SECONDS, answers=True).strip() == "off":
+    if _run("MinIO", [go, "env", "GOSUMDB"], env, tell, _ASK_SECONDS, captures=True).strip() == "off":
         raise PrefetchFailed(what="MinIO", reason="GOSUMDB=off switches Go's checksum database off")
     target = minio.minio_cache()
     module = f"{MINIO_MODULE}@{minio.MINIO_VERSION}"
@@ -140,7 +140,7 @@ def _build_minio(tell: Tell) -> None:
         with tempfile.TemporaryDirectory(prefix=".minio-", dir=target.parent) as folder:
             _require_sum(
                 _run(
-                    "MinIO", [go, "mod", "download", "-json", module], env, tell, _GO_SECONDS, answers=True, cwd=folder
+                    "MinIO", [go, "mod", "download", "-json", module], env, tell, _GO_SECONDS, captures=True, cwd=folder
                 )
             )
             # The build takes two cores some five minutes and prints nothing.
@@ -168,12 +168,12 @@ def _run(
     tell: Tell,
     seconds: float,
     *,
-    answers: bool = False,
+    captures: bool = False,
     cwd: str | None = None,
 ) -> str:
-    """Run a program to its end and ``tell`` its output lines; if ``answers``, return its stdout instead."""
+    """Run a program to its end and ``tell`` its output lines; if ``captures``, return its stdout instead."""
     tell(f"$ {' '.join(argv)}")
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as answer:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         last = ""
         with subprocess.Popen(
             argv,
@@ -182,21 +182,21 @@ def _run(
             text=True,
             errors="replace",
             stdin=subprocess.DEVNULL,
-            stdout=answer if answers else subprocess.PIPE,
-            stderr=subprocess.PIPE if answers else subprocess.STDOUT,
+            stdout=output if captures else subprocess.PIPE,
+            stderr=subprocess.PIPE if captures else subprocess.STDOUT,
         ) as process:
             limit = threading.Timer(seconds, process.kill)
             limit.start()
             try:
-                for line in (process.stderr if answers else process.stdout) or ():
+                for line in (process.stderr if captures else process.stdout) or ():
                     tell(line.rstrip())
                     last = line.strip() or last
                 code = process.wait()
             finally:
                 limit.cancel()
                 process.kill()
-        answer.seek(0)
-        said = answer.read()
+        output.seek(0)
+        said = output.read()
     if code != 0:
         reason = last or (said.strip().splitlines() or ["nothing"])[-1]
         raise PrefetchFailed(what=what, reason=f"{argv[0]} ended with {code} and said: {reason.rstrip('.')}")

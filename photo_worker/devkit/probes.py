@@ -11,7 +11,7 @@ from photo_worker.devkit.ports import LOOPBACK
 
 # A healthy service responds in a few milliseconds; on a busy machine it may take more than 200.
 TIMEOUT_SECONDS = 1.0
-_LONGEST_ANSWER = 4096
+_LONGEST_RESPONSE = 4096
 # The HTTP/2 preface and an empty SETTINGS frame (RFC 9113, 3.4): a gRPC server responds with its own settings.
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
 
@@ -24,7 +24,7 @@ def http_ok(port: int, path: str, *, method: str = "GET", timeout: float = TIMEO
         return False
 
 
-def grpc_answers(port: int) -> bool:
+def grpc_responds(port: int) -> bool:
     """Return whether a gRPC server responds on a loopback port."""
     return responds(LOOPBACK, port, HTTP2_PREFACE, timeout=TIMEOUT_SECONDS)
 
@@ -38,10 +38,10 @@ def postgres_asks_for_password(port: int, user: str, database: str) -> bool:
     try:
         with socket.create_connection((LOOPBACK, port), timeout=TIMEOUT_SECONDS) as connection:
             connection.sendall(message)
-            answer = connection.recv(_LONGEST_ANSWER)
+            response = connection.recv(_LONGEST_RESPONSE)
     except OSError:
         return False
-    return answer.startswith(b"R")
+    return response.startswith(b"R")
 
 
 def responds(host: str, port: int, greeting: bytes, *, timeout: float, tls: bool = False) -> bool:

@@ -41,8 +41,8 @@ def describe_namespace(env: dict[str, str], program: Path) -> None:
 
     Importing the Python client would take several times longer than running this.
     """
-    answer = _ask_temporal(env, program, "describe", "--output", "json")
-    if json.loads(answer)["namespaceInfo"]["state"] != "NAMESPACE_STATE_REGISTERED":
+    described = _ask_temporal(env, program, "describe", "--output", "json")
+    if json.loads(described)["namespaceInfo"]["state"] != "NAMESPACE_STATE_REGISTERED":
         raise NotReady(f"the namespace {env['TEMPORAL_NAMESPACE']} is not registered")
 
 
@@ -63,12 +63,12 @@ def _ask_temporal(env: dict[str, str], program: Path, verb: str, *options: str) 
     argv += ["--address", env["TEMPORAL_TARGET"], "--namespace", env["TEMPORAL_NAMESPACE"]]
     argv += ["--command-timeout", f"{_COMMAND_SECONDS}s", *options]
     try:
-        answer = subprocess.run(argv, capture_output=True, text=True, timeout=2 * _COMMAND_SECONDS, check=False)
+        completed = subprocess.run(argv, capture_output=True, text=True, timeout=2 * _COMMAND_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
         raise NotReady(f"{program} did not end") from error
-    if answer.returncode != 0:
-        raise NotReady(answer.stderr.strip() or f"{program} ended with code {answer.returncode}")
-    return answer.stdout
+    if completed.returncode != 0:
+        raise NotReady(completed.stderr.strip() or f"{program} ended with code {completed.returncode}")
+    return completed.stdout
 
 
 def probe_aws(env: dict[str, str]) -> None:
@@ -111,10 +111,10 @@ def probe_textract(env: dict[str, str]) -> None:
 
     try:
         client = aws_client(aws_session(env), "textract", env)
-        answer = client.detect_document_text(Document={"Bytes": _picture(_SHOWN_WORDS)})
+        response = client.detect_document_text(Document={"Bytes": _picture(_SHOWN_WORDS)})
     except (BotoCoreError, ClientError) as error:
         raise NotReady(str(error)) from error
-    text = " ".join(block.get("Text", "") for block in answer["Blocks"] if block["BlockType"] == "LINE")
+    text = " ".join(block.get("Text", "") for block in response["Blocks"] if block["BlockType"] == "LINE")
     if text.upper().split() != _SHOWN_WORDS.split():
         raise NotReady(f"it read {text!r} where {_SHOWN_WORDS!r} was written")
 
@@ -212,9 +212,9 @@ def _deliver(sns: Any, sqs: Any, topic: str, queue: str) -> None:
     sns.publish(TopicArn=topic, Message=token)
     deadline = time.monotonic() + _DELIVERY_SECONDS
     while time.monotonic() < deadline:
-        answer = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1)
+        response = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1)
         seen = False
-        for message in answer.get("Messages", []):
+        for message in response.get("Messages", []):
             seen = seen or json.loads(message["Body"]).get("Message") == token
             sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
         if seen:

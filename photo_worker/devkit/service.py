@@ -79,7 +79,7 @@ class Service(ABC):
     kinds: tuple[str, ...] = ("native", "compose")
     """The kinds of stack that have it."""
     s3_server: str | None = None
-    """The value of ``--s3`` that it answers to, if it is an S3 server."""
+    """The value of ``--s3`` that selects it, if it is an S3 server."""
     optional: bool = False
     """Whether it runs only if ``--with`` names it."""
     endpoints: tuple[Endpoint, ...] = ()

@@ -179,9 +179,11 @@ def _copy(source: Path, target: Path) -> None:
     # cp keeps owners, which shutil does not, and the files of root's Postgres belong to another user.
     options = ["-pPR", *(["-c"] if sys.platform == "darwin" else [])]
     program = shutil.which("cp") or "/bin/cp"
-    answer = subprocess.run([program, *options, str(source), str(target)], capture_output=True, text=True, check=False)
-    if answer.returncode != 0:
+    completed = subprocess.run(
+        [program, *options, str(source), str(target)], capture_output=True, text=True, check=False
+    )
+    if completed.returncode != 0:
         if target.exists():
             delete_tree(target)
-        reason = (answer.stderr.strip().splitlines() or [f"cp ended with code {answer.returncode}"])[0]
+        reason = (completed.stderr.strip().splitlines() or [f"cp ended with code {completed.returncode}"])[0]
         raise DataUnwritable(path=str(target), reason=reason)

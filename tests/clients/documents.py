@@ -14,7 +14,7 @@ TABLE = (
 )
 FORM = {"Recipe:": "Lemon Oat Biscuits", "Oven:": "180 degrees", "Time:": "25 minutes"}
 
-# Enough for two answers of 1,000 blocks, on pages that are quick to read.
+# Enough for two responses of 1,000 blocks, on pages that are quick to read.
 LONG_PAGES = 5
 LONG_LINES = 40
 LONG_WORDS = ("flour", "butter", "sugar", "lemon", "honey")

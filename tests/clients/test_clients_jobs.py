@@ -17,7 +17,7 @@ NUMBERS = [f"{page:02}{line:02}" for page in range(1, LONG_PAGES + 1) for line i
 LINES = LONG_PAGES * LONG_LINES
 # A page, its lines and its words.
 BLOCKS = LONG_PAGES * (1 + LONG_LINES * (1 + len(LONG_WORDS) + 1))
-LARGEST_ANSWER = 1000
+LARGEST_RESPONSE = 1000
 
 # One long document is read once for all of these; later jobs find it in the emulator's memory.
 pytestmark = pytest.mark.timeout(3 * PATIENCE_SECONDS)
@@ -47,7 +47,7 @@ def test_boto3_job_is_paged(clients: Clients, long: dict[str, str]) -> None:
 def test_node_job_is_paged(clients: Clients, long: dict[str, str]) -> None:
     seen = clients.ask("with_node.cjs", "job", results=1500, **long)
     assert (seen["status"], seen["pages"]) == ("SUCCEEDED", LONG_PAGES)
-    assert seen["sizes"] == [LARGEST_ANSWER, BLOCKS - LARGEST_ANSWER]
+    assert seen["sizes"] == [LARGEST_RESPONSE, BLOCKS - LARGEST_RESPONSE]
     assert numbers_in(seen["lines"]) == NUMBERS
 
 
@@ -99,11 +99,11 @@ def test_awscli_job_is_started_and_paged(clients: Clients, stored: Store) -> Non
     job = started.stdout.strip()
     get = ("aws", "textract", "get-document-text-detection", "--job-id", job, "--output", "json", "--max-results", "5")
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while (answer := json.loads(clients.run(*get).stdout))["JobStatus"] == "IN_PROGRESS":
+    while (response := json.loads(clients.run(*get).stdout))["JobStatus"] == "IN_PROGRESS":
         assert time.monotonic() < deadline
-    assert answer["JobStatus"] == "SUCCEEDED"
-    assert len(answer["Blocks"]) == 5
-    more = clients.run(*get, "--next-token", answer["NextToken"])
+    assert response["JobStatus"] == "SUCCEEDED"
+    assert len(response["Blocks"]) == 5
+    more = clients.run(*get, "--next-token", response["NextToken"])
     assert more.returncode == 0, more.stderr
-    identifiers = {block["Id"] for part in (answer, json.loads(more.stdout)) for block in part["Blocks"]}
+    identifiers = {block["Id"] for part in (response, json.loads(more.stdout)) for block in part["Blocks"]}
     assert len(identifiers) == 10

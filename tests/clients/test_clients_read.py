@@ -59,9 +59,9 @@ def test_awscli_read_of_object(clients: Clients, form: Path, stored: Store) -> N
     document = json.dumps({"S3Object": {"Bucket": where["bucket"], "Name": where["key"]}})
     done = clients.run("aws", "textract", "detect-document-text", "--document", document, "--output", "json")
     assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert answer["DocumentMetadata"] == {"Pages": 1}
-    assert holds_the_form([block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"])
+    response = json.loads(done.stdout)
+    assert response["DocumentMetadata"] == {"Pages": 1}
+    assert holds_the_form([block["Text"] for block in response["Blocks"] if block["BlockType"] == "LINE"])
     query = "Blocks[?BlockType=='WORD'].Text"
     words = clients.run(
         "aws", "textract", "detect-document-text", "--document", document, "--query", query, "--output", "text"

@@ -65,8 +65,8 @@ def command(stack: Stack, *arguments: str, code: int = 0) -> Any:
     argv = [sys.executable, "-m", "photo_worker.cli", *arguments, "-o", "json"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=command_variables(stack), timeout=200)
     assert done.returncode == code, (done.stdout, done.stderr)
-    answer = json.loads(done.stdout)
-    return answer["data"] if answer["error"] is None else answer["error"]["code"]
+    response = json.loads(done.stdout)
+    return response["data"] if response["error"] is None else response["error"]["code"]
 
 
 def states(data: Any) -> dict[str, str]:

@@ -292,7 +292,7 @@ def usable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 @contextmanager
 def localstack(broken: str) -> Iterator[str]:
     """Serve like LocalStack with one broken service; if ``broken`` is ``rules``, accept web pages' requests."""
-    answers = {"s3": b"<ListAllMyBucketsResult/>", "sns": b"<ListTopicsResult/>", "sqs": b"{}"}
+    responses = {"s3": b"<ListAllMyBucketsResult/>", "sns": b"<ListTopicsResult/>", "sqs": b"{}"}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -303,7 +303,7 @@ def localstack(broken: str) -> Iterator[str]:
                 return
             service = self.headers["Authorization"].split("/")[3]
             status = 500 if service == broken else 200
-            body = b"<Error/>" if status == 500 else answers[service]
+            body = b"<Error/>" if status == 500 else responses[service]
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

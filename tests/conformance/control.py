@@ -43,10 +43,10 @@ def _faulty_calls(service: Service, *, kind: str, status: int, code: str, messag
     job_id = service.start(_one_page())
     service.succeeded(job_id)
     with service.emulator.faults(rule):
-        answer = service.send(GET[START], {"JobId": job_id})
-        assert (answer.status, answer.json["__type"]) == (status, code)
+        response = service.send(GET[START], {"JobId": job_id})
+        assert (response.status, response.json["__type"]) == (status, code)
         if message:
-            assert answer.json["Message"] == message
+            assert response.json["Message"] == message
         service.succeeded(job_id)
 
 
@@ -97,8 +97,8 @@ def _seeded(service: Service) -> None:
 
     def outcomes() -> list[str]:
         with service.emulator.faults(rule):
-            answers = [service.send(GET[START], {"JobId": "0" * 64}) for _ in range(16)]
-        return [answer.json["__type"] for answer in answers]
+            responses = [service.send(GET[START], {"JobId": "0" * 64}) for _ in range(16)]
+        return [response.json["__type"] for response in responses]
 
     first = outcomes()
     assert set(first) == {"ThrottlingException", "InvalidJobIdException"}

@@ -84,12 +84,12 @@ def _refused(
     code: str,
     message: str,
 ) -> None:
-    answer = service.send(operation, given(service) if callable(given) else given)
-    assert (answer.status, answer.json.get("__type")) == (400, code), (answer.status, answer.body[:500])
-    assert set(answer.json) == {"__type", "Message"}
-    assert answer.json["Message"]
+    response = service.send(operation, given(service) if callable(given) else given)
+    assert (response.status, response.json.get("__type")) == (400, code), (response.status, response.body[:500])
+    assert set(response.json) == {"__type", "Message"}
+    assert response.json["Message"]
     if message:
-        assert answer.json["Message"] == message
+        assert response.json["Message"] == message
 
 
 def _short(given: object) -> str:

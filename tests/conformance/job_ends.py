@@ -24,11 +24,11 @@ def one_page() -> bytes:
 def fails(service: Service, *, make: Callable[[], bytes]) -> None:
     """Accept a refusal by Start or a failed job for an unreadable file: which of them is right is not known."""
     location = service.stored(make())
-    answer = service.send(START, {"DocumentLocation": location})
-    if answer.status != 200:
-        assert answer.json["__type"] in {"UnsupportedDocumentException", "BadDocumentException"}
+    response = service.send(START, {"DocumentLocation": location})
+    if response.status != 200:
+        assert response.json["__type"] in {"UnsupportedDocumentException", "BadDocumentException"}
         return
-    finished = service.finished(answer.json["JobId"])
+    finished = service.finished(response.json["JobId"])
     assert finished["JobStatus"] == "FAILED"
     assert finished["StatusMessage"]
     assert not {"Blocks", "NextToken"} & set(finished)
@@ -36,14 +36,14 @@ def fails(service: Service, *, make: Callable[[], bytes]) -> None:
 
 def failure_is_told(service: Service) -> None:
     channel = service.channel()
-    answer = service.send(
+    response = service.send(
         START,
         {"DocumentLocation": service.stored(bad_inputs.truncated_pdf()), "NotificationChannel": channel.member},
     )
-    assert answer.status == 200, answer.body
-    message = service.until_told(channel, answer.json["JobId"])[-1]
+    assert response.status == 200, response.body
+    message = service.until_told(channel, response.json["JobId"])[-1]
     assert message["Status"] == "FAILED"
-    assert service.ask(GET[START], JobId=answer.json["JobId"])["JobStatus"] == "FAILED"
+    assert service.ask(GET[START], JobId=response.json["JobId"])["JobStatus"] == "FAILED"
 
 
 def message(service: Service, *, operation: str) -> None:

@@ -49,12 +49,12 @@ def _job_id(service: Service, *, operation: str) -> None:
 def _succeeds(service: Service, *, operation: str) -> None:
     text = f"JOB {figure()}"
     job_id = service.start(documents.png(text), operation)
-    answer = service.succeeded(job_id, operation)
-    assert answer["DocumentMetadata"] == {"Pages": 1}
-    assert texts(answer["Blocks"]) == [text]
+    response = service.succeeded(job_id, operation)
+    assert response["DocumentMetadata"] == {"Pages": 1}
+    assert texts(response["Blocks"]) == [text]
     version = "AnalyzeDocumentModelVersion" if operation == ANALYSE else "DetectDocumentTextModelVersion"
-    assert answer[version] == "1.0"
-    assert not {"NextToken", "Warnings", "StatusMessage", "JobId"} & set(answer)
+    assert response[version] == "1.0"
+    assert not {"NextToken", "Warnings", "StatusMessage", "JobId"} & set(response)
 
 
 def _page_member(service: Service, *, operation: str) -> None:
@@ -65,8 +65,8 @@ def _page_member(service: Service, *, operation: str) -> None:
 def _many_pages(service: Service, *, kind: str, operation: str) -> None:
     lines = [[f"PAGE {number}", f"FIGURE {figure()}"] for number in (1, 2, 3)]
     job_id = service.start(documents.many_pages(kind, lines), operation)
-    answer = service.succeeded(job_id, operation)
-    assert answer["DocumentMetadata"] == {"Pages": 3}
+    response = service.succeeded(job_id, operation)
+    assert response["DocumentMetadata"] == {"Pages": 3}
     blocks = service.blocks_of(job_id, operation)
     for number, expected in enumerate(lines, 1):
         assert texts([block for block in blocks if block["Page"] == number]) == expected
@@ -74,8 +74,8 @@ def _many_pages(service: Service, *, kind: str, operation: str) -> None:
 
 
 def _pages_integer(service: Service) -> None:
-    answer = service.send(GET[START], {"JobId": service.start(one_page())})
-    assert answer.status == 200
+    response = service.send(GET[START], {"JobId": service.start(one_page())})
+    assert response.status == 200
     finished = service.finished(service.start(one_page()))
     assert type(finished["DocumentMetadata"]["Pages"]) is int
 
@@ -108,9 +108,9 @@ def _other_operation(service: Service, *, operation: str) -> None:
 def _in_progress(service: Service) -> None:
     with service.emulator.faults({"kind": "job-slow", "seconds": 3600, "document": f"{service.prefix}/*"}):
         job_id = service.start(one_page())
-        answer = service.ask(GET[START], JobId=job_id)
-    assert answer["JobStatus"] == "IN_PROGRESS"
-    assert "Blocks" not in answer
+        response = service.ask(GET[START], JobId=job_id)
+    assert response["JobStatus"] == "IN_PROGRESS"
+    assert "Blocks" not in response
 
 
 def _same_token(service: Service, *, operation: str) -> None:
@@ -198,24 +198,24 @@ def _sixteen(service: Service) -> None:
 def _paging(service: Service, *, operation: str, most: int) -> None:
     job_id = service.start(documents.many_pages("TIFF", [["ONE 1111", "TWO 2222"], ["THREE 3333"]]), operation)
     whole = service.blocks_of(job_id, operation)
-    answers = service.pages_of(job_id, operation, MaxResults=most)
-    sizes = [len(answer["Blocks"]) for answer in answers]
+    responses = service.pages_of(job_id, operation, MaxResults=most)
+    sizes = [len(response["Blocks"]) for response in responses]
     assert sizes == [most] * (len(whole) // most) + ([len(whole) % most] if len(whole) % most else [])
-    assert [block for answer in answers for block in answer["Blocks"]] == whole
-    assert {answer["DocumentMetadata"]["Pages"] for answer in answers} == {2}
-    assert {answer["JobStatus"] for answer in answers} == {"SUCCEEDED"}
+    assert [block for response in responses for block in response["Blocks"]] == whole
+    assert {response["DocumentMetadata"]["Pages"] for response in responses} == {2}
+    assert {response["JobStatus"] for response in responses} == {"SUCCEEDED"}
 
 
 def _default_size(service: Service) -> None:
     job_id = service.start(documents.dense())
-    answers = service.pages_of(job_id)
-    assert len(answers[0]["Blocks"]) == 1000
-    assert len(answers) == 2
-    assert answers[0]["DocumentMetadata"] == answers[1]["DocumentMetadata"] == {"Pages": 3}
+    responses = service.pages_of(job_id)
+    assert len(responses[0]["Blocks"]) == 1000
+    assert len(responses) == 2
+    assert responses[0]["DocumentMetadata"] == responses[1]["DocumentMetadata"] == {"Pages": 3}
     larger = service.pages_of(job_id, MaxResults=5000)
-    assert [len(answer["Blocks"]) for answer in larger] == [len(answer["Blocks"]) for answer in answers]
-    assert [answer["Blocks"] for answer in larger] == [answer["Blocks"] for answer in answers]
-    assert "1000" in texts(answers[0]["Blocks"], "WORD")
+    assert [len(response["Blocks"]) for response in larger] == [len(response["Blocks"]) for response in responses]
+    assert [response["Blocks"] for response in larger] == [response["Blocks"] for response in responses]
+    assert "1000" in texts(responses[0]["Blocks"], "WORD")
 
 
 def _replayed(service: Service) -> None:
@@ -296,7 +296,7 @@ EXPECTATIONS: tuple[Expectation, ...] = (
                 _succeeds,
             ),
             ("page", O, "{get} of a finished job", "`Page` on every block", _page_member),
-            ("read-again", D, "{get} four times", "the same answer", _read_again),
+            ("read-again", D, "{get} four times", "the same response", _read_again),
             (
                 "other-operation",
                 D,
@@ -353,7 +353,7 @@ EXPECTATIONS: tuple[Expectation, ...] = (
             f"job.paging.{most}.{operation}",
             D,
             f"all of `{GET[operation]}` with MaxResults {most}",
-            "answers of that size, the same blocks in all",
+            "responses of that size, the same blocks in all",
             functools.partial(_paging, operation=operation, most=most),
         )
         for operation in _OPERATIONS

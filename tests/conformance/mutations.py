@@ -22,8 +22,8 @@ def _edit(file: str, within: str, old: str, new: str, *, in_text: bool = False) 
 
 
 # The emulator checks its own answers, and would refuse to send one that does not fit the model.
-_ANSWERS_UNCHECKED = _edit(
-    "server/operations.py", "Operations._encode", "self._model.check_answer($call.operation, $answer)", ""
+_RESPONSES_UNCHECKED = _edit(
+    "server/operations.py", "Operations._encode", "self._model.check_response($call.operation, $answer)", ""
 )
 _TOKEN_IGNORED = _edit("server/jobs/service.py", "Jobs.start", 'given.get("ClientRequestToken")', "None")
 _OTHER_INPUT_TAKEN = _edit("server/jobs/store.py", "JobStore.known", "$row[1] != canonical($given)", "False")
@@ -58,8 +58,8 @@ MUTATIONS = {
             _edit(
                 "server/jobs/service.py",
                 "Jobs.get",
-                'min(given.get("MaxResults", BLOCKS_AN_ANSWER), BLOCKS_AN_ANSWER)',
-                "BLOCKS_AN_ANSWER",
+                'min(given.get("MaxResults", BLOCKS_A_RESPONSE), BLOCKS_A_RESPONSE)',
+                "BLOCKS_A_RESPONSE",
             ),
         ),
     ),
@@ -134,7 +134,7 @@ MUTATIONS = {
                 '{"Pages": $job.pages or 0}',
                 '{"Pages": {"Pages": $job.pages or 0}}',
             ),
-            _ANSWERS_UNCHECKED,
+            _RESPONSES_UNCHECKED,
         ),
     ),
     "qualified __type": EmulatorMutation(
@@ -210,7 +210,7 @@ MUTATIONS = {
                 "$job is None or $job.operation != _START_OF[$operation]",
                 "$job is None",
             ),
-            _ANSWERS_UNCHECKED,
+            _RESPONSES_UNCHECKED,
         ),
     ),
     "job ids of 36 letters": EmulatorMutation(
@@ -228,13 +228,13 @@ MUTATIONS = {
             _edit(
                 "server/jobs/service.py",
                 "Jobs.get",
-                "$most = min($given.get('MaxResults', BLOCKS_AN_ANSWER), BLOCKS_AN_ANSWER)",
+                "$most = min($given.get('MaxResults', BLOCKS_A_RESPONSE), BLOCKS_A_RESPONSE)",
                 """
                 seen = self.__dict__.setdefault("_seen", {})
                 before, seen[job_id] = seen.get(job_id, JobStatus.IN_PROGRESS), job.status
                 if before is JobStatus.IN_PROGRESS:
                     return {**unfinished(job), "JobStatus": before.value}
-                $most = min($given.get('MaxResults', BLOCKS_AN_ANSWER), BLOCKS_AN_ANSWER)
+                $most = min($given.get('MaxResults', BLOCKS_A_RESPONSE), BLOCKS_A_RESPONSE)
                 """,
             ),
         ),

@@ -104,7 +104,7 @@ def _forty_mb(service: Service) -> None:
     assert _lines(service, {"Bytes": documents.png("NEXT 4321")}) == ["NEXT 4321"]
 
 
-def _billed_once_an_answer(service: Service) -> None:
+def _billed_once_a_response(service: Service) -> None:
     content = documents.png(f"BILL {secrets.randbelow(9000) + 1000}")
     before = service.emulator.billed(content)
     assert before == 0
@@ -123,10 +123,10 @@ def _page(service: Service) -> Any:
 def _no_page_member(service: Service) -> None:
     for operation in _SYNC_VERSIONS:
         more = {"FeatureTypes": ["LAYOUT"]} if operation == "AnalyzeDocument" else {}
-        answer = service.ask(operation, Document={"Bytes": documents.png(*_LINES)}, **more)
-        assert [block["BlockType"] for block in answer["Blocks"] if "Page" in block] == []
-        assert answer["DocumentMetadata"] == {"Pages": 1}
-        assert answer[_SYNC_VERSIONS[operation]] == "1.0"
+        response = service.ask(operation, Document={"Bytes": documents.png(*_LINES)}, **more)
+        assert [block["BlockType"] for block in response["Blocks"] if "Page" in block] == []
+        assert response["DocumentMetadata"] == {"Pages": 1}
+        assert response[_SYNC_VERSIONS[operation]] == "1.0"
 
 
 def _confidence_of_100(service: Service) -> None:
@@ -164,9 +164,9 @@ def _boxes_in_place(service: Service) -> None:
 
 
 def _first_corner(service: Service, *, degrees: int) -> None:
-    answer = service.ask(_DETECT, Document={"Bytes": documents.turned(degrees, *_PROSE)})
-    assert sorted(texts(answer["Blocks"])) == sorted(_PROSE)
-    line = next(block for block in answer["Blocks"] if block.get("Text") == _PROSE[0])
+    response = service.ask(_DETECT, Document={"Bytes": documents.turned(degrees, *_PROSE)})
+    assert sorted(texts(response["Blocks"])) == sorted(_PROSE)
+    line = next(block for block in response["Blocks"] if block.get("Text") == _PROSE[0])
     corner, following = line["Geometry"]["Polygon"][:2]
     across, down = following["X"] - corner["X"], following["Y"] - corner["Y"]
     along = {0: across, 90: down, 180: -across, 270: -down}[degrees]
@@ -321,8 +321,8 @@ EXPECTATIONS: tuple[Expectation, ...] = (
         "counter.synchronous",
         OWN,
         "a page twice, and one that is refused",
-        "charged for each answer, and not for the refusal",
-        _billed_once_an_answer,
+        "charged for each response, and not for the refusal",
+        _billed_once_a_response,
         "the emulator's counters tell",
     ),
 )

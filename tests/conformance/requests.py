@@ -96,8 +96,8 @@ def _several(count: int, *, operation: str) -> Mapping[str, Any]:
 def _most_queries(service: Service) -> None:
     document = service.stored(documents.png("LEMON 2468"))
     queries = _queries(*(f"What is number {number}?" for number in range(15)))
-    answer = service.ask("AnalyzeDocument", Document=document, FeatureTypes=["QUERIES"], QueriesConfig=queries)
-    asked = [block["Query"]["Text"] for block in answer["Blocks"] if block["BlockType"] == "QUERY"]
+    response = service.ask("AnalyzeDocument", Document=document, FeatureTypes=["QUERIES"], QueriesConfig=queries)
+    asked = [block["Query"]["Text"] for block in response["Blocks"] if block["BlockType"] == "QUERY"]
     assert asked == [query["Text"] for query in queries["Queries"]]
 
 

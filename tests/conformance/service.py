@@ -1,7 +1,7 @@
 """The Textract service of a conformance run: a separate emulator, or the real one.
 
 Requests are built here and signed by botocore's signer, since its client refuses to send many of the invalid
-requests, and hides unknown members of answers. The shape of each answer is checked.
+requests, and hides unknown members of responses. The shape of each response is checked.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An HTTP answer; header names in lower case."""
+class Response:
+    """An HTTP response; header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -79,7 +79,7 @@ class Control:
         """Kill the process and start it again with the same data and port."""
         self.running = self.start_again()
 
-    def request(self, method: str, path: str, body: Any = None) -> Answer:
+    def request(self, method: str, path: str, body: Any = None) -> Response:
         content = None if body is None else json.dumps(body).encode()
         url = f"http://127.0.0.1:{self.running.port}/_emulator/{path}"
         return exchange(url, method, content, {"Content-Type": "application/json"} if content else {})
@@ -95,8 +95,8 @@ class Control:
         return int(tally.get("billed", 0))
 
     def age(self, job_id: str, seconds: float) -> None:
-        answer = self.request("POST", "jobs/age", {"JobId": job_id, "seconds": seconds})
-        assert answer.status == 200, answer.body
+        response = self.request("POST", "jobs/age", {"JobId": job_id, "seconds": seconds})
+        assert response.status == 200, response.body
 
     def expire(self, job_id: str) -> None:
         """Age a job until it expires after seven days."""
@@ -105,8 +105,8 @@ class Control:
     @contextmanager
     def faults(self, *rules: Mapping[str, Any]) -> Iterator[None]:
         """Inject faults by these rules for the duration of the block."""
-        answer = self.request("PUT", "faults", {"seed": 1, "rules": list(rules)})
-        assert answer.status == 200, answer.body
+        response = self.request("PUT", "faults", {"seed": 1, "rules": list(rules)})
+        assert response.status == 200, response.body
         try:
             yield
         finally:
@@ -135,25 +135,25 @@ class Service:
         assert self.control is not None, "only the emulator has controls"
         return self.control
 
-    def send(self, operation: str, given: Any, headers: Mapping[str, str | None] | None = None) -> Answer:
-        """Send a request, encoding bytes in base64, and check the answer's shape."""
+    def send(self, operation: str, given: Any, headers: Mapping[str, str | None] | None = None) -> Response:
+        """Send a request, encoding bytes in base64, and check the response's shape."""
         return self.post(f"Textract.{operation}", json.dumps(_encodable(given)).encode(), headers)
 
-    def post(self, target: str, body: bytes, headers: Mapping[str, str | None] | None = None) -> Answer:
+    def post(self, target: str, body: bytes, headers: Mapping[str, str | None] | None = None) -> Response:
         """Send a body unchanged. ``headers`` replace those of the signed request; None removes one."""
         deadline = time.monotonic() + _THROTTLED_SECONDS
         while True:
-            answer = self._post(target, body, headers)
-            throttled = answer.status >= 400 and any(name.encode() in answer.body for name in _THROTTLES)
+            response = self._post(target, body, headers)
+            throttled = response.status >= 400 and any(name.encode() in response.body for name in _THROTTLES)
             if self.control is not None or not throttled or time.monotonic() > deadline:
                 break
             time.sleep(1.0)
         operation = target.partition(".")[2]
-        if answer.status == 200 and JSON_11 in answer.headers.get("content-type", ""):
-            response_schema.require(operation, answer.json)
-        return answer
+        if response.status == 200 and JSON_11 in response.headers.get("content-type", ""):
+            response_schema.require(operation, response.json)
+        return response
 
-    def _post(self, target: str, body: bytes, headers: Mapping[str, str | None] | None) -> Answer:
+    def _post(self, target: str, body: bytes, headers: Mapping[str, str | None] | None) -> Response:
         sent = self.signed("/", body, {"Content-Type": JSON_11, "X-Amz-Target": target})
         for name, value in (headers or {}).items():
             for known in [known for known in sent if known.lower() == name.lower()]:
@@ -171,16 +171,16 @@ class Service:
         return dict(request.headers.items())
 
     def ask(self, operation: str, **given: Any) -> Any:
-        """Return an operation's answer; an error fails the test."""
-        answer = self.send(operation, given)
-        assert answer.status == 200, f"{operation} answered {answer.status} {answer.body[:500]!r}"
-        return answer.json
+        """Return an operation's response; an error fails the test."""
+        response = self.send(operation, given)
+        assert response.status == 200, f"{operation} answered {response.status} {response.body[:500]!r}"
+        return response.json
 
     def refused(self, operation: str, **given: Any) -> tuple[str, str]:
         """Return the code and message of an operation's error."""
-        answer = self.send(operation, given)
-        assert answer.status >= 400, f"{operation} answered {answer.body[:500]!r}"
-        return answer.json["__type"], answer.json["Message"]
+        response = self.send(operation, given)
+        assert response.status >= 400, f"{operation} answered {response.body[:500]!r}"
+        return response.json["__type"], response.json["Message"]
 
     def stored(self, content: bytes, key: str | None = None) -> dict[str, Any]:
         """Put a document in the bucket and return its location."""
@@ -197,32 +197,32 @@ class Service:
         return job_id
 
     def finished(self, job_id: str, operation: str = START, **given: Any) -> Any:
-        """Wait until a job has ended, and return Get's answer."""
+        """Wait until a job has ended, and return Get's response."""
 
         def probe() -> Any:
-            answer = self.ask(GET[operation], JobId=job_id, **given)
-            return answer if answer["JobStatus"] in TERMINAL else None
+            response = self.ask(GET[operation], JobId=job_id, **given)
+            return response if response["JobStatus"] in TERMINAL else None
 
         return self.until(probe, seconds=JOB_SECONDS)
 
     def succeeded(self, job_id: str, operation: str = START, **given: Any) -> Any:
         """Like ``finished``, but fail the test unless the job has succeeded."""
-        answer = self.finished(job_id, operation, **given)
-        assert answer["JobStatus"] == "SUCCEEDED", {name: answer[name] for name in answer if name != "Blocks"}
-        return answer
+        response = self.finished(job_id, operation, **given)
+        assert response["JobStatus"] == "SUCCEEDED", {name: response[name] for name in response if name != "Blocks"}
+        return response
 
     def pages_of(self, job_id: str, operation: str = START, **given: Any) -> list[Any]:
-        """Return all pages of Get's answers for a finished job."""
-        answers = [self.succeeded(job_id, operation, **given)]
-        while "NextToken" in answers[-1]:
-            assert len(answers) < 2000, "paging does not end"
-            token = answers[-1]["NextToken"]
-            answers.append(self.ask(GET[operation], JobId=job_id, NextToken=token, **given))
-        return answers
+        """Return all pages of Get's responses for a finished job."""
+        responses = [self.succeeded(job_id, operation, **given)]
+        while "NextToken" in responses[-1]:
+            assert len(responses) < 2000, "paging does not end"
+            token = responses[-1]["NextToken"]
+            responses.append(self.ask(GET[operation], JobId=job_id, NextToken=token, **given))
+        return responses
 
     def blocks_of(self, job_id: str, operation: str = START, **given: Any) -> list[Any]:
         """Return all blocks of a finished job, after a check of their shape as a whole."""
-        blocks = [block for answer in self.pages_of(job_id, operation, **given) for block in answer["Blocks"]]
+        blocks = [block for response in self.pages_of(job_id, operation, **given) for block in response["Blocks"]]
         found = list(response_schema.block_faults(blocks, asynchronous=True))
         assert found == []
         return blocks
@@ -265,7 +265,7 @@ class Service:
             time.sleep(pause)
 
 
-def exchange(url: str, method: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+def exchange(url: str, method: str, body: bytes | None, headers: Mapping[str, str]) -> Response:
     """Send one HTTP request over a connection of its own."""
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -274,7 +274,7 @@ def exchange(url: str, method: str, body: bytes | None, headers: Mapping[str, st
         connection.request(method, parts.path, body=body, headers=dict(headers))
         response = connection.getresponse()
         names = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, names, response.read())
+        return Response(response.status, names, response.read())
     finally:
         connection.close()
 

@@ -12,7 +12,7 @@ import cbor2
 
 from tests.conformance import documents
 from tests.conformance.expectation import REQUEST_INVALID, C, D, Expectation, O, refusal
-from tests.conformance.service import JSON_11, Answer, Service, exchange, texts
+from tests.conformance.service import JSON_11, Response, Service, exchange, texts
 from textract_local.server.model import TextractModel
 from textract_support import response_schema
 from textract_support.requests import VALID
@@ -34,12 +34,12 @@ def _photo(text: str = "LEMON 2468") -> Mapping[str, Any]:
 
 
 def _headers(service: Service) -> None:
-    answer = service.send(_DETECT, _photo())
-    assert answer.status == 200, answer.body[:300]
-    assert answer.headers["content-type"] == JSON_11
-    assert parsedate_to_datetime(answer.headers["date"])
-    assert int(answer.headers["content-length"]) == len(answer.body)
-    request_id = answer.headers["x-amzn-requestid"]
+    response = service.send(_DETECT, _photo())
+    assert response.status == 200, response.body[:300]
+    assert response.headers["content-type"] == JSON_11
+    assert parsedate_to_datetime(response.headers["date"])
+    assert int(response.headers["content-length"]) == len(response.body)
+    request_id = response.headers["x-amzn-requestid"]
     assert str(UUID(request_id)) == request_id
 
 
@@ -50,27 +50,27 @@ def _new_request_id(service: Service) -> None:
 
 
 def _error_form(service: Service) -> None:
-    answer = service.send(_DETECT, {})
-    assert answer.status == 400
-    assert answer.json == {"__type": "InvalidParameterException", "Message": REQUEST_INVALID}
-    assert answer.headers["content-type"] == JSON_11
-    assert UUID(answer.headers["x-amzn-requestid"])
-    assert parsedate_to_datetime(answer.headers["date"])
+    response = service.send(_DETECT, {})
+    assert response.status == 400
+    assert response.json == {"__type": "InvalidParameterException", "Message": REQUEST_INVALID}
+    assert response.headers["content-type"] == JSON_11
+    assert UUID(response.headers["x-amzn-requestid"])
+    assert parsedate_to_datetime(response.headers["date"])
 
 
-def _coded(answer: Answer, code: str) -> None:
-    assert (answer.status, answer.json.get("__type")) == (400, code), (answer.status, answer.body[:300])
-    assert answer.headers["content-type"] == JSON_11
+def _coded(response: Response, code: str) -> None:
+    assert (response.status, response.json.get("__type")) == (400, code), (response.status, response.body[:300])
+    assert response.headers["content-type"] == JSON_11
 
 
 def _without_authorization(service: Service) -> None:
-    answer = service.send(_DETECT, _photo(), {"Authorization": None, "X-Amz-Date": None})
-    _coded(answer, "MissingAuthenticationTokenException")
+    response = service.send(_DETECT, _photo(), {"Authorization": None, "X-Amz-Date": None})
+    _coded(response, "MissingAuthenticationTokenException")
 
 
 def _without_signature(service: Service) -> None:
-    answer = service.send(_DETECT, _photo(), {"Authorization": "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host"})
-    _coded(answer, "IncompleteSignatureException")
+    response = service.send(_DETECT, _photo(), {"Authorization": "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host"})
+    _coded(response, "IncompleteSignatureException")
 
 
 def _target(service: Service, *, target: str) -> None:
@@ -91,36 +91,36 @@ def _unknown_members(service: Service) -> None:
 
 
 def _null_members(service: Service) -> None:
-    answer = service.send(_DETECT, {"Document": None})
-    assert (answer.status, answer.json["__type"]) == (400, "InvalidParameterException")
+    response = service.send(_DETECT, {"Document": None})
+    assert (response.status, response.json["__type"]) == (400, "InvalidParameterException")
     document = {"Bytes": documents.png("OATS 1357"), "S3Object": None}
     assert texts(service.ask(_DETECT, Document=document)["Blocks"]) == ["OATS 1357"]
 
 
-def _answers_in_json(service: Service, *, operation: str) -> None:
-    answer = service.send(operation, VALID[operation])
-    assert answer.status < 500
-    assert answer.headers["content-type"] == JSON_11
-    if answer.status != 200:
-        assert TextractModel().lists_error(operation, answer.json["__type"]), answer.body
+def _responses_in_json(service: Service, *, operation: str) -> None:
+    response = service.send(operation, VALID[operation])
+    assert response.status < 500
+    assert response.headers["content-type"] == JSON_11
+    if response.status != 200:
+        assert TextractModel().lists_error(operation, response.json["__type"]), response.body
     if operation not in _EMULATED:
-        assert operation in answer.json["Message"]
+        assert operation in response.json["Message"]
 
 
-def _cbor(service: Service, operation: str, given: Mapping[str, Any]) -> Answer:
+def _cbor(service: Service, operation: str, given: Mapping[str, Any]) -> Response:
     path = f"/service/Textract/operation/{operation}"
     body = cbor2.dumps(given)
     headers = {"smithy-protocol": "rpc-v2-cbor", "Content-Type": "application/cbor", "Accept": "application/cbor"}
-    answer = exchange(f"{service.url}{path}", "POST", body, service.signed(path, body, headers))
-    assert answer.headers["smithy-protocol"] == "rpc-v2-cbor"
-    assert answer.headers["content-type"] == "application/cbor"
-    return answer
+    response = exchange(f"{service.url}{path}", "POST", body, service.signed(path, body, headers))
+    assert response.headers["smithy-protocol"] == "rpc-v2-cbor"
+    assert response.headers["content-type"] == "application/cbor"
+    return response
 
 
-def _cbor_answer(service: Service) -> None:
-    answer = _cbor(service, _DETECT, _photo("FLOUR 8642"))
-    assert answer.status == 200, answer.body[:300]
-    given = cbor2.loads(answer.body)
+def _cbor_response(service: Service) -> None:
+    response = _cbor(service, _DETECT, _photo("FLOUR 8642"))
+    assert response.status == 200, response.body[:300]
+    given = cbor2.loads(response.body)
     response_schema.require(_DETECT, given)
     assert texts(given["Blocks"]) == ["FLOUR 8642"]
 
@@ -133,9 +133,9 @@ def _cbor_is_json(service: Service) -> None:
 
 
 def _cbor_error(service: Service) -> None:
-    answer = _cbor(service, _DETECT, {})
-    error = cbor2.loads(answer.body)
-    assert answer.status == 400
+    response = _cbor(service, _DETECT, {})
+    error = cbor2.loads(response.body)
+    assert response.status == 400
     assert error["__type"].endswith("InvalidParameterException")
     assert REQUEST_INVALID in error.values()
 
@@ -233,20 +233,24 @@ EXPECTATIONS: tuple[Expectation, ...] = (
             f"wire.operation.{operation}",
             D if operation in _EMULATED else C,
             f"a valid `{operation}`",
-            "an answer in JSON or an error that the model lists",
-            functools.partial(_answers_in_json, operation=operation),
+            "a response in JSON or an error that the model lists",
+            functools.partial(_responses_in_json, operation=operation),
             "" if operation in _EMULATED and not operation.startswith("Start") else _UNBILLED,
         )
         for operation in sorted(VALID)
     ),
     Expectation(
-        "wire.cbor", D, "RPC v2 CBOR, the page as raw bytes", "200, an answer in CBOR of the same shape", _cbor_answer
+        "wire.cbor",
+        D,
+        "RPC v2 CBOR, the page as raw bytes",
+        "200, a response in CBOR of the same shape",
+        _cbor_response,
     ),
     Expectation("wire.cbor-is-json", D, "the same page in both protocols", "the same blocks", _cbor_is_json),
     Expectation(
         "wire.cbor-error", D, "RPC v2 CBOR, no members", "400 `InvalidParameterException` in CBOR", _cbor_error
     ),
-    Expectation("wire.16-at-once", D, "16 pages at the same time", "each answer is of its own page", _parallel),
+    Expectation("wire.16-at-once", D, "16 pages at the same time", "each response is of its own page", _parallel),
     refusal(
         "wire.get-without-job",
         O,

@@ -117,7 +117,7 @@ class TestTextract:
         session = boto3.Session("local", "local", region_name=REGION)
         textract = session.client("textract", endpoint_url=throwaway_textract)
         photo = next(path for path in sorted((FIXTURES / "photos").iterdir()) if path.suffix == ".png")
-        answer = textract.detect_document_text(Document={"Bytes": photo.read_bytes()})
-        assert answer["DocumentMetadata"]["Pages"] == 1
-        assert any(block["BlockType"] == "LINE" and block["Text"].strip() for block in answer["Blocks"])
+        response = textract.detect_document_text(Document={"Bytes": photo.read_bytes()})
+        assert response["DocumentMetadata"]["Pages"] == 1
+        assert any(block["BlockType"] == "LINE" and block["Text"].strip() for block in response["Blocks"])
         textract.close()

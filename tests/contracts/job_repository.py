@@ -230,11 +230,11 @@ class JobRepositoryContract:
                 return "refused"
 
         with ThreadPoolExecutor(16) as pool:
-            answers = list(pool.map(queue, range(16)))
+            responses = list(pool.map(queue, range(16)))
         row = repository.get(job_id)
         assert row is not None
-        assert sorted(set(answers)) == sorted({"refused", row.s3_raw_key})
-        assert answers.count("refused") == 15
+        assert sorted(set(responses)) == sorted({"refused", row.s3_raw_key})
+        assert responses.count("refused") == 15
 
     def test_succeed_and_fail_concurrently_leave_one_outcome(self, repository: JobRepository) -> None:
         for _ in range(8):
@@ -399,8 +399,8 @@ class JobRepositoryContract:
         self, repository: JobRepository, job_id: UUID, bucket: str
     ) -> None:
         def sole(where: str = BUCKET, key: str = KEY) -> bool:
-            with repository.sole_user(job_id, bucket=where, key=key) as answer:
-                return answer
+            with repository.sole_user(job_id, bucket=where, key=key) as response:
+                return response
 
         assert sole()
         step(repository, "succeed", job_id)
@@ -417,8 +417,8 @@ class JobRepositoryContract:
 
     def test_sole_user_with_hash_ignores_jobs_of_other_bytes(self, repository: JobRepository, job_id: UUID) -> None:
         def sole(sha256: str) -> bool:
-            with repository.sole_user(job_id, bucket=BUCKET, key=KEY, sha256=sha256) as answer:
-                return answer
+            with repository.sole_user(job_id, bucket=BUCKET, key=KEY, sha256=sha256) as response:
+                return response
 
         other = uuid4()
         repository.queue(other, bucket=BUCKET, key=KEY)

@@ -23,7 +23,7 @@ OCR = OcrRecord(
 FINAL = {"succeeded", "failed"}
 STEPS = ("queue", "start", "succeed", "fail")
 
-_Answer = TypeVar("_Answer")
+_Response = TypeVar("_Response")
 
 
 def step(repository: JobRepository, name: str, job_id: UUID, *, sha256: str = SHA) -> JobRecord:
@@ -37,11 +37,11 @@ def step(repository: JobRepository, name: str, job_id: UUID, *, sha256: str = SH
     return repository.fail(job_id, bucket=BUCKET, key=KEY, code="object_missing", message="There is no object.")
 
 
-def in_parallel(calls: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
+def in_parallel(calls: Sequence[Callable[[], _Response]]) -> list[_Response]:
     """Make all calls at the same moment."""
     barrier = Barrier(len(calls))
 
-    def call(one: Callable[[], _Answer]) -> _Answer:
+    def call(one: Callable[[], _Response]) -> _Response:
         barrier.wait(timeout=10)
         return one()
 

@@ -144,11 +144,11 @@ class OcrBackendContract:
     def test_detect_text_in_eight_threads_keeps_responses_apart(self, backend: OcrBackend, place: Place) -> None:
         documents = [place(content) for content in [*self.small, *self.small]]
         with ThreadPoolExecutor(8) as threads:
-            answers = [as_stored(answer) for answer in threads.map(backend.detect_text, documents)]
-        assert answers[:4] == answers[4:]
-        assert len(set(answers)) == 4
+            responses = [as_stored(response) for response in threads.map(backend.detect_text, documents)]
+        assert responses[:4] == responses[4:]
+        assert len(set(responses)) == 4
         alone = backend.detect_text(documents[0])
-        assert as_stored(alone) == answers[0]
+        assert as_stored(alone) == responses[0]
 
     def test_detect_text_after_bad_document_reads_the_next(self, backend: OcrBackend, place: Place) -> None:
         with pytest.raises(InputError):

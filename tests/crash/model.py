@@ -313,7 +313,7 @@ class Deployment(RuleBasedStateMachine):
 
     def _rest(self) -> None:
         open_commands = [command.name for command in self._console.commands if not command.ended]
-        assert not open_commands, f"seed {self._seed}: no answer to {open_commands}\n  {self._again}"
+        assert not open_commands, f"seed {self._seed}: no response to {open_commands}\n  {self._again}"
         left = self._watch.at_rest(self._accepted(), self._erased())
         if left and self._lost_a_step() and all(violation.invariant == 9 for violation in left):
             # An attempt that was lost while its job was erased does not delete its object and is not retried:

@@ -164,12 +164,12 @@ class Mutants:
             raise RuntimeError("the server has no pipes")
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()
-        answer = server.stdout.readline()
-        if not _FORKS or not answer:
+        response = server.stdout.readline()
+        if not _FORKS or not response:
             self.close()
-        if not answer:
+        if not response:
             return Outcome(-1, 0, errors=["the process that runs mutants ended"])
-        return Outcome(**json.loads(answer))
+        return Outcome(**json.loads(response))
 
     def close(self) -> None:
         """End the server."""
@@ -185,7 +185,7 @@ class Mutants:
         return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def serve(requests: IO[str], answers: IO[str]) -> None:
+def serve(requests: IO[str], responses: IO[str]) -> None:
     """Respond to each line of ``requests`` with one line until the input ends."""
     with tempfile.TemporaryDirectory(prefix="photo-worker-mutants-") as folder:
         for name in _WARM:
@@ -196,8 +196,8 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
         for line in requests:
             request = json.loads(line)
             output = Path(folder) / "output"
-            answers.write(json.dumps(_in_fork(request, output) if _FORKS else _here(request, output)) + "\n")
-            answers.flush()
+            responses.write(json.dumps(_in_fork(request, output) if _FORKS else _here(request, output)) + "\n")
+            responses.flush()
             if not _FORKS:
                 return
 
@@ -221,11 +221,11 @@ def _in_fork(request: dict[str, Any], output: Path) -> dict[str, Any]:
     os.close(writer)
     parts: list[bytes] = []
     problem = f"no response within {LIMIT_SECONDS:g} s"
-    with os.fdopen(reader, "rb", buffering=0) as answer:
-        while select.select([answer], [], [], LIMIT_SECONDS)[0]:
-            part = answer.read(1 << 16)
+    with os.fdopen(reader, "rb", buffering=0) as response:
+        while select.select([response], [], [], LIMIT_SECONDS)[0]:
+            part = response.read(1 << 16)
             if not part:
-                problem = "" if parts else "the process ended without an answer"
+                problem = "" if parts else "the process ended without a response"
                 break
             parts.append(part)
     # Also ends processes that the tests have left in the child's process group.
@@ -243,9 +243,9 @@ def _be_the_child(request: dict[str, Any], output: Path, reader: int, writer: in
     try:
         os.setsid()
         os.close(reader)
-        answer = json.dumps(_here(request, output)).encode()
+        response = json.dumps(_here(request, output)).encode()
         with os.fdopen(writer, "wb") as pipe:
-            pipe.write(answer)
+            pipe.write(response)
         code = 0
     finally:
         # Not sys.exit: the exit handlers belong to the parent.

@@ -173,7 +173,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a fault of seconds uses up every job that a document may have before it is over",
         (2, 11),
         "the next generation is begun at once",
-        (Mutation(_FILE, "TextDetectionJobs.answer", "not $poll.had_ended", "False"),),
+        (Mutation(_FILE, "TextDetectionJobs.response", "not $poll.had_ended", "False"),),
         (_ATTEMPTS + "test_textract_attempts_after_brief_fault_read_photo",),
     ),
     Safeguard(
@@ -182,7 +182,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a photo whose jobs failed while a permission was missing needs as many attempts again before it is read",
         (2, 11),
         "a job that had failed ends the attempt too",
-        (Mutation(_FILE, "TextDetectionJobs.answer", "not $poll.had_ended", "True"),),
+        (Mutation(_FILE, "TextDetectionJobs.response", "not $poll.had_ended", "True"),),
         (_ATTEMPTS + "test_textract_attempts_first_one_passes_old_failed_jobs",),
     ),
     Safeguard(
@@ -207,7 +207,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "each later submission of a damaged document is another job of Textract's",
         (11,),
         "every failure gets another job",
-        (Mutation(_FILE, "TextDetectionJobs.answer", "not $failure.retryable", "False"),),
+        (Mutation(_FILE, "TextDetectionJobs.response", "not $failure.retryable", "False"),),
         (_ATTEMPTS + "test_textract_attempts_damaged_document_starts_one_job",),
     ),
     Safeguard(
@@ -240,7 +240,10 @@ CHARGING: tuple[Safeguard, ...] = (
         "a next token may repeat, without a bound",
         (
             Mutation(
-                _FILE, "_JobPoll.whole", "$next_token in $seen or len($seen) >= self._jobs.limits.most_answers", "False"
+                _FILE,
+                "_JobPoll.whole",
+                "$next_token in $seen or len($seen) >= self._jobs.limits.most_responses",
+                "False",
             ),
         ),
         (_ATTEMPTS + "test_textract_attempts_circular_result_pages_terminate",),
@@ -254,7 +257,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (
             Mutation(
                 _FILE,
-                "TextDetectionJobs.answer",
+                "TextDetectionJobs.response",
                 "$first['JobStatus'] == 'SUCCEEDED'",
                 "$first['JobStatus'] != 'FAILED'",
             ),

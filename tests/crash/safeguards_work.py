@@ -192,7 +192,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/activities/ocr.py",
-                "_answer_for",
+                "_response_for",
                 "$about.get('source-sha256') != $document.sha256",
                 "False",
             ),

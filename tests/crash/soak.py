@@ -52,7 +52,7 @@ from tests.crash.soaking.verdict import Verdict, judge
 from tests.support.resources import create_database, database_named
 
 # Short attempts, so that an outage can outlast all attempts of an activity whose attempts are counted.
-SCALE = Scale(heartbeat=3.0, start_to_close=1.0, answer=3.0)
+SCALE = Scale(heartbeat=3.0, start_to_close=1.0, response=3.0)
 COUNTED_SECONDS = longest_count_seconds(SCALE)
 OUTAGE_SECONDS = COUNTED_SECONDS + 2.0
 

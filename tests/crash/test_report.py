@@ -42,7 +42,7 @@ CELL = Cell(
 )
 SAFEGUARD = SafeguardOutcome(
     name="kept-answer",
-    protects="a retry takes the answer that is stored",
+    protects="a retry takes the response that is stored",
     invariant="3",
     where="photo_worker/activities/ocr.py:49",
     test="tests/unit/test_activities.py::TestOcr::test_a_retry",

@@ -54,9 +54,9 @@ class Side:
         )
 
     def get(self, job_id: str, **members: Any) -> dict[str, Any]:
-        answer = dict(self.client.get_document_text_detection(JobId=job_id, **members))
-        answer.pop("ResponseMetadata", None)
-        return answer
+        response = dict(self.client.get_document_text_detection(JobId=job_id, **members))
+        response.pop("ResponseMetadata", None)
+        return response
 
     def ended(self, job_id: str, **members: Any) -> dict[str, Any]:
         found: list[dict[str, Any]] = []

@@ -1,6 +1,6 @@
 """The simulated Temporal compared with the real one on small workflows, one kind of commands after the other.
 
-Each scenario gives the same events in the same order, the same results, and the same answers to clients.
+Each scenario gives the same events in the same order, the same results, and the same responses to clients.
 """
 
 from __future__ import annotations

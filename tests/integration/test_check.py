@@ -277,8 +277,8 @@ async def test_check_repair_job_without_workflow_is_restarted(site: Site, status
     assert "[job_without_workflow]" in told
     assert f"its row says {status} since" in told
     code, said, _ = await show("-o", "json")
-    answer = json.loads(said)
-    assert (code, answer["status"], answer["error"]["code"]) == (1, "failed", "job_without_workflow")
+    response = json.loads(said)
+    assert (code, response["status"], response["error"]["code"]) == (1, "failed", "job_without_workflow")
     async with site.harness.worker():
         steps, left = await site.repair(timedelta())
         assert (steps, codes(left)) == ([(f"{status}_without_workflow", "done")], [])

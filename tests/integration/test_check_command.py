@@ -54,10 +54,14 @@ def test_check_command_prints_text_and_json(run_command: Run, bucket: str, s3_cl
         in damaged.stdout
     )
 
-    answer = json.loads(run_command("check", "--grace", "0s", "-o", "json").stdout)
-    assert (answer["command"], answer["status"], answer["error"]) == ("check", "failed", None)
-    assert (answer["data"]["sound"], len(answer["data"]["findings"]), answer["data"]["repairs"]) == (False, 12, [])
-    assert all(found["todo"] and found["job_id"] is None for found in answer["data"]["findings"])
+    response = json.loads(run_command("check", "--grace", "0s", "-o", "json").stdout)
+    assert (response["command"], response["status"], response["error"]) == ("check", "failed", None)
+    assert (response["data"]["sound"], len(response["data"]["findings"]), response["data"]["repairs"]) == (
+        False,
+        12,
+        [],
+    )
+    assert all(found["todo"] and found["job_id"] is None for found in response["data"]["findings"])
 
     refused = run_command("check", "--grace", "0s", "--repair")
     assert refused.returncode == 1
@@ -78,8 +82,8 @@ def test_check_command_repairs(
     # The job itself waits, because no worker runs.
     assert repaired.returncode == 1
     assert "error [queue_without_worker]" in repaired.stdout
-    answer = json.loads(run_command("check", "--job", job["job_id"], "-o", "json").stdout)
-    assert (answer["data"]["jobs"], [found["code"] for found in answer["data"]["findings"]]) == (
+    response = json.loads(run_command("check", "--job", job["job_id"], "-o", "json").stdout)
+    assert (response["data"]["jobs"], [found["code"] for found in response["data"]["findings"]]) == (
         1,
         ["queue_without_worker"],
     )

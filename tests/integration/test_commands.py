@@ -53,8 +53,8 @@ def clean(variables: dict[str, str]) -> dict[str, str]:
 
 def documents_asked_for(variables: dict[str, str]) -> dict[str, Any]:
     """Return the emulator's counters by the sha256 of each document that it was asked to read."""
-    with urlopen(f"{variables['AWS_ENDPOINT_URL_TEXTRACT']}/_emulator/counters", timeout=10) as answer:  # noqa: S310
-        documents: dict[str, Any] = json.load(answer)["documents"]
+    with urlopen(f"{variables['AWS_ENDPOINT_URL_TEXTRACT']}/_emulator/counters", timeout=10) as response:  # noqa: S310
+        documents: dict[str, Any] = json.load(response)["documents"]
     return documents
 
 
@@ -82,9 +82,9 @@ def test_submit_wait_and_show_report_same_result(stack_variables: dict[str, str]
             *("submit", PHOTO, "--engine", "recorded", "--wait", "-o", "json"), variables=stack_variables, cwd=tmp_path
         )
         assert submitted.returncode == 0, submitted.stderr
-        answer = json.loads(submitted.stdout)
-        (job,) = answer["data"]["jobs"]
-        assert (answer["status"], job["report"]["status"], job["joined"]) == ("ok", "succeeded", False)
+        response = json.loads(submitted.stdout)
+        (job,) = response["data"]["jobs"]
+        assert (response["status"], job["report"]["status"], job["joined"]) == ("ok", "succeeded", False)
         assert job["links"]["workflow"].startswith("http://127.0.0.1:")
 
         text = photo_worker("show", job["job_id"], variables=stack_variables, cwd=tmp_path)

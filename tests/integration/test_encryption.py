@@ -14,7 +14,7 @@ import pytest
 from photo_worker.services.binding import MARKER_KEY
 from tests.integration.test_commands import photo_worker
 from tests.support.harness import FIXTURES, eventually, open_harness
-from tests.support.s3_responses import Answer, Request, S3Answers, refusal, s3_answering
+from tests.support.s3_responses import Request, Response, S3Responses, refusal, s3_responding
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,11 +27,11 @@ HEADER = "x-amz-server-side-encryption"
 _HOP = {"connection", "transfer-encoding", "content-length", "date", "server", "etag"}
 
 
-def behind_a_policy(endpoint: str, wanted: str) -> Callable[[Request], Answer]:
+def behind_a_policy(endpoint: str, wanted: str) -> Callable[[Request], Response]:
     """Forward requests to the S3 server, but refuse writes without the header."""
     upstream = urlsplit(endpoint)
 
-    def answer(request: Request) -> Answer:
+    def response(request: Request) -> Response:
         if request.method == "PUT" and request.headers.get(HEADER) != wanted:
             return refusal(403, "AccessDenied", "explicit deny in a resource-based policy")
         connection = HTTPConnection(upstream.hostname or "", upstream.port or 80, timeout=30)
@@ -43,22 +43,22 @@ def behind_a_policy(endpoint: str, wanted: str) -> Callable[[Request], Answer]:
             headers |= {"ETag": found.headers["ETag"]} if found.headers["ETag"] else {}
             told = found.headers["Content-Length"]
             length = int(told) if told and request.method == "HEAD" else None
-            return Answer(found.status, body, headers, length)
+            return Response(found.status, body, headers, length)
         finally:
             connection.close()
 
-    return answer
+    return response
 
 
 @pytest.fixture
-def policy(stack_variables: dict[str, str]) -> Iterator[S3Answers]:
-    with s3_answering(behind_a_policy(stack_variables["AWS_ENDPOINT_URL_S3"], "AES256")) as server:
+def policy(stack_variables: dict[str, str]) -> Iterator[S3Responses]:
+    with s3_responding(behind_a_policy(stack_variables["AWS_ENDPOINT_URL_S3"], "AES256")) as server:
         yield server
 
 
 async def test_encryption_setting_passes_bucket_policy(
     stack_variables: dict[str, str],
-    policy: S3Answers,
+    policy: S3Responses,
     tmp_path: Path,
     s3_client: S3Client,
 ) -> None:
@@ -93,7 +93,7 @@ async def test_encryption_setting_passes_bucket_policy(
 
 
 def test_encryption_unset_is_refused_by_bucket_policy(
-    stack_variables: dict[str, str], policy: S3Answers, tmp_path: Path, s3_client: S3Client
+    stack_variables: dict[str, str], policy: S3Responses, tmp_path: Path, s3_client: S3Client
 ) -> None:
     variables = stack_variables | {"AWS_ENDPOINT_URL_S3": policy.url}
     refused = photo_worker("submit", str(PHOTO), "-o", "json", variables=variables, cwd=tmp_path)

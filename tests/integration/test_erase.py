@@ -55,8 +55,8 @@ async def everything(harness: Harness, s3_client: S3Client) -> bytes:
     for page in s3_client.get_paginator("list_object_versions").paginate(Bucket=bucket):
         found += [marker["Key"].encode() for marker in page.get("DeleteMarkers", [])]
         for version in page.get("Versions", []):
-            answer = s3_client.get_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
-            found += [version["Key"].encode(), repr(answer["Metadata"]).encode(), answer["Body"].read()]
+            response = s3_client.get_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
+            found += [version["Key"].encode(), repr(response["Metadata"]).encode(), response["Body"].read()]
     with psycopg.connect(harness.settings.require_database_url()) as connection:
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         for (table,) in tables:
@@ -261,10 +261,10 @@ async def test_erase_command_on_terminal_asks(harness: Harness, tmp_path: Path) 
     source = Source("pie", bucket=harness.settings.s3_bucket, key="inbox/pie.png")
     job_id = (await harness.service.submit(source)).job_id
 
-    def erase(answer: bytes) -> subprocess.CompletedProcess[str]:
+    def erase(response: bytes) -> subprocess.CompletedProcess[str]:
         terminal, other = pty.openpty()
         try:
-            os.write(terminal, answer)
+            os.write(terminal, response)
             return subprocess.run(
                 [sys.executable, "-m", "photo_worker.cli", "erase", str(job_id)],
                 env=clean(harness.variables),

@@ -34,8 +34,8 @@ def jobs_fail(harness: Harness, photo: Photo, message: str, times: int) -> None:
     rules = [rule | {"kind": "job-slow", "seconds": 0.3}, rule | {"kind": "job-fails", "message": message}]
     url = f"{harness.variables['AWS_ENDPOINT_URL_TEXTRACT']}/_emulator/faults"
     body = json.dumps({"rules": rules}).encode()
-    with urlopen(Request(url, body, method="PATCH"), timeout=30) as answer:  # noqa: S310
-        assert answer.status == 200
+    with urlopen(Request(url, body, method="PATCH"), timeout=30) as response:  # noqa: S310
+        assert response.status == 200
 
 
 async def attempts(harness: Harness, job_id: UUID) -> list[int]:

@@ -80,8 +80,8 @@ def a_photo(folder: Path) -> Photo:
 
 
 def billed(harness: Harness, photo: Photo) -> int:
-    with urlopen(f"{harness.variables['AWS_ENDPOINT_URL_TEXTRACT']}/_emulator/counters", timeout=30) as answer:  # noqa: S310
-        documents: dict[str, Any] = json.load(answer)["documents"]
+    with urlopen(f"{harness.variables['AWS_ENDPOINT_URL_TEXTRACT']}/_emulator/counters", timeout=30) as response:  # noqa: S310
+        documents: dict[str, Any] = json.load(response)["documents"]
     return int(documents.get(photo.sha256, {}).get("billed", 0))
 
 
@@ -89,7 +89,7 @@ async def submit(harness: Harness, photo: Photo, job_id: UUID | None = None) -> 
     return await harness.service.submit(photo.source, job_id=job_id, engine="textract")
 
 
-def answer_of(harness: Harness, job_id: UUID) -> bytes:
+def response_of(harness: Harness, job_id: UUID) -> bytes:
     return harness.application.store.get(harness.settings.s3_bucket, ocr_key(job_id), limit_bytes=1 << 20)
 
 
@@ -153,7 +153,7 @@ async def test_ocr_jobs_with_same_photo_are_billed_once(running: Harness, tmp_pa
     reports = await asyncio.gather(*(running.service.wait(submission.job_id) for submission in submissions))
     assert {report.record.status for report in reports} == {"succeeded"}
     assert billed(running, photo) == 1
-    assert len({answer_of(running, submission.job_id) for submission in submissions}) == 1
+    assert len({response_of(running, submission.job_id) for submission in submissions}) == 1
 
 
 def read_in(harness: Harness, request: OcrInput, attempt: int) -> OcrResult:
@@ -220,10 +220,10 @@ async def test_ocr_paused_attempt_changes_nothing(harness: Harness, tmp_path: Pa
         zombie = threads.submit(read_in, harness, request, 1)
         assert await asyncio.to_thread(asleep.wait, 30)
         result = await asyncio.to_thread(read_in, harness, request, 2)
-        before = answer_of(harness, UUID(request.job_id))
+        before = response_of(harness, UUID(request.job_id))
         awake.set()
         assert await asyncio.wrap_future(zombie) == result
-    assert answer_of(harness, UUID(request.job_id)) == before
+    assert response_of(harness, UUID(request.job_id)) == before
     assert billed(harness, photo) == 1
 
 

@@ -78,14 +78,14 @@ def version_of(server: Endpoint) -> str | None:
     """Return the version that a server reports, or None if it reports none."""
     with suppress(OSError, ValueError):
         if server.name == "ministack":
-            with urlopen(f"{server.url}/_ministack/health", timeout=5) as answer:  # noqa: S310
-                return str(json.load(answer)["version"])
+            with urlopen(f"{server.url}/_ministack/health", timeout=5) as response:  # noqa: S310
+                return str(json.load(response)["version"])
         if server.name == "localstack":
-            with urlopen(f"{server.url}/_localstack/health", timeout=5) as answer:  # noqa: S310
-                return str(json.load(answer)["version"])
+            with urlopen(f"{server.url}/_localstack/health", timeout=5) as response:  # noqa: S310
+                return str(json.load(response)["version"])
         if server.name == "seaweedfs":
-            with urlopen(f"{server.url}/healthz", timeout=5) as answer:  # noqa: S310
-                return str(answer.headers["Server"]).partition(" ")[2].partition(" ")[0] or None
+            with urlopen(f"{server.url}/healthz", timeout=5) as response:  # noqa: S310
+                return str(response.headers["Server"]).partition(" ")[2].partition(" ")[0] or None
     return None
 
 

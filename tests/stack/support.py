@@ -75,16 +75,16 @@ class Ledger(FakeService):
         assert self._ask(record, f"+{line}\n".encode()) == b"kept"
 
     def lines(self, record: StackRecord) -> list[str]:
-        answer = self._ask(record, b"?\n")
-        if not answer.startswith(b"="):
+        response = self._ask(record, b"?\n")
+        if not response.startswith(b"="):
             raise OSError("the ledger hung up")
-        return answer[1:].decode().splitlines()
+        return response[1:].decode().splitlines()
 
-    def _ask(self, record: StackRecord, question: bytes) -> bytes:
+    def _ask(self, record: StackRecord, key: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", record.ports[self.uses[0]]), timeout=10) as connection:
-            connection.sendall(question)
-            with connection.makefile("rb") as answer:
-                return answer.read()
+            connection.sendall(key)
+            with connection.makefile("rb") as response:
+                return response.read()
 
 
 BLUE = Ledger(name="blue")

@@ -35,13 +35,13 @@ def stack() -> Iterator[LedgerStack]:
 def test_stack_of_root_is_refused_to_other_user(stack: LedgerStack) -> None:
     before = pids_of(stack)
     for arguments in (["status"], ["up"], ["down"], ["env"], ["reset", "--yes"], ["snapshot", "list"]):
-        answer = cli_as_nobody(*arguments, "--name", stack.name, home=stack.paths.home)
-        assert answer.returncode == 1, arguments
-        message, hint = answer.stderr.splitlines()
+        response = cli_as_nobody(*arguments, "--name", stack.name, home=stack.paths.home)
+        assert response.returncode == 1, arguments
+        message, hint = response.stderr.splitlines()
         assert message.startswith("error [stack_not_owned]: The stack's"), arguments
         assert message.endswith("belongs to the user root."), arguments
         assert "--name" in hint
-        assert answer.stdout == ""
+        assert response.stdout == ""
     assert pids_of(stack) == before
     assert stack.status().running
 

@@ -23,7 +23,7 @@ _ERROR = "_mutant_error"
 _Function = TypeVar("_Function", ast.FunctionDef, ast.AsyncFunctionDef)
 
 # Its AttributeError is an ordinary result.
-_ANSWERS = frozenset({"__getattr__", "__getattribute__"})
+_RESPONSES = frozenset({"__getattr__", "__getattribute__"})
 
 
 class Breakage:
@@ -70,7 +70,7 @@ class _Telling(ast.NodeTransformer):
         self.generic_visit(node)
         first = int(ast.get_docstring(node, clean=False) is not None)
         body = node.body[first:]
-        if not body or node.name in _ANSWERS:
+        if not body or node.name in _RESPONSES:
             return node
         kinds = ", ".join(kind.__name__ for kind in BROKEN)
         (telling,) = ast.parse(f"try: pass\nexcept ({kinds}) as {_ERROR}:\n    {_TOLD}({_ERROR})\n    raise").body

@@ -56,11 +56,11 @@ def _serve(client: socket.socket, status: int, message: str, but: tuple[str, ...
                 elif isinstance(event, DataReceived) and event.flow_controlled_length and event.stream_id is not None:
                     connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 elif isinstance(event, StreamEnded) and event.stream_id is not None:
-                    _answer(connection, event.stream_id, paths[event.stream_id], status, message, but)
+                    _respond(connection, event.stream_id, paths[event.stream_id], status, message, but)
             client.sendall(connection.data_to_send())
 
 
-def _answer(connection: H2Connection, stream: int, path: str, status: int, message: str, but: tuple[str, ...]) -> None:
+def _respond(connection: H2Connection, stream: int, path: str, status: int, message: str, but: tuple[str, ...]) -> None:
     head = [(":status", "200"), ("content-type", "application/grpc")]
     if path.rpartition("/")[2] in but:
         connection.send_headers(stream, head)

@@ -45,7 +45,7 @@ class Proxy:
         self._marker: bytes | None = None
         self._delay = 0.0
         self._rate: int | None = None
-        self._answer: Callable[[str], bytes | None] = _passes
+        self._response: Callable[[str], bytes | None] = _passes
         self._naming = b""
         self.port = 0
         self.accepted = 0
@@ -98,15 +98,15 @@ class Proxy:
 
         self._call(slow)
 
-    def answer(self, answer: Callable[[str], bytes | None], *, naming: bytes = b"") -> None:
-        """Respond to HTTP requests in the service's place; requests for whose method ``answer`` returns None pass.
+    def respond(self, response: Callable[[str], bytes | None], *, naming: bytes = b"") -> None:
+        """Respond to HTTP requests in the service's place; requests for whose method ``response`` returns None pass.
 
         So do requests whose head does not contain ``naming``. The connection is closed after a response, which
         therefore has ``Connection: close``.
         """
 
         async def take() -> None:
-            self._answer, self._naming = answer, naming
+            self._response, self._naming = response, naming
 
         self._call(take)
 
@@ -115,7 +115,7 @@ class Proxy:
 
         async def heal() -> None:
             self._swallows_new, self._marker, self._delay, self._rate = False, None, 0.0, None
-            self._answer = _passes
+            self._response = _passes
 
         self._call(heal)
 
@@ -211,7 +211,7 @@ class Proxy:
             if back is not None and self._marker is not None and self._marker in piece:
                 link.swallowed = True
             request = _REQUEST.match(piece) if back is not None else None
-            said = self._answer(request[1].decode("ascii")) if request and self._naming in piece else None
+            said = self._response(request[1].decode("ascii")) if request and self._naming in piece else None
             if back is not None and said is not None:
                 back.write(said)
                 # Read the rest of the request: otherwise the response may be lost with the connection.

@@ -22,7 +22,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """One response. ``announced`` is a Content-Length that differs from the body: the connection is closed early.
 
     It has an ETag unless ``headers`` set an empty one.
@@ -35,15 +35,15 @@ class Answer:
     stall: bool = False
 
 
-def refusal(status: int, code: str, message: str = "", **more: str) -> Answer:
+def refusal(status: int, code: str, message: str = "", **more: str) -> Response:
     """Return an error response in XML."""
     extra = "".join(f"<{name}>{value}</{name}>" for name, value in more.items())
     xml = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message>{extra}</Error>"
-    return Answer(status, xml.encode(), {"Content-Type": "application/xml"})
+    return Response(status, xml.encode(), {"Content-Type": "application/xml"})
 
 
 @dataclass
-class S3Answers:
+class S3Responses:
     """The server's address, its received requests, and the event that releases stalled responses."""
 
     url: str
@@ -52,8 +52,8 @@ class S3Answers:
 
 
 @contextmanager
-def s3_answering(answer: Callable[[Request], Answer]) -> Iterator[S3Answers]:
-    """Serve ``answer`` on a free loopback port until the block ends."""
+def s3_responding(response: Callable[[Request], Response]) -> Iterator[S3Responses]:
+    """Serve ``response`` on a free loopback port until the block ends."""
     requests: list[Request] = []
     released = threading.Event()
 
@@ -66,12 +66,12 @@ def s3_answering(answer: Callable[[Request], Answer]) -> Iterator[S3Answers]:
             except ConnectionError:
                 self.close_connection = True
 
-        def answer(self) -> None:
+        def response(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
             request = Request(self.command, self.path, headers, body)
             requests.append(request)
-            given = answer(request)
+            given = response(request)
             self.send_response(given.status)
             for name, value in {"ETag": '"1"', **given.headers}.items():
                 if value:
@@ -87,7 +87,7 @@ def s3_answering(answer: Callable[[Request], Answer]) -> Iterator[S3Answers]:
             if length != len(given.body) and self.command != "HEAD":
                 self.close_connection = True
 
-        do_GET = do_HEAD = do_PUT = do_DELETE = answer
+        do_GET = do_HEAD = do_PUT = do_DELETE = response
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -96,7 +96,7 @@ def s3_answering(answer: Callable[[Request], Answer]) -> Iterator[S3Answers]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield S3Answers(f"http://127.0.0.1:{server.server_port}", requests, released)
+        yield S3Responses(f"http://127.0.0.1:{server.server_port}", requests, released)
     finally:
         released.set()
         server.shutdown()

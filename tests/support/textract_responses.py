@@ -56,7 +56,7 @@ class Served:
 
 
 @contextmanager
-def textract_answering(*replies: Reply) -> Iterator[Served]:
+def textract_responding(*replies: Reply) -> Iterator[Served]:
     """Serve ``replies`` one after the other, then repeat the last one, on a free port of loopback."""
     ended = threading.Event()
     turn = itertools.count()

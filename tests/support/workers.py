@@ -21,7 +21,7 @@ _END_SECONDS = 30.0
 async def running(worker: Worker, *, seconds: float = _END_SECONDS) -> AsyncIterator[Worker]:
     """Run a worker while the block runs, and leave it behind if its shutdown does not end within ``seconds``.
 
-    The SDK's core can wait for ever for a poll that no server answers, or for a completion that it has lost
+    The SDK's core can wait for ever for a poll that no server responds to, or for a completion that it has lost
     (https://github.com/temporalio/sdk-rust/issues/1297 and 1537). A worker's process ends itself in that case
     (``photo_worker.worker.run_until_stopped``); a test process must not.
     """

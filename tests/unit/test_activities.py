@@ -273,8 +273,8 @@ class TestOcr:
         backend, job_id = CountingBackend(), uuid4()
         result = self.read(store, backend, job_id=str(job_id))
         assert result.s3_ocr_key == f"artifacts/{job_id}/textract.json"
-        answer = json.loads(store.get(BUCKET, result.s3_ocr_key, limit_bytes=10_000))
-        assert [block["BlockType"] for block in answer["Blocks"]] == ["PAGE"]
+        response = json.loads(store.get(BUCKET, result.s3_ocr_key, limit_bytes=10_000))
+        assert [block["BlockType"] for block in response["Blocks"]] == ["PAGE"]
         assert (result.page_count, result.ocr_engine, result.ocr_version) == (1, "counting", "1.0")
 
     # After an unexpected error the workflow runs the activity anew, and its attempts begin at 1.

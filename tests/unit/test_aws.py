@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from photo_worker.aws import aws_session
-from tests.support.s3_responses import Answer, s3_answering
+from tests.support.s3_responses import Response, s3_responding
 
 KEYS = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "eu-central-1"}
 FILES = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
@@ -50,7 +50,7 @@ def proxies_of(client: Any) -> Any:
 
 
 def test_two_sessions_sign_with_their_own_keys() -> None:
-    with s3_answering(lambda _: Answer()) as one, s3_answering(lambda _: Answer()) as two:
+    with s3_responding(lambda _: Response()) as one, s3_responding(lambda _: Response()) as two:
         first = aws_session({**KEYS, "AWS_ENDPOINT_URL_S3": one.url}).client("s3")
         second = aws_session(
             {**KEYS, "AWS_ACCESS_KEY_ID": "second", "AWS_REGION": "us-west-2", "AWS_ENDPOINT_URL": two.url}
@@ -68,7 +68,7 @@ def test_two_sessions_sign_with_their_own_keys() -> None:
 
 def test_aws_session_reads_profile_and_its_endpoint(tmp_path: Path) -> None:
     config, credentials = tmp_path / "config", tmp_path / "credentials"
-    with s3_answering(lambda _: Answer(body=b"body")) as server:
+    with s3_responding(lambda _: Response(body=b"body")) as server:
         config.write_text(
             "[profile kitchen]\nregion = eu-north-1\nservices = own\n"
             f"[services own]\ns3 =\n  endpoint_url = {server.url}\n"

@@ -106,8 +106,8 @@ async def test_boundary_error_without_code_is_unexpected() -> None:
 
 
 async def test_boundary_error_without_code_hides_password() -> None:
-    told = await ends(RuntimeError("no answer from http://kitchen:secret-word@127.0.0.1:9/"), ErrorBoundary())
-    assert told.message == "RuntimeError: no answer from http://127.0.0.1:9/"
+    told = await ends(RuntimeError("no response from http://kitchen:secret-word@127.0.0.1:9/"), ErrorBoundary())
+    assert told.message == "RuntimeError: no response from http://127.0.0.1:9/"
 
 
 async def test_boundary_long_cause_chain_fits_failure_size_limit() -> None:

@@ -123,8 +123,8 @@ def test_config_show_reports_stack_options(tmp_path: Path, monkeypatch: pytest.M
 def test_config_show_error_names_command() -> None:
     result = show("-o", "json", "--name", "absent")
     assert result.exit_code == 1
-    answer = json.loads(result.stdout)
-    assert (answer["command"], answer["error"]["code"]) == ("config show", "stack_not_running")
+    response = json.loads(result.stdout)
+    assert (response["command"], response["error"]["code"]) == ("config show", "stack_not_running")
 
 
 def test_config_show_ignored_stack_variable_in_file_warns(tmp_path: Path) -> None:

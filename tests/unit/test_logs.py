@@ -60,7 +60,7 @@ def test_logs_contain_added_fields_as_photo(key: str, capsys: pytest.CaptureFixt
 def test_logs_hide_password_of_url(style: Literal["json", "console"], capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("INFO", style)
     try:
-        raise ConnectionError('no answer from "http://kitchen:secr@t-word@127.0.0.1:9/photos/a@b.jpg"')
+        raise ConnectionError('no response from "http://kitchen:secr@t-word@127.0.0.1:9/photos/a@b.jpg"')
     except ConnectionError as error:
         logging.getLogger("test").exception("failed: %s", error)
     said = capsys.readouterr().err

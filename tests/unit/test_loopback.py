@@ -20,7 +20,7 @@ from photo_worker.adapters.s3 import object_store as s3_boto
 from photo_worker.aws import aws_session
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.loopback import is_loopback, proxy_exceptions
-from tests.support.s3_responses import Answer, refusal, s3_answering
+from tests.support.s3_responses import Response, refusal, s3_responding
 from textract_local.server.jobs.aws import AwsClients
 
 TOPIC = "arn:aws:sns:us-east-1:000000000000:t"
@@ -29,7 +29,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 
 @pytest.fixture
 def service() -> Iterator[tuple[str, list[str]]]:
-    """A server's address and the requested paths; it answers every request with status 400."""
+    """A server's address and the requested paths; it responds to every request with status 400."""
     paths: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -131,7 +131,7 @@ def test_put_to_loopback_is_not_sent_to_proxy(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, "local")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with s3_answering(lambda _: refusal(403, "Forbidden")) as proxy, s3_answering(lambda _: Answer()) as service:
+    with s3_responding(lambda _: refusal(403, "Forbidden")) as proxy, s3_responding(lambda _: Response()) as service:
         monkeypatch.setenv("http_proxy", proxy.url)
         client = s3_boto.make_client(session=aws_session(os.environ), endpoint_url=service.url, region="us-east-1")
         with closing(client), suppress(PhotoWorkerError):

@@ -132,13 +132,13 @@ def test_replaced_source_deleted_is_looked_up_again(versions: bool) -> None:
 def test_replaced_source_late_attempt_keeps_current_response(place: Place) -> None:
     job_id = uuid4()
     located = place.verify(job_id)
-    answer = place.backend.detect_text
+    response = place.backend.detect_text
 
     class Late:
         engine = "textract"
 
         def detect_text(self, document: DocumentRef) -> object:
-            found = answer(document)
+            found = response(document)
             place.backend = backend
             return found
 

@@ -1,4 +1,4 @@
-"""The response schema finds each kind of fault, finds none in recorded answers, and checks all clients."""
+"""The response schema finds each kind of fault, finds none in recorded responses, and checks all clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from benchmarks.documents import NO_TRUTH, truth_documents
-from tests.support.textract_responses import Reply, textract_answering
+from tests.support.textract_responses import Reply, textract_responding
 from textract_support.observed_responses import BLOCKS, PAGE_CHILDREN
 from textract_support.response_schema import SchemaFault, block_faults, faults, validate
 
@@ -24,8 +24,8 @@ EDITED = {"childText", "SearchKey", "Page"}
 VERSION = "AnalyzeDocumentModelVersion"
 
 
-def answer() -> Any:
-    """Return an answer with two lines, of two words and of one."""
+def response() -> Any:
+    """Return a response with two lines, of two words and of one."""
 
     def geometry(left: float, top: float, width: float) -> dict[str, Any]:
         right, bottom = left + width, top + 0.1
@@ -68,9 +68,9 @@ def answer() -> Any:
     return {"DocumentMetadata": {"Pages": 1}, "Blocks": blocks, "DetectDocumentTextModelVersion": "1.0"}
 
 
-def job_answer() -> Any:
-    """Return the answer of a finished job, in the order of the service's model."""
-    blocks = [{**block, "Page": 1} for block in answer()["Blocks"]]
+def job_response() -> Any:
+    """Return the response of a finished job, in the order of the service's model."""
+    blocks = [{**block, "Page": 1} for block in response()["Blocks"]]
     return {
         "DocumentMetadata": {"Pages": 1},
         "JobStatus": "SUCCEEDED",
@@ -79,9 +79,9 @@ def job_answer() -> Any:
     }
 
 
-def test_response_schema_valid_answer_has_no_faults() -> None:
-    assert list(faults(DETECT, answer())) == []
-    assert list(faults(GET, job_answer())) == []
+def test_response_schema_valid_response_has_no_faults() -> None:
+    assert list(faults(DETECT, response())) == []
+    assert list(faults(GET, job_response())) == []
     assert list(faults("StartDocumentAnalysis", {"JobId": "0a" * 32})) == []
     assert list(faults(GET, {"JobStatus": "IN_PROGRESS"})) == []
 
@@ -110,7 +110,7 @@ BROKEN: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no kind of the model": (lambda a: _move(a, 1, "BlockType", "SENTENCE"), "may not be 'SENTENCE'"),
     "confidence over 100": (lambda a: _move(a, 3, "Confidence", 100.5), "may not be 100.5"),
     "confidence as text": (lambda a: _move(a, 3, "Confidence", "99"), "may not be '99'"),
-    "Page in a synchronous answer": (lambda a: _move(a, 0, "Page", 1), "has Page"),
+    "Page in a synchronous response": (lambda a: _move(a, 0, "Page", 1), "has Page"),
     "confidence on PAGE": (lambda a: a["Blocks"].__setitem__(0, {"BlockType": "PAGE", "Confidence": 99.0}), "has Conf"),
     "text type on LINE": (lambda a: _move(a, 1, "TextType", "PRINTED"), "has TextType"),
     "no text type on WORD": (lambda a: _drop(a, 3, "TextType"), "has no TextType"),
@@ -148,7 +148,7 @@ BROKEN: dict[str, tuple[Callable[[Any], Any], str]] = {
 @pytest.mark.parametrize("name", sorted(BROKEN))
 def test_response_schema_finds_fault(name: str) -> None:
     damage, said = BROKEN[name]
-    given = copy.deepcopy(answer())
+    given = copy.deepcopy(response())
     damage(given)
     assert said in "\n".join(faults(DETECT, given))
 
@@ -167,15 +167,15 @@ BROKEN_JOBS: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", sorted(BROKEN_JOBS))
-def test_response_schema_finds_fault_in_job_answer(name: str) -> None:
+def test_response_schema_finds_fault_in_job_response(name: str) -> None:
     damage, said = BROKEN_JOBS[name]
-    given = copy.deepcopy(job_answer())
+    given = copy.deepcopy(job_response())
     damage(given)
     assert said in "\n".join(faults(GET, given))
 
 
 def test_response_schema_part_may_reference_other_parts() -> None:
-    whole = job_answer()
+    whole = job_response()
     part = {"DocumentMetadata": {"Pages": 1}, "JobStatus": "SUCCEEDED", "NextToken": "more"}
     part |= {"Blocks": whole["Blocks"][:3], "DetectDocumentTextModelVersion": "1.0"}
     assert list(faults(GET, part)) == []
@@ -184,10 +184,10 @@ def test_response_schema_part_may_reference_other_parts() -> None:
 
 
 def test_response_schema_is_enforced_for_any_boto3_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    unsound = answer()
+    unsound = response()
     unsound["Blocks"][1]["Confidence"] = 1.0
     body = json.dumps(unsound).encode()
-    with textract_answering(Reply(body=body, request_id="0b5f0c1e")) as served:
+    with textract_responding(Reply(body=body, request_id="0b5f0c1e")) as served:
         client = boto3.client(
             "textract",
             endpoint_url=served.url,
@@ -201,12 +201,12 @@ def test_response_schema_is_enforced_for_any_boto3_client(monkeypatch: pytest.Mo
 
 
 def test_validate_without_request_id_is_skipped() -> None:
-    answered = SimpleNamespace(status_code=200, headers={"content-type": "application/x-amz-json-1.1"}, content=b"{}")
-    validate(answered, {}, None)
+    responded = SimpleNamespace(status_code=200, headers={"content-type": "application/x-amz-json-1.1"}, content=b"{}")
+    validate(responded, {}, None)
 
 
 @pytest.mark.requires_ground_truth
-def test_response_schema_matches_recorded_answers() -> None:
+def test_response_schema_matches_recorded_responses() -> None:
     documents = truth_documents()
     if not documents:
         pytest.skip(NO_TRUTH)

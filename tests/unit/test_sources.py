@@ -194,6 +194,6 @@ def test_submit_reports_left_out_files_before_upload(
     said = "1 of 2 entries of 'photos' are left out: a.env (no photo or document)"
     assert told.stderr.splitlines() == [f"warning: {said}", "uploading", "submitted: 1/1"]
     if output == "json":
-        answer = json.loads(told.stdout)
-        assert answer["warnings"] == [said]
-        assert [job["source"] for job in answer["data"]["jobs"]] == ["photos/pie.png"]
+        response = json.loads(told.stdout)
+        assert response["warnings"] == [said]
+        assert [job["source"] for job in response["data"]["jobs"]] == ["photos/pie.png"]

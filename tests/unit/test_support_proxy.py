@@ -64,13 +64,13 @@ def connected(proxy: Proxy) -> socket.socket:
 def said(client: socket.socket, words: bytes) -> bytes:
     """Send words and return as many bytes of the response."""
     client.sendall(words)
-    answer = b""
-    while len(answer) < len(words):
+    response = b""
+    while len(response) < len(words):
         piece = client.recv(65536)
         if not piece:
             break
-        answer += piece
-    return answer
+        response += piece
+    return response
 
 
 def is_silent(client: socket.socket) -> bool:
@@ -78,12 +78,12 @@ def is_silent(client: socket.socket) -> bool:
     client.sendall(b"are you there?")
     client.settimeout(SILENCE_SECONDS)
     try:
-        answer = client.recv(65536)
+        response = client.recv(65536)
     except TimeoutError:
         return True
     finally:
         client.settimeout(PATIENCE_SECONDS)
-    assert answer, "the connection was closed"
+    assert response, "the connection was closed"
     return False
 
 

@@ -197,8 +197,8 @@ def test_usage_error_invalid_value_exits_2(slug: str, name: str, arguments: list
 )
 def test_usage_error_json_output_has_code(arguments: list[str], code: str) -> None:
     ended = CliRunner().invoke(cli, [*arguments, "-o", "json"])
-    answer = json.loads(ended.stdout)
-    assert (ended.exit_code, answer["status"], answer["error"]["code"]) == (2, "failed", code)
+    response = json.loads(ended.stdout)
+    assert (ended.exit_code, response["status"], response["error"]["code"]) == (2, "failed", code)
 
 
 @pytest.mark.parametrize("slug", ["config-show", "doctor", "show", "check", "migrate", "worker"])

@@ -27,15 +27,15 @@ def main(arguments: list[str]) -> int:
     child_limits.limit_time(cpu_seconds, wall_seconds)
     child_limits.exit_with_parent(parent)
     # The output of libraries must not mix with the response.
-    answers = os.fdopen(os.dup(1), "wb")
+    responses = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    header, body = _answer(operation, kind, memory_bytes)
-    with answers:
-        answers.write(json.dumps(header, default=str).encode() + b"\n" + body)
+    header, body = _response(operation, kind, memory_bytes)
+    with responses:
+        responses.write(json.dumps(header, default=str).encode() + b"\n" + body)
     return 0
 
 
-def _answer(operation: str, kind: str, memory_bytes: int) -> tuple[dict[str, Any], bytes]:
+def _response(operation: str, kind: str, memory_bytes: int) -> tuple[dict[str, Any], bytes]:
     # The parent knows the document's name and adds it to the message.
     try:
         decoding.load(kind)

@@ -116,7 +116,7 @@ class ProcessDecoder:
             self._look()
         try:
             ended = self._talk([operation, kind], content)
-            if ended.answered:
+            if ended.responded:
                 if ended.header.get("error") == DocumentTooCostly.code:
                     self._require_memory(kind)
                 return _result(ended, name)
@@ -142,7 +142,7 @@ class ProcessDecoder:
     def _require_sound(self, operation: str, kind: str) -> None:
         """Raise ``DecoderUnavailable`` or ``DecoderMissing`` if this worker cannot open a valid document either."""
         sample = self._talk([operation, kind], SAMPLES[kind])
-        if sample.answered and not sample.header:
+        if sample.responded and not sample.header:
             return
         how = sample.defect or sample.header.get("error") or sample.how
         # The output is about the sample, so it contains no text of a job's document.
@@ -159,7 +159,7 @@ class ProcessDecoder:
     def _require_memory(self, kind: str) -> None:
         """Raise ``DecoderUnavailable`` if the machine does not provide the memory that a document may take."""
         measured = self._talk(["measure", kind], b"")
-        if measured.header.get("has_memory") is False or not measured.answered:
+        if measured.header.get("has_memory") is False or not measured.responded:
             raise DecoderUnavailable(
                 reason=f"a process that opens a document does not get the {self._bounds.memory_bytes} bytes of memory "
                 "that it may take"
@@ -186,18 +186,18 @@ class ProcessDecoder:
         finally:
             os.close(writes)
         deadline = time.monotonic() + bounds.wall_seconds
-        answer = ThreadedCall(lambda: process.communicate(content)[0], "opens")
+        response = ThreadedCall(lambda: process.communicate(content)[0], "opens")
         said = ThreadedCall(lambda: read_tail(reads), "opens")
         try:
             # communicate runs in a thread: in Python 3.11 a second call after a timeout loses input that was not sent.
-            answer.start()
+            response.start()
             said.start()
             look_seconds = process.look_seconds(bounds.memory_bytes, LOOK_SECONDS)
             while True:
-                answer.join(look_seconds)
+                response.join(look_seconds)
                 process.look()
-                if not answer.is_alive():
-                    output = answer.result()
+                if not response.is_alive():
+                    output = response.result()
                     said.join()
                     filled = process.has_filled(bounds.memory_bytes)
                     return _Exit(process.returncode, output, said.result().decode(errors="replace"), filled)
@@ -210,8 +210,8 @@ class ProcessDecoder:
             process.kill()
             process.wait()
             # If the system had no thread left, one or both were never started.
-            if answer.ident is not None:
-                answer.join()
+            if response.ident is not None:
+                response.join()
             if said.ident is not None:
                 said.join()
             else:
@@ -255,7 +255,7 @@ class _Exit:
         return str(self.header.get("defect", ""))
 
     @property
-    def answered(self) -> bool:
+    def responded(self) -> bool:
         """Whether the process reported an outcome: the document was opened, or refused with an error code."""
         return self.status == 0 and self._line is not None and not self.defect
 

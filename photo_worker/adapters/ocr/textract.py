@@ -130,7 +130,7 @@ class TextractBackend:
         jobs = TextDetectionJobs(
             client, self._service, notes=notes or _NoNotes(), wait=wait, clock=clock, limits=limits or JobLimits()
         )
-        self._answer = jobs.answer if api == "async" else self._detect
+        self._response = jobs.response if api == "async" else self._detect
         self._may_read = False
 
     def require_usable(self) -> None:
@@ -145,7 +145,7 @@ class TextractBackend:
     def detect_text(self, document: DocumentRef) -> DetectedText:
         """Return the service's response without ResponseMetadata, which differs from call to call."""
         try:
-            response = self._answer(document)
+            response = self._response(document)
         except ConfigurationError:
             self._may_read = False
             raise

@@ -64,7 +64,7 @@ _JITTER = 0.2
 _SHARE_OF_ATTEMPT = 0.6
 
 # Textract's own limit is 3,000 pages (Amazon Textract quotas); an image of 10,000 words has 20 result pages.
-_MOST_ANSWERS = 1000
+_MOST_RESPONSES = 1000
 
 
 def request_token(document: DocumentRef, generation: int = 0) -> str:
@@ -142,7 +142,7 @@ class JobLimits:
 
     attempt_seconds: Callable[[], float] = policies.OCR.start_to_close_timeout.total_seconds
     first_unexplained_wait_seconds: float = _FIRST_UNEXPLAINED_WAIT_SECONDS
-    most_answers: int = _MOST_ANSWERS
+    most_responses: int = _MOST_RESPONSES
 
     def unexplained_wait(self, count: int) -> float:
         """Return the seconds between two jobs after ``count`` failures without a stated cause."""
@@ -171,7 +171,7 @@ class TextDetectionJobs:
         self._wait = wait
         self._clock = clock
 
-    def answer(self, document: DocumentRef) -> dict[str, Any]:
+    def response(self, document: DocumentRef) -> dict[str, Any]:
         """Return a document's text in the shape of a DetectDocumentText response.
 
         Jobs that had failed before the first poll are passed, with waits that grow from 0.1 s to a second. A job that
@@ -315,7 +315,7 @@ class _JobPoll:
         seen: set[str] = set()
         next_token = first.get("NextToken")
         while next_token is not None:
-            if next_token in seen or len(seen) >= self._jobs.limits.most_answers:
+            if next_token in seen or len(seen) >= self._jobs.limits.most_responses:
                 raise self._jobs.unusable("its pages have no end")
             seen.add(next_token)
             response = self._get(next_token)

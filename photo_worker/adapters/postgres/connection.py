@@ -59,7 +59,7 @@ class LimitedConnection(psycopg.Connection[Row]):
 
     def __init__(self, pgconn: psycopg.pq.abc.PGconn) -> None:
         super().__init__(pgconn)
-        self.patience: float | None = PostgresTimes.answer
+        self.patience: float | None = PostgresTimes.response
         self.opened = time.monotonic()
         self._until: float | None = None
 
@@ -146,5 +146,5 @@ def connect(
     connection: LimitedConnection[TupleRow] = LimitedConnection.connect(
         conninfo, autocommit=autocommit, **options(conninfo, times)
     )
-    connection.patience = times.answer
+    connection.patience = times.response
     return connection

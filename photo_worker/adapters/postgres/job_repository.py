@@ -87,7 +87,7 @@ class LimitedPool(ConnectionPool[LimitedConnection[TupleRow]]):
         self._silent_until = 0.0
 
     def _limit(self, connection: LimitedConnection[TupleRow]) -> None:
-        connection.patience = self.times.answer
+        connection.patience = self.times.response
 
     def getconn(self, timeout: float | None = None) -> LimitedConnection[TupleRow]:
         """Take a connection out of the pool, and count it. Raises ``PoolTimeout``."""
@@ -280,7 +280,7 @@ class PostgresJobRepository:
     def _run(self, statement: LiteralString, values: Mapping[str, object], rows: BaseRowFactory[_Row]) -> list[_Row]:
         with translated(self._name):
             self._pool.open()
-            until = time.monotonic() + self._pool.timeout + self._pool.times.answer
+            until = time.monotonic() + self._pool.timeout + self._pool.times.response
             try:
                 return self._attempt(statement, values, rows, until)
             except psycopg.DatabaseError as error:
@@ -306,7 +306,7 @@ class PostgresJobRepository:
         """Yield a connection of the pool for one statement, until the monotonic time ``until`` at most."""
         left = until - time.monotonic()
         with self._pool.connection(min(self._pool.timeout, left)) as connection:
-            left = min(self._pool.times.answer, until - time.monotonic())
+            left = min(self._pool.times.response, until - time.monotonic())
             try:
                 with connection.limited(left):
                     yield connection

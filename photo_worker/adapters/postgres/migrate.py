@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from photo_worker.adapters.postgres.connection import LimitedConnection
 
 LOCK_TIMEOUT_SECONDS = 60
-_ANSWER_SECONDS = 5
+_RESPONSE_SECONDS = 5
 # How long a step may wait for a table lock, while later statements queue behind it; and the pause before the next try.
 _TABLE_LOCK_SECONDS = 2.0
 _TABLE_PAUSE_SECONDS = 1.0
@@ -95,7 +95,7 @@ def _upgraded(
 
     with translated(database):
         # Behind a pooler with one server connection, connecting itself waits for another migration.
-        raw = connect(database_url, times=PostgresTimes(answer=lock_timeout_seconds + _ANSWER_SECONDS))
+        raw = connect(database_url, times=PostgresTimes(response=lock_timeout_seconds + _RESPONSE_SECONDS))
     try:
         with closing(raw), _sqlalchemy_connection(raw) as connection, connection.begin():
             _lock(connection, database, lock_timeout_seconds)

@@ -101,7 +101,7 @@ def translate(error: Exception, *, store: str, bucket: str, key: str | None) -> 
     caller has to check the bucket first.
     """
     if isinstance(error, boto.ClientError):
-        return _translate_answer(error, store=store, bucket=bucket, key=key)
+        return _translate_response(error, store=store, bucket=bucket, key=key)
     # The text may quote the endpoint or the proxy with their credentials.
     reason = without_userinfo(" ".join(str(error).split()))
     if isinstance(error, boto.ParamValidationError) and "bucket" in reason.lower():
@@ -114,7 +114,7 @@ def translate(error: Exception, *, store: str, bucket: str, key: str | None) -> 
     return ServiceRefused(service=store, reason=reason or type(error).__name__)
 
 
-def _translate_answer(error: boto.ClientError, *, store: str, bucket: str, key: str | None) -> PhotoWorkerError:
+def _translate_response(error: boto.ClientError, *, store: str, bucket: str, key: str | None) -> PhotoWorkerError:
     code, status = code_of(error), status_of(error)
     message = error.response.get("Error", {}).get("Message", "")
     reason = f"{code} {message}".strip() or f"HTTP status {status}"
@@ -154,9 +154,9 @@ def _is_elsewhere(error: boto.ClientError, code: str, status: int) -> bool:
 
 
 def _bucket_region(error: boto.ClientError) -> str | None:
-    answer = cast(dict[str, Any], error.response)
-    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    found = headers.get("x-amz-bucket-region") or answer.get("Error", {}).get("Region")
+    response = cast(dict[str, Any], error.response)
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    found = headers.get("x-amz-bucket-region") or response.get("Error", {}).get("Region")
     return str(found) if found else None
 
 

@@ -118,10 +118,10 @@ class BotoObjectStore:
         """
         validate_key(key)
         try:
-            answer = self._client.head_object(**_read(bucket, key, version_id))
+            response = self._client.head_object(**_read(bucket, key, version_id))
         except s3_errors.FAILURES as error:
             raise self._explain(error, bucket, key, version_id) from error
-        return self._info(bucket, key, answer)
+        return self._info(bucket, key, response)
 
     @contextmanager
     def open(self, bucket: str, key: str, *, version_id: str = "") -> Iterator[tuple[ObjectInfo, Iterator[bytes]]]:
@@ -132,11 +132,11 @@ class BotoObjectStore:
         """
         validate_key(key)
         try:
-            answer = self._client.get_object(**_read(bucket, key, version_id))
+            response = self._client.get_object(**_read(bucket, key, version_id))
         except s3_errors.FAILURES as error:
             raise self._explain(error, bucket, key, version_id) from error
-        with closing(answer["Body"]) as body:
-            yield self._info(bucket, key, answer), self._pieces(body.read, bucket, key)
+        with closing(response["Body"]) as body:
+            yield self._info(bucket, key, response), self._pieces(body.read, bucket, key)
 
     def get(self, bucket: str, key: str, *, limit_bytes: int, version_id: str = "") -> bytes:
         """Return an object's bytes. Raises ``DocumentTooLarge`` before reading an object over the limit."""
@@ -150,10 +150,10 @@ class BotoObjectStore:
     ) -> None:
         """Write an object whole; the store refuses a body that was damaged on the way."""
         try:
-            answer = self._client.put_object(**self._upload(bucket, key, body, content_type, metadata))
+            response = self._client.put_object(**self._upload(bucket, key, body, content_type, metadata))
         except s3_errors.FAILURES as error:
             raise self._explain(error, bucket, key) from error
-        self._require_s3(answer, "ETag")
+        self._require_s3(response, "ETag")
 
     def put_new(
         self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
@@ -166,12 +166,12 @@ class BotoObjectStore:
         request = self._upload(bucket, key, body, content_type, metadata)
         request["IfNoneMatch"] = "*"
         try:
-            answer = self._client.put_object(**request)
+            response = self._client.put_object(**request)
         except s3_errors.FAILURES as error:
             if isinstance(error, ClientError) and s3_errors.status_of(error) == s3_errors.PRECONDITION_FAILED:
                 return False
             raise self._explain(error, bucket, key) from error
-        self._require_s3(answer, "ETag")
+        self._require_s3(response, "ETag")
         return True
 
     def replace(
@@ -191,14 +191,14 @@ class BotoObjectStore:
         request = self._upload(bucket, key, body, content_type, metadata)
         request["IfMatch"] = f'"{etag}"'
         try:
-            answer = self._client.put_object(**request)
+            response = self._client.put_object(**request)
         except s3_errors.FAILURES as error:
             status = s3_errors.status_of(error) if isinstance(error, ClientError) else 0
             gone = isinstance(error, ClientError) and s3_errors.code_of(error) == "NoSuchKey"
             if status == s3_errors.PRECONDITION_FAILED or gone:
                 return False
             raise self._explain(error, bucket, key) from error
-        self._require_s3(answer, "ETag")
+        self._require_s3(response, "ETag")
         return True
 
     def list(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
@@ -317,28 +317,28 @@ class BotoObjectStore:
                 return
             yield piece
 
-    def _info(self, bucket: str, key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef) -> ObjectInfo:
-        self._require_s3(answer, "ETag", "ContentLength")
+    def _info(self, bucket: str, key: str, response: HeadObjectOutputTypeDef | GetObjectOutputTypeDef) -> ObjectInfo:
+        self._require_s3(response, "ETag", "ContentLength")
         return ObjectInfo(
             bucket=bucket,
             key=key,
-            size_bytes=answer["ContentLength"],
-            content_type=answer.get("ContentType") or DEFAULT_CONTENT_TYPE,
-            etag=answer["ETag"].strip('"'),
-            metadata=decode_metadata(answer.get("Metadata", {})),
+            size_bytes=response["ContentLength"],
+            content_type=response.get("ContentType") or DEFAULT_CONTENT_TYPE,
+            etag=response["ETag"].strip('"'),
+            metadata=decode_metadata(response.get("Metadata", {})),
             # Without versions the id is "null", also of the next object under the key: it identifies no bytes.
-            version_id=answer.get("VersionId", "").removeprefix("null"),
-            modified_at=answer.get("LastModified"),
+            version_id=response.get("VersionId", "").removeprefix("null"),
+            modified_at=response.get("LastModified"),
         )
 
-    def _require_s3(self, answer: Mapping[str, Any], *members: str) -> None:
+    def _require_s3(self, response: Mapping[str, Any], *members: str) -> None:
         """Raise ``StorageUnavailable`` if a proxy or a maintenance page responds with status 200 in the store's place.
 
         S3 sends the ETag of every object that it returns or stores, the length of those that it returns, and the
         bucket's name with every listing.
         """
         for name in members:
-            if answer.get(name) in {None, ""}:
+            if response.get(name) in {None, ""}:
                 raise StorageUnavailable(store=self.describe(), reason=f"a response that is not S3's: it has no {name}")
 
     def _explain(self, error: Exception, bucket: str, key: str | None, version_id: str = "") -> PhotoWorkerError:

@@ -95,9 +95,9 @@ def _waiting_queue(task_queue: str) -> str:
     return f"{task_queue}/photo-worker-waits"
 
 
-def _polls(answer: DescribeTaskQueueResponse, host: str | None) -> dict[str, datetime]:
+def _polls(response: DescribeTaskQueueResponse, host: str | None) -> dict[str, datetime]:
     """Return the last poll of each identity."""
-    polls = {poller.identity: poller.last_access_time.ToDatetime(tzinfo=UTC) for poller in answer.pollers}
+    polls = {poller.identity: poller.last_access_time.ToDatetime(tzinfo=UTC) for poller in response.pollers}
     return {
         identity: at
         for identity, at in polls.items()
@@ -112,9 +112,9 @@ async def backlog(client: Client, task_queue: str) -> tuple[int, timedelta]:
     """
     waiting, oldest = 0, timedelta()
     for kind in (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY):
-        answer = await _describe(client, task_queue, kind, report_stats=True)
-        waiting += answer.stats.approximate_backlog_count
-        oldest = max(oldest, answer.stats.approximate_backlog_age.ToTimedelta())
+        response = await _describe(client, task_queue, kind, report_stats=True)
+        waiting += response.stats.approximate_backlog_count
+        oldest = max(oldest, response.stats.approximate_backlog_age.ToTimedelta())
     return waiting, oldest
 
 

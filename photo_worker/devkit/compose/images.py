@@ -85,12 +85,12 @@ def _missing(image: Image) -> Image:
 
 def _image(engine: ContainerEngine, service: str, model: dict[str, object]) -> Image:
     name, ours = str(model["image"]), "build" in model
-    answer = engine.ask("GET", f"/images/{name}/json")
-    if answer.status == 404:
+    response = engine.ask("GET", f"/images/{name}/json")
+    if response.status == 404:
         return Image(service, name, "missing", ours)
-    if answer.status != 200:
-        raise DockerFailed(doing=f"look at the image {name}", reason=answer.message)
-    labels = answer.json()["Config"].get("Labels") or {}
+    if response.status != 200:
+        raise DockerFailed(doing=f"look at the image {name}", reason=response.message)
+    labels = response.json()["Config"].get("Labels") or {}
     return Image(service, name, "stand-in" if STAND_IN_LABEL in labels else "here", ours)
 
 

@@ -88,9 +88,9 @@ def _require_empty_elsewhere(endpoint: str, env: dict[str, str], regions: list[s
                 "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0",
                 "Content-Type": "application/x-www-form-urlencoded",
             }
-            answer = request(address, "POST", "/", f"Action={action}".encode(), seconds=_SECONDS, headers=headers)
-            if answer.status != 200 or sign in answer.body:
-                raise ResetFailed(f"LocalStack has {service} of {region}, or does not say ({answer.status})")
+            response = request(address, "POST", "/", f"Action={action}".encode(), seconds=_SECONDS, headers=headers)
+            if response.status != 200 or sign in response.body:
+                raise ResetFailed(f"LocalStack has {service} of {region}, or does not say ({response.status})")
 
 
 def _batches(keys: list[dict[str, str]]) -> Iterator[list[dict[str, str]]]:

@@ -46,7 +46,7 @@ def find(environ: Mapping[str, str] | None = None, *, package: str = _WHEEL) -> 
     for argv in _candidates(environ.get("PATH"), package):
         shown = " ".join(argv)
         try:
-            answer = subprocess.run(
+            completed = subprocess.run(
                 [*argv, "version", "--short"],
                 capture_output=True,
                 text=True,
@@ -57,9 +57,9 @@ def find(environ: Mapping[str, str] | None = None, *, package: str = _WHEEL) -> 
         except (OSError, subprocess.TimeoutExpired) as error:
             tried.append(f"`{shown}` does not run ({error})")
             continue
-        version = answer.stdout.strip().removeprefix("v")
+        version = completed.stdout.strip().removeprefix("v")
         major = re.match(r"\d+", version)
-        if answer.returncode != 0 or major is None:
+        if completed.returncode != 0 or major is None:
             tried.append(f"`{shown}` is none")
         elif int(major[0]) < 2:
             tried.append(f"`{shown}` is {version}")

@@ -25,18 +25,23 @@ def look(paths: StackPaths, record: StackRecord) -> StackStatus:
         engine = ContainerEngine()
         found = containers(engine, project_name(paths))
     except StackError as error:
-        lines = [_line(one, record, None, None, answers=False, busy=False) for one in own]
+        lines = [_line(one, record, None, None, responds=False, busy=False) for one in own]
         return StackStatus(paths.name, paths.root, False, lines, error.message)
     busy = is_locked(paths.command_lock)
     with ThreadPoolExecutor(len(own) + len(others) + 1) as pool:
         looks = pool.submit(_closer, engine, [found[one.name] for one in own if one.name in found])
         foreign = [pool.submit(one.status) for one in others]
         asked = {one.name: pool.submit(one.is_alive, record) for one in own if one.name in found}
-        answers = {name: answer.result() for name, answer in asked.items()}
+        responses = {name: response.result() for name, response in asked.items()}
         closer = looks.result()
         lines = [
             _line(
-                one, record, found.get(one.name), closer.get(one.name), answers=answers.get(one.name, False), busy=busy
+                one,
+                record,
+                found.get(one.name),
+                closer.get(one.name),
+                responds=responses.get(one.name, False),
+                busy=busy,
             )
             for one in own
         ]
@@ -58,13 +63,13 @@ def _line(
     found: Container | None,
     closer: Details | None,
     *,
-    answers: bool,
+    responds: bool,
     busy: bool,
 ) -> ServiceStatus:
     if found is None:
         state = "stopped"
     elif found.state == "running":
-        state = "running" if answers else "starting" if busy or found.health == "starting" else "silent"
+        state = "running" if responds else "starting" if busy or found.health == "starting" else "silent"
     else:
         state = {"created": "starting", "restarting": "starting", "dead": "exited"}.get(found.state, found.state)
     alive = found is not None and found.is_running

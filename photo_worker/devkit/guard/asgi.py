@@ -44,8 +44,8 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, reason: str) -> No
     if b"expect" not in headers:
         await _drain(receive)
     media_type, body = _error(headers.get(b"content-type", b""), reason)
-    answer = [(b"content-type", media_type), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 403, "headers": answer})
+    sent = [(b"content-type", media_type), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 403, "headers": sent})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 

@@ -179,8 +179,8 @@ async def _forward(
     passed: Callable[[], None],
 ) -> None:
     # Connect first: while the service is down, the forwarder sends nothing in its name, not even a refusal.
-    answers, requests = await asyncio.open_connection(*target)
-    back = asyncio.create_task(_copy(answers, writer, passed))
+    responses, requests = await asyncio.open_connection(*target)
+    back = asyncio.create_task(_copy(responses, writer, passed))
     forth = asyncio.create_task(_requests(reader, requests, rules, limits, passed))
     try:
         await asyncio.wait({back, forth}, return_when=asyncio.FIRST_COMPLETED)

@@ -68,8 +68,8 @@ class _PgBouncer(Service):
 
     def version(self) -> str:
         argv = [str(self.program()), "--version"]
-        answer = subprocess.run(argv, capture_output=True, text=True, timeout=_VERSION_SECONDS, check=False)
-        return (answer.stdout.splitlines() or ["PgBouncer"])[0]
+        completed = subprocess.run(argv, capture_output=True, text=True, timeout=_VERSION_SECONDS, check=False)
+        return (completed.stdout.splitlines() or ["PgBouncer"])[0]
 
     def url(self, record: StackRecord) -> str:
         return f"postgresql://{DATABASE_USER}@{LOOPBACK}:{record.ports['pgbouncer']}/{DATABASE}"

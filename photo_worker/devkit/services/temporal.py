@@ -116,7 +116,7 @@ class _Temporal(Service):
 
     def is_alive(self, record: StackRecord) -> bool:
         if record.kind == "compose":
-            return probes.grpc_answers(record.ports["temporal"])
+            return probes.grpc_responds(record.ports["temporal"])
         return probes.http_ok(record.ports["temporal-ui"], f"/api/v1/namespaces/{record.prefix}")
 
 

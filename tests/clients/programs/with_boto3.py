@@ -30,7 +30,7 @@ def read(given: dict[str, Any]) -> Any:
         "alike": inline["Blocks"] == stored["Blocks"],
         "pages": inline["DocumentMetadata"]["Pages"],
         "lines": [block["Text"] for block in inline["Blocks"] if block["BlockType"] == "LINE"],
-        "requests": [answer["ResponseMetadata"]["RequestId"] for answer in (inline, stored)],
+        "requests": [response["ResponseMetadata"]["RequestId"] for response in (inline, stored)],
         "content_type": inline["ResponseMetadata"]["HTTPHeaders"]["content-type"],
     }
 
@@ -43,8 +43,8 @@ def job(given: dict[str, Any]) -> Any:
     statuses: list[str] = []
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not statuses or statuses[-1] == "IN_PROGRESS":
-        answer = client.get_document_text_detection(JobId=identifiers[0], MaxResults=1)
-        statuses.append(answer["JobStatus"])
+        response = client.get_document_text_detection(JobId=identifiers[0], MaxResults=1)
+        statuses.append(response["JobStatus"])
         if time.monotonic() > deadline:
             sys.exit("the job does not end")
         time.sleep(0.2)
@@ -62,11 +62,11 @@ def job(given: dict[str, Any]) -> Any:
 
 
 def pages_of(client: Any, job_id: str, results: int) -> list[Any]:
-    answers = [client.get_document_text_detection(JobId=job_id, MaxResults=results)]
-    while "NextToken" in answers[-1]:
-        token = answers[-1]["NextToken"]
-        answers.append(client.get_document_text_detection(JobId=job_id, MaxResults=results, NextToken=token))
-    return answers
+    responses = [client.get_document_text_detection(JobId=job_id, MaxResults=results)]
+    while "NextToken" in responses[-1]:
+        token = responses[-1]["NextToken"]
+        responses.append(client.get_document_text_detection(JobId=job_id, MaxResults=results, NextToken=token))
+    return responses
 
 
 def errors(given: dict[str, Any]) -> Any:

@@ -23,18 +23,18 @@ def uri(given: dict[str, Any]) -> str:
     return f"s3://{given['bucket']}/{given['key']}"
 
 
-def lines(answer: dict[str, Any]) -> list[str]:
-    return [line.text for page in trp.Document(answer).pages for line in page.lines]
+def lines(response: dict[str, Any]) -> list[str]:
+    return [line.text for page in trp.Document(response).pages for line in page.lines]
 
 
 def read(given: dict[str, Any]) -> Any:
     """Read a path, bytes and an object, with both versions of trp."""
     path = given["file"]
-    answers = [call_textract(path), call_textract(Path(path).read_bytes()), call_textract(uri(given))]
-    second = trp2.TDocumentSchema().load(answers[0])
+    responses = [call_textract(path), call_textract(Path(path).read_bytes()), call_textract(uri(given))]
+    second = trp2.TDocumentSchema().load(responses[0])
     ordered = order_blocks_by_geo(second)
     return {
-        "lines": [lines(answer) for answer in answers],
+        "lines": [lines(response) for response in responses],
         "trp2": [line.text for line in ordered.lines(ordered.pages[0])],
         "back_again": [
             block["Text"] for block in trp2.TDocumentSchema().dump(second)["Blocks"] if block["BlockType"] == "LINE"
@@ -44,9 +44,9 @@ def read(given: dict[str, Any]) -> Any:
 
 def analyse(given: dict[str, Any]) -> Any:
     """Analyse a file for tables and forms, and read both with trp."""
-    answer = call_textract(given["file"], features=[Textract_Features.TABLES, Textract_Features.FORMS])
-    (page,) = trp.Document(answer).pages
-    second = trp2.TDocumentSchema().load(answer)
+    response = call_textract(given["file"], features=[Textract_Features.TABLES, Textract_Features.FORMS])
+    (page,) = trp.Document(response).pages
+    second = trp2.TDocumentSchema().load(response)
     return {
         "tables": [[[cell.text.strip() for cell in row.cells] for row in table.rows] for table in page.tables],
         "fields": {str(field.key): str(field.value) for field in page.form.fields},
@@ -91,12 +91,12 @@ def told(given: dict[str, Any]) -> Any:
             sys.exit("nobody says that the job is done")
         messages = queue.receive_message(QueueUrl=given["queue"], WaitTimeSeconds=5).get("Messages", [])
     client = boto3.client("textract")
-    answer = client.get_document_analysis(JobId=started["JobId"])
+    response = client.get_document_analysis(JobId=started["JobId"])
     return {
         "job": started["JobId"],
         "message": json.loads(json.loads(messages[0]["Body"])["Message"]),
-        "status": answer["JobStatus"],
-        "tables": sum(block["BlockType"] == "TABLE" for block in answer["Blocks"]),
+        "status": response["JobStatus"],
+        "tables": sum(block["BlockType"] == "TABLE" for block in response["Blocks"]),
     }
 
 

@@ -8,7 +8,7 @@ const DEADLINE_MS = 90_000;
 const client = new textract.TextractClient({});
 const send = (command, input) => client.send(new textract[command](input));
 const location = (given) => ({ S3Object: { Bucket: given.bucket, Name: given.key } });
-const texts = (answer, type) => answer.Blocks.filter((block) => block.BlockType === type).map((block) => block.Text);
+const texts = (response, type) => response.Blocks.filter((block) => block.BlockType === type).map((block) => block.Text);
 
 async function read(given) {
   const inline = await send("DetectDocumentTextCommand", { Document: { Bytes: fs.readFileSync(given.file) } });
@@ -20,21 +20,21 @@ async function read(given) {
     pages: inline.DocumentMetadata.Pages,
     numbers: [word.Confidence, word.Geometry.BoundingBox.Width, word.Geometry.Polygon[0].X].every(Number.isFinite),
     status: inline.$metadata.httpStatusCode,
-    requests: [inline, stored].map((answer) => answer.$metadata.requestId),
+    requests: [inline, stored].map((response) => response.$metadata.requestId),
   };
 }
 
 async function analyse(given) {
-  const answer = await send("AnalyzeDocumentCommand", {
+  const response = await send("AnalyzeDocumentCommand", {
     Document: { Bytes: fs.readFileSync(given.file) },
     FeatureTypes: ["TABLES"],
   });
-  const blocks = new Map(answer.Blocks.map((block) => [block.Id, block]));
+  const blocks = new Map(response.Blocks.map((block) => [block.Id, block]));
   const children = (block, type) =>
     (block.Relationships ?? []).filter((one) => one.Type === type).flatMap((one) => one.Ids.map((id) => blocks.get(id)));
   return {
-    model: answer.AnalyzeDocumentModelVersion,
-    cells: answer.Blocks.filter((block) => block.BlockType === "TABLE").map((table) =>
+    model: response.AnalyzeDocumentModelVersion,
+    cells: response.Blocks.filter((block) => block.BlockType === "TABLE").map((table) =>
       children(table, "CHILD")
         .filter((cell) => cell.BlockType === "CELL")
         .map((cell) => [
@@ -50,22 +50,22 @@ async function job(given) {
   const { JobId } = await send("StartDocumentTextDetectionCommand", { DocumentLocation: location(given) });
   const deadline = Date.now() + DEADLINE_MS;
   const ask = (more) => send("GetDocumentTextDetectionCommand", { JobId, MaxResults: given.results, ...more });
-  let answer = await ask({});
-  while (answer.JobStatus === "IN_PROGRESS" && Date.now() < deadline) {
+  let response = await ask({});
+  while (response.JobStatus === "IN_PROGRESS" && Date.now() < deadline) {
     await new Promise((resolve) => setTimeout(resolve, 200));
-    answer = await ask({});
+    response = await ask({});
   }
-  const { JobStatus: status, DocumentMetadata: { Pages: pages } } = answer;
-  const answers = [answer];
-  while (answer.NextToken) {
-    answer = await ask({ NextToken: answer.NextToken });
-    answers.push(answer);
+  const { JobStatus: status, DocumentMetadata: { Pages: pages } } = response;
+  const responses = [response];
+  while (response.NextToken) {
+    response = await ask({ NextToken: response.NextToken });
+    responses.push(response);
   }
   return {
     status,
     pages,
-    sizes: answers.map((one) => one.Blocks.length),
-    lines: answers.flatMap((one) => texts(one, "LINE")),
+    sizes: responses.map((one) => one.Blocks.length),
+    lines: responses.flatMap((one) => texts(one, "LINE")),
   };
 }
 

@@ -73,7 +73,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """An HTTP response; header names are in lower case."""
 
     status: int
@@ -81,7 +81,7 @@ class Answer:
     body: bytes
 
 
-def request(method: str, url: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
+def request(method: str, url: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Response:
     """Send one request as a browser would, without the SDK and its retries."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
@@ -89,7 +89,7 @@ def request(method: str, url: str, body: bytes = b"", headers: Mapping[str, str]
         target = f"{parts.path}?{parts.query}" if parts.query else parts.path
         connection.request(method, target, body, dict(headers or {}))
         got = connection.getresponse()
-        return Answer(got.status, {name.lower(): value for name, value in got.getheaders()}, got.read())
+        return Response(got.status, {name.lower(): value for name, value in got.getheaders()}, got.read())
     finally:
         connection.close()
 

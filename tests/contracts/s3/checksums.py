@@ -41,9 +41,9 @@ class ChecksumBehaviours(S3Suite):
     def test_put_object_sha256_is_kept(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=BODY, ChecksumAlgorithm="SHA256", ChecksumSHA256=SHA256)
         assert s3.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")["ChecksumSHA256"] == SHA256
-        answer = s3.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
-        assert answer["ChecksumSHA256"] == SHA256
-        assert answer["Body"].read() == BODY
+        response = s3.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
+        assert response["ChecksumSHA256"] == SHA256
+        assert response["Body"].read() == BODY
 
     def test_put_object_response_has_the_sha256(self, s3: S3Client, bucket: str) -> None:
         put = s3.put_object(Bucket=bucket, Key="k", Body=BODY, ChecksumAlgorithm="SHA256", ChecksumSHA256=SHA256)

@@ -35,11 +35,11 @@ class ObjectBehaviours(S3Suite):
                 s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
             put = s3.put_object(Bucket=bucket, Key="k", Body=b"first")
             head = s3.head_object(Bucket=bucket, Key="k")
-            answer = s3.get_object(Bucket=bucket, Key="k")
-            answer["Body"].close()
-            assert head["ETag"] == answer["ETag"] == put["ETag"]
-            assert head["LastModified"] == answer["LastModified"]
-            told = {put.get("VersionId"), head.get("VersionId"), answer.get("VersionId")}
+            response = s3.get_object(Bucket=bucket, Key="k")
+            response["Body"].close()
+            assert head["ETag"] == response["ETag"] == put["ETag"]
+            assert head["LastModified"] == response["LastModified"]
+            told = {put.get("VersionId"), head.get("VersionId"), response.get("VersionId")}
             # The version id "null" of a bucket without versions identifies no bytes.
             assert len(told) == 1 if kept else told <= {None, "null"}
             assert kept is (told.pop() not in {None, "null"})
@@ -51,9 +51,9 @@ class ObjectBehaviours(S3Suite):
         s3.put_object(Bucket=bucket, Key="k", Body=b"second")
         s3.delete_object(Bucket=bucket, Key="k")
         head = s3.head_object(Bucket=bucket, Key="k", VersionId=first["VersionId"])
-        answer = s3.get_object(Bucket=bucket, Key="k", VersionId=first["VersionId"])
-        assert answer["Body"].read() == b"first"
-        for told in (head, answer):
+        response = s3.get_object(Bucket=bucket, Key="k", VersionId=first["VersionId"])
+        assert response["Body"].read() == b"first"
+        for told in (head, response):
             assert (told["VersionId"], told["ETag"]) == (first["VersionId"], first["ETag"])
             assert (told["LastModified"], told["Metadata"]) == (before["LastModified"], {"writer": "1"})
 
@@ -78,10 +78,10 @@ class ObjectBehaviours(S3Suite):
     def test_get_object_streams_the_body(self, s3: S3Client, bucket: str) -> None:
         body = hashlib.shake_256(b"stream").digest(3 * MIB + 17)
         s3.put_object(Bucket=bucket, Key="k", Body=body, ContentType="image/png", Metadata={"job": "1"})
-        answer = s3.get_object(Bucket=bucket, Key="k")
-        assert (answer["ContentLength"], answer["ContentType"]) == (len(body), "image/png")
-        assert answer["Metadata"] == {"job": "1"}
-        with closing(answer["Body"]) as stream:
+        response = s3.get_object(Bucket=bucket, Key="k")
+        assert (response["ContentLength"], response["ContentType"]) == (len(body), "image/png")
+        assert response["Metadata"] == {"job": "1"}
+        with closing(response["Body"]) as stream:
             assert b"".join(stream.iter_chunks(MIB)) == body
 
     def test_get_object_range_is_206_and_beyond_end_is_416(self, s3: S3Client, bucket: str) -> None:
@@ -91,16 +91,16 @@ class ObjectBehaviours(S3Suite):
             ("bytes=7-", b"789", "bytes 7-9/10"),
             ("bytes=-2", b"89", "bytes 8-9/10"),
         ]:
-            answer = s3.get_object(Bucket=bucket, Key="k", Range=asked)
-            assert answer["ResponseMetadata"]["HTTPStatusCode"] == 206
-            assert (answer["Body"].read(), answer["ContentRange"]) == (got, content_range)
+            response = s3.get_object(Bucket=bucket, Key="k", Range=asked)
+            assert response["ResponseMetadata"]["HTTPStatusCode"] == 206
+            assert (response["Body"].read(), response["ContentRange"]) == (got, content_range)
         with refused(416, "InvalidRange"):
             s3.get_object(Bucket=bucket, Key="k", Range="bytes=10-12")
 
     def test_put_object_empty_body_is_an_object(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=b"", ContentType="image/png")
-        answer = s3.get_object(Bucket=bucket, Key="k")
-        assert (answer["ContentLength"], answer["ContentType"], answer["Body"].read()) == (0, "image/png", b"")
+        response = s3.get_object(Bucket=bucket, Key="k")
+        assert (response["ContentLength"], response["ContentType"], response["Body"].read()) == (0, "image/png", b"")
 
     def test_put_object_key_may_be_any_text(self, s3: S3Client, bucket: str) -> None:
         for key in KEYS:
@@ -196,8 +196,8 @@ class ObjectBehaviours(S3Suite):
         assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["c"]
 
     def test_delete_object_missing_key_is_204(self, s3: S3Client, bucket: str) -> None:
-        answer = s3.delete_object(Bucket=bucket, Key="missing")
-        assert answer["ResponseMetadata"]["HTTPStatusCode"] == 204
+        response = s3.delete_object(Bucket=bucket, Key="missing")
+        assert response["ResponseMetadata"]["HTTPStatusCode"] == 204
 
 
 def _content(s3: S3Client, bucket: str, key: str) -> str:

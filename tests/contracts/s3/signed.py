@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 from uuid import uuid4
 
-from tests.contracts.s3.case import REGION, Answer, Endpoint, S3Suite, refused, request
+from tests.contracts.s3.case import REGION, Endpoint, Response, S3Suite, refused, request
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -78,7 +78,7 @@ class SignatureBehaviours(S3Suite):
         assert _post(form["url"], form["fields"], bytes(10)).status in {200, 201, 204}
 
 
-def _signed_long_ago(server: Endpoint, bucket: str, *, expires: int) -> Answer:
+def _signed_long_ago(server: Endpoint, bucket: str, *, expires: int) -> Response:
     """Read with a URL that was signed an hour ago ("Signature Version 4" in a query, as the Amazon S3 API has it)."""
     at = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{at[:8]}/{REGION}/s3/aws4_request"
@@ -101,7 +101,7 @@ def _signed_long_ago(server: Endpoint, bucket: str, *, expires: int) -> Answer:
     return request("GET", f"{server.url}{path}?{query}&X-Amz-Signature={signature}")
 
 
-def _post(url: str, fields: dict[str, str], body: bytes) -> Answer:
+def _post(url: str, fields: dict[str, str], body: bytes) -> Response:
     """Send a form as a browser does (RFC 7578)."""
     boundary = uuid4().hex
     parts = [

@@ -66,7 +66,7 @@ _SUCCESS = [("succeeded", None)]
 
 WORKFLOW_TASK = "workflow-task"
 # Responses after which the process no longer matters, as the server has received them. The photo's job succeeds.
-ANSWERS = (WORKFLOW_TASK, *(step.name for step in IMAGE.steps if step.method is not ResultActivities.record_failure))
+RESPONSES = (WORKFLOW_TASK, *(step.name for step in IMAGE.steps if step.method is not ResultActivities.record_failure))
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class CellResult:
 
 def cases_of(point: str) -> list[Case]:
     """Return every case at one point: before and after it, killed and stopped."""
-    if point in ANSWERS:
+    if point in RESPONSES:
         return [Case("photo", point, ACKNOWLEDGED, KILL)]
     usages = {
         "damaged": FAILURE_POINTS,
@@ -263,15 +263,15 @@ def _arm(world: World, case: Case) -> Arm:
     return Arm(case.point, case.phase, case.mode, str(world.folder / f"{case.name}.reached"))
 
 
-async def _is_acknowledged(world: World, answer: str, job_id: UUID) -> bool:
+async def _is_acknowledged(world: World, response: str, job_id: UUID) -> bool:
     history = await world.environment.history(str(job_id))
     if history is None:
         return False
     events = [event.event_type for event in history.events]
-    if answer == WORKFLOW_TASK:
+    if response == WORKFLOW_TASK:
         return EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED in events
     completed = events.count(EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED)
-    return completed > ANSWERS[1:].index(answer) and answer in workflow_facts_of(history).attempts
+    return completed > RESPONSES[1:].index(response) and response in workflow_facts_of(history).attempts
 
 
 async def _until(look: Callable[[], Awaitable[bool]], about: Callable[[], str] | None = None) -> None:

@@ -125,8 +125,8 @@ def emulator(stack: Mapping[str, str], path: str, *, method: str = "GET", body: 
         data=None if body is None else json.dumps(body).encode(),
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=30) as answer:
-        return json.load(answer)
+    with opener.open(request, timeout=30) as response:
+        return json.load(response)
 
 
 def charges_of(stack: Mapping[str, str]) -> Counter[str]:

@@ -94,7 +94,7 @@ class _ForkServer:
         if pid == 0:
             os._exit(self._live(request))
         self._children.add(pid)
-        _answer({"spawned": request["spawn"], "pid": pid})
+        _respond({"spawned": request["spawn"], "pid": pid})
 
     def _live(self, request: dict[str, Any]) -> int:
         """Run in the child: set it up, call its main and return its exit code."""
@@ -132,7 +132,7 @@ class _ForkServer:
             # Processes that it has started, such as an emulator's readers, end with it.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
-            _answer({"ended": pid, "status": os.waitstatus_to_exitcode(status)})
+            _respond({"ended": pid, "status": os.waitstatus_to_exitcode(status)})
 
 
 def _become(request: dict[str, Any]) -> None:
@@ -145,7 +145,7 @@ def _become(request: dict[str, Any]) -> None:
     os.execve(request["arguments"][0], request["arguments"], request["variables"])  # noqa: S606 - no shell is meant
 
 
-def _answer(value: dict[str, Any]) -> None:
+def _respond(value: dict[str, Any]) -> None:
     # Unbuffered: a child would inherit the content of Python's buffer.
     os.write(1, json.dumps(value).encode() + b"\n")
 
@@ -162,7 +162,7 @@ def main() -> int:
     forkserver = _ForkServer()
     # A garbage collection in a child would write to, and so copy, every page that holds an object.
     gc.freeze()
-    _answer({"ready": os.getpid()})
+    _respond({"ready": os.getpid()})
     forkserver.run()
     return 0
 

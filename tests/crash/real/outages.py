@@ -88,7 +88,7 @@ class Reach:
             self._role.begin(kind)
         else:
             naming = b".StartDocumentTextDetection" if (self._service, kind) == (TEXTRACT, FORBIDDEN) else b""
-            self._proxy.answer(_ANSWERS[self._service, kind], naming=naming)
+            self._proxy.respond(_RESPONSES[self._service, kind], naming=naming)
 
     def end(self, kind: str) -> None:
         """End the outage. Swallowed connections stay so, except that those of Temporal's library are closed.
@@ -195,12 +195,12 @@ _ROLES = {
 def _s3_error(status: str, code: str, *, of: frozenset[str] | None = None) -> Callable[[str], bytes | None]:
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>an outage</Message></Error>".encode()
 
-    def answer(method: str) -> bytes | None:
+    def response(method: str) -> bytes | None:
         if of is not None and method not in of:
             return None
         return _http(status, "application/xml", b"" if method == "HEAD" else body)
 
-    return answer
+    return response
 
 
 def _textract_error(code: str) -> Callable[[str], bytes | None]:
@@ -214,7 +214,7 @@ def _http(status: str, content_type: str, body: bytes) -> bytes:
     return f"{head}Connection: close\r\n\r\n".encode() + body
 
 
-_ANSWERS = {
+_RESPONSES = {
     (S3, THROTTLING): _s3_error("503 Slow Down", "SlowDown"),
     (S3, READ_ONLY): _s3_error("403 Forbidden", "AccessDenied", of=_WRITES),
     (S3, REFUSED): _s3_error("403 Forbidden", "InvalidAccessKeyId"),

@@ -34,7 +34,7 @@ class Scale:
     """The time after which a dead worker's workflow task is given to another worker."""
     look: float = 1.0
     """Bounds the waits between two checks of a service that is away, and between attempts of a held-back activity."""
-    answer: float | None = None
+    response: float | None = None
     """The timeout for a response of Postgres, S3 or Textract; None keeps the product's timeouts."""
 
     def as_variables(self) -> dict[str, str]:
@@ -112,11 +112,11 @@ def scale_of(variables: Mapping[str, str]) -> Scale | None:
 
 def times_of(scale: Scale) -> ServiceTimes:
     """Return the limits of waits for services; those of connections and statements are lower, as in the product."""
-    if scale.answer is None:
+    if scale.response is None:
         return ServiceTimes()
-    sooner = max(round(scale.answer * 2 / 3), 1)
+    sooner = max(round(scale.response * 2 / 3), 1)
     return ServiceTimes(
-        postgres=PostgresTimes(pool=sooner, connect=sooner, statement=sooner, answer=scale.answer),
-        s3=S3Times(connect=sooner, read=scale.answer),
-        textract=TextractTimes(connect=sooner, job_read=scale.answer),
+        postgres=PostgresTimes(pool=sooner, connect=sooner, statement=sooner, response=scale.response),
+        s3=S3Times(connect=sooner, read=scale.response),
+        textract=TextractTimes(connect=sooner, job_read=scale.response),
     )

@@ -30,7 +30,7 @@ from tests.support.mutation import Mutation
 pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(300)]
 
 # Each attempt is short, so that an outage that outlasts all of them is short too.
-SCALE = Scale(start_to_close=1.0, answer=3.0)
+SCALE = Scale(start_to_close=1.0, response=3.0)
 LENGTH_SECONDS = longest_count_seconds(SCALE) + 2.0
 # The delay of responses that come after the caller's timeout.
 _LATE_SECONDS = 3.5

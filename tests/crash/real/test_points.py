@@ -48,7 +48,7 @@ def test_chosen_cell_exists(chosen_cell: str | None) -> None:
         *ALL_WORKER_POINTS,
         *cells.CLIENT_POINTS,
         *cells.ERASE_POINTS,
-        *cells.ANSWERS,
+        *cells.RESPONSES,
     ]
     known = {case.name for case in cases(points)} | {outage.name for outage in OUTAGES}
     known |= {test_database.name_of(*case) for case in test_database.CASES}
@@ -70,7 +70,7 @@ async def test_worker_stopped_at_each_point_ends_as_without_fault(
 async def test_worker_killed_after_response_ends_as_without_fault(
     environment: Environment, chosen_cell: str | None
 ) -> None:
-    await all_end_as_without(environment, cases(cells.ANSWERS), chosen_cell)
+    await all_end_as_without(environment, cases(cells.RESPONSES), chosen_cell)
 
 
 async def test_erase_killed_or_stopped_then_repeated_completes(
@@ -123,7 +123,7 @@ async def judged(environment: Environment, case: Case, faultless: CellResult) ->
         report.Cell(
             layer="real",
             usage=case.usage,
-            number=[*CrashPoint, *cells.ANSWERS].index(case.point),
+            number=[*CrashPoint, *cells.RESPONSES].index(case.point),
             call=case.point,
             source=source_of(case.point),
             mode=case.mode,

@@ -143,9 +143,9 @@ async def _texts(world: World, users: Users, rows: Mapping[UUID, JobRecord], fac
     client = session_of(stack).client("textract", endpoint_url=stack["AWS_ENDPOINT_URL_TEXTRACT"])
 
     def read(document: int) -> bytes:
-        answer = dict(client.detect_document_text(Document={"Bytes": users.body(document)}))
+        response = dict(client.detect_document_text(Document={"Bytes": users.body(document)}))
         members = ("DocumentMetadata", "Blocks", "DetectDocumentTextModelVersion")
-        return encode_response({name: answer[name] for name in members})
+        return encode_response({name: response[name] for name in members})
 
     found = []
     alone = {document: await asyncio.to_thread(read, document) for document in sorted(set(succeeded.values()))}

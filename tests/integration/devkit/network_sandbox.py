@@ -1,7 +1,7 @@
 """Runs commands in a network namespace and reports every packet that would leave the machine.
 
 Run as root, as a program, in a separate network and mount namespace: the arguments are a directory for temporary
-files, and the commands as JSON, a list of lists. The output is JSON: control, answers and packets.
+files, and the commands as JSON, a list of lists. The output is JSON: control, responses and packets.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def main() -> None:
         thread.start()
         try:
             control = _provoke(packets)
-            answers = [_run(command) for command in commands]
+            responses = [_run(command) for command in commands]
         finally:
             over.set()
             thread.join()
-    json.dump({"control": control, "answers": answers, "packets": packets}, sys.stdout)
+    json.dump({"control": control, "responses": responses, "packets": packets}, sys.stdout)
 
 
 def _make_a_way_out(folder: Path) -> None:

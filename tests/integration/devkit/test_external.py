@@ -62,7 +62,7 @@ def run(*arguments: str, code: int = 0) -> Result:
     return result
 
 
-def answer(*arguments: str, code: int = 0) -> dict[str, Any]:
+def response(*arguments: str, code: int = 0) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(run(*arguments, "-o", "json", code=code).stdout)
     return value
 
@@ -71,7 +71,7 @@ async def test_external_services_all_work_and_keep_their_data(
     stack: Stack, endpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = [part for name, endpoint in endpoints.items() for part in ("--external", f"{name}={endpoint}")]
-    made = answer("up", "--base-port", str(Stack(stack.paths.home, "other", base_port=0)._fresh_base()), *given)
+    made = response("up", "--base-port", str(Stack(stack.paths.home, "other", base_port=0)._fresh_base()), *given)
     shown = {service["name"]: service for service in made["data"]["services"]}
     assert list(shown) == ["temporal", "postgres", "s3", "sns", "sqs", "textract"]
     for service in shown.values():
@@ -82,7 +82,7 @@ async def test_external_services_all_work_and_keep_their_data(
     assert stack.paths.record.stat().st_mode & 0o777 == 0o600
 
     # The application finds all that it needs at the endpoints in the variables.
-    env = answer("env")["data"]
+    env = response("env")["data"]
     assert env == made["data"]["env"]
     assert env["TEMPORAL_TARGET"] == endpoints["temporal"]
     assert "TEMPORAL_UI_URL" not in env
@@ -100,14 +100,14 @@ async def test_external_services_all_work_and_keep_their_data(
     for name in env:
         monkeypatch.delenv(name)
 
-    warned = {command: answer(*command.split()) for command in ("reset --yes", "snapshot save full", "down")}
+    warned = {command: response(*command.split()) for command in ("reset --yes", "snapshot save full", "down")}
     for command, envelope in warned.items():
         (warning,) = envelope["warnings"]
         assert warning.startswith("temporal, postgres, s3, sns, sqs and textract are external: "), command
     assert not stack.status().running
     assert [service.state for service in stack.status().services] == ["running"] * 6
     # The endpoints were recorded, and the external data is intact.
-    assert answer("up")["data"]["env"] == env
+    assert response("up")["data"]["env"] == env
     assert s3.get_object(Bucket=bucket, Key="theirs")["Body"].read() == b"kept"
     with psycopg.connect(env["DATABASE_URL"]) as connection:
         assert connection.execute("SELECT kept FROM theirs").fetchone() == (1,)
@@ -125,13 +125,13 @@ def test_reset_does_not_rebind_external_bucket(stack: Stack, endpoints: dict[str
     given = [f"--external={name}={endpoints[name]}" for name in ("temporal", "s3", "sns", "sqs", "textract")]
     base = str(Stack(stack.paths.home, "other", base_port=0)._fresh_base())
     run("up", "--base-port", base, *given)
-    assert answer("migrate")["data"]["bucket"]["bound"]
-    failed = answer("reset", "--yes", code=1)
+    assert response("migrate")["data"]["bucket"]["bound"]
+    failed = response("reset", "--yes", code=1)
     assert failed["error"]["code"] == "bucket_bound_elsewhere"
     assert "migrate --rebind" in failed["error"]["hint"]
     assert stack.status().running, "the services stay up, to be used by the command that the hint names"
-    assert answer("up", code=1)["error"]["code"] == "bucket_bound_elsewhere"
-    assert answer("migrate", "--rebind", "--yes")["data"]["bucket"]["changed"]
+    assert response("up", code=1)["error"]["code"] == "bucket_bound_elsewhere"
+    assert response("migrate", "--rebind", "--yes")["data"]["bucket"]["changed"]
     run("up")
 
 

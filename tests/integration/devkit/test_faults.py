@@ -100,7 +100,7 @@ def test_pause_stops_all_processes_until_resume(stack: Stack) -> None:
     assert stack.paused() == since, "a second pause changes nothing"
     stack.resume("toy")
     assert stack.paused() == {}
-    wait_until(lambda: stack.status().running, "the toy answers again")
+    wait_until(lambda: stack.status().running, "the toy responds again")
     assert processes == family(stack), "nothing was started anew"
     stack.resume("toy")
     assert faults.faults_of(stack).faults == []

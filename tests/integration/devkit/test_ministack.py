@@ -41,7 +41,7 @@ def ministack(folder: Path, program: str) -> Iterator[Any]:
     env |= {"IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "LOG_LEVEL": "WARNING", "DOCKER_HOST": "unix:///nowhere"}
     with subprocess.Popen([sys.executable, "-c", program], env=env, cwd=folder) as process:
         try:
-            wait_until(lambda: http_ok(port, "/_ministack/health"), "ministack answers")
+            wait_until(lambda: http_ok(port, "/_ministack/health"), "ministack responds")
             client = boto3.client(
                 "s3",
                 endpoint_url=f"http://127.0.0.1:{port}",

@@ -79,10 +79,10 @@ def test_demo_offline_sends_no_packet(s3: str, home: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout)
     assert {"192.0.2.1 port 9", "10.255.0.2 port 53"} <= set(seen["control"]), "the tap sees nothing"
-    for answer in seen["answers"]:
-        assert answer["code"] == 0, answer
-    jobs = json.loads(seen["answers"][0]["stdout"])["data"]["jobs"]
+    for response in seen["responses"]:
+        assert response["code"] == 0, response
+    jobs = json.loads(seen["responses"][0]["stdout"])["data"]["jobs"]
     assert [job["report"]["status"] for job in jobs] == ["succeeded"], jobs
-    names = {service["name"] for service in json.loads(seen["answers"][1]["stdout"])["data"]["services"]}
+    names = {service["name"] for service in json.loads(seen["responses"][1]["stdout"])["data"]["services"]}
     assert ("s3" in names) == (s3 != "ministack")
     assert seen["packets"] == []

@@ -139,8 +139,8 @@ def test_s3_server_refuses_web_pages(stack: Stack, server: str) -> None:
         for target, method, body in asked:
             request = Request(target, body or None, {**as_form, **origin}, method=method)  # noqa: S310
             try:
-                with urlopen(request, timeout=10) as answer:  # noqa: S310
-                    status, headers, said = answer.status, answer.headers, answer.read()
+                with urlopen(request, timeout=10) as response:  # noqa: S310
+                    status, headers, said = response.status, response.headers, response.read()
             except HTTPError as error:
                 with error:
                     status, headers, said = error.code, error.headers, error.read()

@@ -313,9 +313,9 @@ def test_up_as_unprivileged_user_runs_all_as_that_user(home: Path) -> None:
 @pytest.mark.parametrize("command", ["up", "reset"])
 def test_up_and_reset_unwritable_home_names_directory(home: Path, command: str) -> None:
     arguments = [command, "--yes"] if command == "reset" else [command]
-    answer = cli_as_nobody(*arguments, "-o", "json", home=home / "stacks")
-    assert answer.returncode == 1
-    error = json.loads(answer.stdout)["error"]
+    response = cli_as_nobody(*arguments, "-o", "json", home=home / "stacks")
+    assert response.returncode == 1
+    error = json.loads(response.stdout)["error"]
     assert error["code"] == "data_unwritable"
     assert str(home / "stacks") in error["message"]
     assert "Permission denied" in error["message"]
@@ -341,11 +341,11 @@ def test_down_and_reset_work_with_damaged_record(home: Path) -> None:
 def test_up_command_taken_port_exits_1(home: Path) -> None:
     base = free_base()
     with socket.create_server(("127.0.0.1", base + 5)):
-        answer = cli("up", "--base-port", str(base), home=home)
-    assert answer.returncode == 1
-    assert answer.stdout == ""
-    assert f"error [port_taken]: Port {base + 5}, which aws needs, is taken by process {os.getpid()}" in answer.stderr
-    assert "--base-port" in answer.stderr
+        response = cli("up", "--base-port", str(base), home=home)
+    assert response.returncode == 1
+    assert response.stdout == ""
+    assert f"error [port_taken]: Port {base + 5}, which aws needs, is taken by process {os.getpid()}" in response.stderr
+    assert "--base-port" in response.stderr
 
 
 @pytest.mark.parametrize(
@@ -361,12 +361,12 @@ def test_up_command_taken_port_exits_1(home: Path) -> None:
     ],
 )
 def test_stack_commands_failure_has_stable_code(home: Path, arguments: list[str], code: int, error: str | None) -> None:
-    answer = cli(*arguments, home=home)
-    assert answer.returncode == code
+    response = cli(*arguments, home=home)
+    assert response.returncode == code
     if error is None:
-        assert answer.stdout == ""
+        assert response.stdout == ""
     else:
-        envelope = json.loads(answer.stdout)
+        envelope = json.loads(response.stdout)
         assert envelope.keys() == {"schemaVersion", "command", "status", "data", "warnings", "error"}
         assert envelope["status"] == "failed"
         assert envelope["error"]["code"] == error

@@ -48,7 +48,7 @@ class Asked(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: str
@@ -92,7 +92,7 @@ def pages(port: int) -> dict[str, dict[str, str]]:
     }
 
 
-def send(port: int, asked: Asked, added: Mapping[str, str]) -> Answer:
+def send(port: int, asked: Asked, added: Mapping[str, str]) -> Response:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.putrequest(asked.method, asked.path, skip_host="Host" in added, skip_accept_encoding=True)
@@ -101,7 +101,7 @@ def send(port: int, asked: Asked, added: Mapping[str, str]) -> Answer:
         connection.endheaders(asked.body)
         response = connection.getresponse()
         headers = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, headers, response.read().decode(errors="replace"))
+        return Response(response.status, headers, response.read().decode(errors="replace"))
     finally:
         connection.close()
 
@@ -182,8 +182,8 @@ def textract(env: Mapping[str, str]) -> list[Asked]:
 
 def csrf_token(port: int) -> str:
     """Return the CSRF token that the UI gives to every client; a page under a rebound name could read it."""
-    answer = send(port, Asked("temporal-ui", "GET", "/api/v1/namespaces"), {})
-    found = re.search(r"_csrf=([a-f0-9]+)", answer.headers["set-cookie"])
+    response = send(port, Asked("temporal-ui", "GET", "/api/v1/namespaces"), {})
+    found = re.search(r"_csrf=([a-f0-9]+)", response.headers["set-cookie"])
     assert found is not None
     return found[1]
 
@@ -203,14 +203,14 @@ def test_web_page_requests_reach_no_service(stack: Stack, env: dict[str, str]) -
         for asked in [*everything, *textract(env)]:
             port = port_of(stack, asked.use)
             for page, added in pages(port).items():
-                answer = send(port, asked, added)
-                if answer.status != 403 or "access-control-allow-origin" in answer.headers:
-                    let_in.append((asked.use, asked.method, asked.path, page, answer.status))
+                response = send(port, asked, added)
+                if response.status != 403 or "access-control-allow-origin" in response.headers:
+                    let_in.append((asked.use, asked.method, asked.path, page, response.status))
                 if (
                     asked.use != "temporal-http"
-                    and f"{PROGRAMS.get(asked.use, 'photo-worker')} refuses this request" not in answer.body
+                    and f"{PROGRAMS.get(asked.use, 'photo-worker')} refuses this request" not in response.body
                 ):
-                    unsaid.append((asked.use, asked.method, asked.path, page, answer.body[:200]))
+                    unsaid.append((asked.use, asked.method, asked.path, page, response.body[:200]))
         with pytest.raises(TimeoutError):
             listener.accept()
 
@@ -324,8 +324,8 @@ def test_aws_clients_pass_guard_unchanged(stack: Stack, env: dict[str, str]) -> 
     place = {"Bucket": bucket, "Key": "ordinary/presigned"}
     with urlopen(Request(s3.generate_presigned_url("put_object", Params=place), b"signed", method="PUT")):  # noqa: S310
         pass
-    with urlopen(s3.generate_presigned_url("get_object", Params=place)) as answer:  # noqa: S310
-        assert answer.read() == b"signed"
+    with urlopen(s3.generate_presigned_url("get_object", Params=place)) as response:  # noqa: S310
+        assert response.read() == b"signed"
     # One connection for all requests, by each name of this machine.
     url = urlsplit(env["AWS_ENDPOINT_URL_S3"])
     connection = http.client.HTTPConnection(f"{url.hostname}:{url.port}", timeout=30)
@@ -386,7 +386,7 @@ def test_temporal_ui_own_page_works(stack: Stack, env: dict[str, str], host: str
     assert send(port, stop, browser).status == 200
 
 
-def answers_a_page(port: int) -> bool:
+def serves_a_page(port: int) -> bool:
     try:
         return said_to_a_page("127.0.0.1", port) != b""
     except OSError:
@@ -395,32 +395,32 @@ def answers_a_page(port: int) -> bool:
 
 def test_forwarder_of_stopped_service_does_not_respond(stack: Stack) -> None:
     port = port_of(stack, "temporal-ui")
-    assert answers_a_page(port)
+    assert serves_a_page(port)
     stack.pause("temporal")
     try:
-        assert not answers_a_page(port)
+        assert not serves_a_page(port)
     finally:
         stack.resume("temporal")
-    assert answers_a_page(port)
+    assert serves_a_page(port)
     pid = Processes.load(stack.paths).services["temporal"].pid
     assert pid is not None
     forwarder = psutil.Process(pid).children(recursive=True)
     assert len(forwarder) == 2
     psutil.Process(pid).kill()
-    wait_until(lambda: not answers_a_page(port), "nothing listens any more")
+    wait_until(lambda: not serves_a_page(port), "nothing listens any more")
     wait_until(lambda: not any(each.is_running() for each in forwarder), "its forwarder has ended")
     assert stack.up().started
-    assert answers_a_page(port)
+    assert serves_a_page(port)
 
 
 def test_forwarder_killed_is_restarted(stack: Stack) -> None:
     port, pid = port_of(stack, "temporal-ui"), Processes.load(stack.paths).services["temporal"].pid
-    assert answers_a_page(port)
+    assert serves_a_page(port)
     for process in psutil.Process(pid).children(recursive=True):
         if not process.children():
             process.kill()
             process.wait(30)
-    wait_until(lambda: answers_a_page(port), "the page is there again")
+    wait_until(lambda: serves_a_page(port), "the page is there again")
     assert not stack.up().started
 
 

@@ -39,7 +39,7 @@ def queue(repository: PostgresJobRepository) -> JobRecord:
 
 
 def eventually(call: Callable[[], JobRecord], *, seconds: float = 20) -> JobRecord:
-    """Repeat a call, as a workflow's retry policy does, until Postgres answers."""
+    """Repeat a call, as a workflow's retry policy does, until Postgres responds."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -180,7 +180,7 @@ def test_statement_given_up_leaves_no_session_waiting(database_url: str) -> None
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name = 'photo-worker' AND wait_event_type = 'Lock'"
     )
-    with make_pool(database_url, times=PostgresTimes(statement=0.2, answer=0.6)) as pool:
+    with make_pool(database_url, times=PostgresTimes(statement=0.2, response=0.6)) as pool:
         repository = PostgresJobRepository(pool)
         row = queue(repository)
         with psycopg.connect(database_url) as holder, psycopg.connect(database_url, autocommit=True) as observer:

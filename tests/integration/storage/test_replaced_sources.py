@@ -61,12 +61,12 @@ def test_verify_overtaken_attempt_raises_source_replaced(place: Place) -> None:
     def replaced_and_read() -> None:
         place.write(SECOND)
         located = place.verify(job_id, attempt=2)
-        answers.append((located, place.read(job_id, located)))
+        responses.append((located, place.read(job_id, located)))
 
-    answers: list[Any] = []
+    responses: list[Any] = []
     with pytest.raises(SourceReplaced):
         place.verify(job_id, store=Overtaken(place.store, replaced_and_read))
-    place.persist(job_id, *answers[0])
+    place.persist(job_id, *responses[0])
     assert place.outcome(job_id) == sound(SECOND)
 
 

@@ -39,7 +39,7 @@ from tests.support.resources import session_of
 
 pytestmark = pytest.mark.stack
 
-ANSWER_SECONDS = 1.0
+RESPONSE_SECONDS = 1.0
 POOL_SECONDS = 1.0
 # The time that a busy machine may add.
 PATIENCE_SECONDS = 15.0
@@ -61,7 +61,7 @@ def repository(behind: str, proxy: Proxy) -> Iterator[PostgresJobRepository]:
         behind,
         min_size=4,
         max_size=4,
-        times=PostgresTimes(pool=POOL_SECONDS, connect=2, statement=0.5, answer=ANSWER_SECONDS),
+        times=PostgresTimes(pool=POOL_SECONDS, connect=2, statement=0.5, response=RESPONSE_SECONDS),
     ) as pool:
         pool.wait(timeout=30)
         yield PostgresJobRepository(pool)

@@ -43,9 +43,9 @@ class Channel:
 
     def take(self, *, wait_seconds: int = 0) -> list[Any]:
         """Receive and delete the envelopes that are in the queue."""
-        answer = self.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10, WaitTimeSeconds=wait_seconds)
+        response = self.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10, WaitTimeSeconds=wait_seconds)
         envelopes = []
-        for message in answer.get("Messages", []):
+        for message in response.get("Messages", []):
             envelopes.append(json.loads(message["Body"]))
             self.sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=message["ReceiptHandle"])
         return envelopes
@@ -105,21 +105,21 @@ class World:
         return job_id
 
     def get(self, job_id: str, operation: str = TEXT, /, **members: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = getattr(self.textract, _GET[operation])(JobId=job_id, **members)
-        answer.pop("ResponseMetadata")
-        return answer
+        response: dict[str, Any] = getattr(self.textract, _GET[operation])(JobId=job_id, **members)
+        response.pop("ResponseMetadata")
+        return response
 
     def ended(self, job_id: str, operation: str = TEXT) -> dict[str, Any]:
-        """Wait until a job has ended, and return its first answer."""
-        answer: dict[str, Any] = {}
+        """Wait until a job has ended, and return its first response."""
+        response: dict[str, Any] = {}
 
         def has_ended() -> bool:
-            answer.clear()
-            answer.update(self.get(job_id, operation))
-            return bool(answer["JobStatus"] != "IN_PROGRESS")
+            response.clear()
+            response.update(self.get(job_id, operation))
+            return bool(response["JobStatus"] != "IN_PROGRESS")
 
         until(has_ended)
-        return answer
+        return response
 
     def jobs(self) -> dict[str, Any]:
         """Return the control interface's data about each job, by id."""
@@ -132,9 +132,9 @@ class World:
         return counted
 
     def control(self, path: str, method: str = "POST", **body: Any) -> Any:
-        answer = send(self.running.port, method, f"/_emulator/{path}", json.dumps(body).encode())
-        assert answer.status == 200, answer.body
-        return answer.json
+        response = send(self.running.port, method, f"/_emulator/{path}", json.dumps(body).encode())
+        assert response.status == 200, response.body
+        return response.json
 
 
 @contextmanager

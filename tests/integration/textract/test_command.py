@@ -91,10 +91,10 @@ def test_command_first_line_names_usable_endpoint(tmp_path: Path, how: str, stac
     began = time.monotonic()
     with alone(tmp_path, "--port", "0", how=how) as (_, line):
         client = client_of(stack_env, url_of(line))
-        answer = client.detect_document_text(Document={"Bytes": picture("CARD 2468")})
+        response = client.detect_document_text(Document={"Bytes": picture("CARD 2468")})
         client.close()
         seconds = time.monotonic() - began
-    assert [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"] == ["CARD 2468"]
+    assert [block["Text"] for block in response["Blocks"] if block["BlockType"] == "LINE"] == ["CARD 2468"]
     # Three seconds on an idle machine; this detects an engine that loads twice, or a wait that times out.
     assert seconds < 15
 

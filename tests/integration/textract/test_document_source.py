@@ -98,8 +98,8 @@ async def test_check_validates_object_and_size(stack_source: DocumentSource, s3_
 
 
 @contextmanager
-def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[socket.socket], None]) -> Iterator[None]:
-    """Run a server in place of S3 that calls ``answer`` for each connection, and then closes it."""
+def responding(monkeypatch: pytest.MonkeyPatch, response: Callable[[socket.socket], None]) -> Iterator[None]:
+    """Run a server in place of S3 that calls ``response`` for each connection, and then closes it."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{listening.getsockname()[1]}")
 
@@ -112,7 +112,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[socket.socket],
                 with connection:
                     connection.recv(65536)
                     try:
-                        answer(connection)
+                        response(connection)
                     except OSError:
                         # The client has closed the connection.
                         continue
@@ -127,17 +127,17 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[socket.socket],
 
 
 def cut_off(declared: int, sent: int) -> Callable[[socket.socket], None]:
-    def answer(connection: socket.socket) -> None:
+    def response(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % declared + bytes(sent))
 
-    return answer
+    return response
 
 
 @pytest.mark.parametrize("declared", [1000, LARGE])
 async def test_get_truncated_body_is_internal_server_error(
     source: DocumentSource, spool: Spool, monkeypatch: pytest.MonkeyPatch, declared: int
 ) -> None:
-    with answering(monkeypatch, cut_off(declared, declared - 1)):
+    with responding(monkeypatch, cut_off(declared, declared - 1)):
         error = await code_of(source.get(stored("photos", "a"), ASYNC))
     assert error == ("InternalServerError", "S3 does not respond")
     assert files(spool) == []
@@ -147,7 +147,7 @@ async def test_get_truncated_body_is_internal_server_error(
 async def test_get_truncated_headers_are_internal_server_error(
     source: DocumentSource, monkeypatch: pytest.MonkeyPatch, headers: bytes
 ) -> None:
-    with answering(monkeypatch, lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n" + headers)):
+    with responding(monkeypatch, lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n" + headers)):
         error = await code_of(source.get(stored("photos", "a"), ASYNC))
     assert error == ("InternalServerError", "S3 does not respond")
 
@@ -166,8 +166,8 @@ async def test_get_truncated_headers_are_internal_server_error(
 async def test_get_or_check_error_status_maps_to_code(
     source: DocumentSource, monkeypatch: pytest.MonkeyPatch, status: bytes, code: str, look: str
 ) -> None:
-    answer = b"HTTP/1.1 " + status + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-    with answering(monkeypatch, lambda connection: connection.sendall(answer)):
+    response = b"HTTP/1.1 " + status + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    with responding(monkeypatch, lambda connection: connection.sendall(response)):
         assert (await code_of(getattr(source, look)(stored("photos", "a"), ASYNC)))[0] == code
 
 
@@ -176,12 +176,12 @@ async def test_get_endless_object_stops_at_limit(
 ) -> None:
     piece = bytes(1024 * 1024)
 
-    def answer(connection: socket.socket) -> None:
+    def response(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         while True:
             connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
 
-    with answering(monkeypatch, answer):
+    with responding(monkeypatch, response):
         error = await code_of(source.get(stored("photos", "a"), SYNC))
     assert error[0] == "DocumentTooLargeException"
     assert files(spool) == []
@@ -194,12 +194,12 @@ async def test_get_inline_does_not_wait_for_downloads(
 ) -> None:
     asked, go_on = threading.Event(), threading.Event()
 
-    def answer(connection: socket.socket) -> None:
+    def response(connection: socket.socket) -> None:
         asked.set()
         go_on.wait(20)
         connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nflour")
 
-    with answering(monkeypatch, answer):
+    with responding(monkeypatch, response):
         downloads = [asyncio.create_task(source.get(stored("photos", f"{number}"))) for number in range(count)]
         assert await asyncio.to_thread(asked.wait, 20)
         try:
@@ -235,7 +235,7 @@ async def test_get_cancelled_frees_thread_and_file(
     source: DocumentSource, spool: Spool, monkeypatch: pytest.MonkeyPatch, start: bytes
 ) -> None:
     began, hung_up = threading.Event(), threading.Event()
-    with answering(monkeypatch, dripping(hung_up, began, start)):
+    with responding(monkeypatch, dripping(hung_up, began, start)):
         download = asyncio.create_task(source.get(stored("photos", "a"), ASYNC))
         assert await asyncio.to_thread(began.wait, 20)
         download.cancel()
@@ -256,8 +256,8 @@ async def test_get_or_check_dripping_s3_is_too_slow(
     spool: Spool, monkeypatch: pytest.MonkeyPatch, start: bytes, look: str
 ) -> None:
     began, hung_up = threading.Event(), threading.Event()
-    hasty = DocumentSource(spool, answer_seconds=0.5, download_seconds=1.0)
-    with answering(monkeypatch, dripping(hung_up, began, start)):
+    hasty = DocumentSource(spool, response_seconds=0.5, download_seconds=1.0)
+    with responding(monkeypatch, dripping(hung_up, began, start)):
         try:
             if (look, start) == ("check", IN_BODY):
                 # The response to HEAD has no body.
@@ -275,16 +275,16 @@ async def test_get_or_check_dripping_s3_is_too_slow(
 
 
 @pytest.mark.usefixtures("source")
-async def test_get_body_may_exceed_answer_timeout(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    hasty = DocumentSource(spool, answer_seconds=0.5)
+async def test_get_body_may_exceed_response_timeout(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    hasty = DocumentSource(spool, response_seconds=0.5)
 
-    def answer(connection: socket.socket) -> None:
+    def response(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n")
         for _ in range(20):
             connection.sendall(b"xy")
             time.sleep(0.05)
 
-    with answering(monkeypatch, answer):
+    with responding(monkeypatch, response):
         # The client is created before the time limit starts, which is short here.
         await asyncio.to_thread(hasty.warm)
         assert (await hasty.get(stored("photos", "a"), ASYNC)).size == 40

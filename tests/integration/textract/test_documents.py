@@ -24,8 +24,8 @@ def test_detect_s3_object_with_any_key_is_read(
     textract: TextractClient, s3_client: S3Client, bucket: str, key: str
 ) -> None:
     s3_client.put_object(Bucket=bucket, Key=key, Body=document(f"this is {hash_of(key.encode())}"))
-    answer = textract.detect_document_text(Document={"S3Object": {"Bucket": bucket, "Name": key}})
-    assert words(answer) == ["this", "is", hash_of(key.encode())]
+    response = textract.detect_document_text(Document={"S3Object": {"Bucket": bucket, "Name": key}})
+    assert words(response) == ["this", "is", hash_of(key.encode())]
 
 
 def test_detect_s3_object_version_is_read(textract: TextractClient, s3_client: S3Client, bucket: str) -> None:

@@ -34,8 +34,8 @@ def code_of(error: ClientError) -> tuple[str, str]:
     return error.response["Error"]["Code"], error.response["Error"]["Message"]
 
 
-def texts(answer: dict[str, Any]) -> list[str]:
-    return [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"]
+def texts(response: dict[str, Any]) -> list[str]:
+    return [block["Text"] for block in response["Blocks"] if block["BlockType"] == "LINE"]
 
 
 def test_job_in_progress_then_returns_all_pages(world: World, tmp_path: Path) -> None:
@@ -44,28 +44,28 @@ def test_job_in_progress_then_returns_all_pages(world: World, tmp_path: Path) ->
     assert re.fullmatch("[0-9a-f]{64}", job_id)
     assert world.get(job_id) == {"JobStatus": "IN_PROGRESS", "DetectDocumentTextModelVersion": "1.0"}
     gate.touch()
-    answer = world.ended(job_id)
-    assert (answer["JobStatus"], answer["DocumentMetadata"]) == ("SUCCEEDED", {"Pages": 3})
-    assert texts(answer) == ["Lemon Oats", "Lemon Oats 2", "Lemon Oats 3"]
-    assert [block["Page"] for block in answer["Blocks"]] == [1] * 4 + [2] * 5 + [3] * 5
-    assert [list(block)[-1] for block in answer["Blocks"]] == ["Page"] * 14
+    response = world.ended(job_id)
+    assert (response["JobStatus"], response["DocumentMetadata"]) == ("SUCCEEDED", {"Pages": 3})
+    assert texts(response) == ["Lemon Oats", "Lemon Oats 2", "Lemon Oats 3"]
+    assert [block["Page"] for block in response["Blocks"]] == [1] * 4 + [2] * 5 + [3] * 5
+    assert [list(block)[-1] for block in response["Blocks"]] == ["Page"] * 14
 
 
 def test_job_crashing_pages_are_lost_alone(world: World) -> None:
     job_id = world.start(world.stored(document("Oats", pages=6, harm="leave", harm_at=[1, 2, 3])))
-    answer = world.ended(job_id)
-    assert (answer["JobStatus"], answer["Warnings"]) == (
+    response = world.ended(job_id)
+    assert (response["JobStatus"], response["Warnings"]) == (
         "PARTIAL_SUCCESS",
         [{"ErrorCode": "BAD_DOCUMENT", "Pages": [1, 2, 3]}],
     )
-    assert texts(answer) == ["Oats 4", "Oats 5", "Oats 6"]
+    assert texts(response) == ["Oats 4", "Oats 5", "Oats 6"]
 
 
 def test_analysis_job_reads_requested_features(world: World) -> None:
     job_id = world.start(world.stored(document("Oats")), ANALYSIS, FeatureTypes=["FORMS", "TABLES"])
-    answer = world.ended(job_id, ANALYSIS)
-    assert texts(answer) == ["Oats FORMS TABLES"]
-    assert answer["AnalyzeDocumentModelVersion"] == "1.0"
+    response = world.ended(job_id, ANALYSIS)
+    assert texts(response) == ["Oats FORMS TABLES"]
+    assert response["AnalyzeDocumentModelVersion"] == "1.0"
     with pytest.raises(world.textract.exceptions.InvalidJobIdException):
         world.get(job_id, TEXT)
 
@@ -182,8 +182,8 @@ def test_job_output_equals_parts_of_get(world: World, prefix: str | None, folder
         config["S3Prefix"] = prefix
     key = world.stored(document("word " * 450 + "end", pages=5))
     job_id = world.start(key, OutputConfig=config)
-    answer = world.ended(job_id)
-    parts = [answer]
+    response = world.ended(job_id)
+    parts = [response]
     while "NextToken" in parts[-1]:
         parts.append(world.get(job_id, NextToken=parts[-1]["NextToken"]))
     assert [len(part["Blocks"]) for part in parts] == [1000, 1000, 269]

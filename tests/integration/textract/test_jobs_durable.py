@@ -66,8 +66,8 @@ def test_job_resumes_from_done_pages_after_signal(
     gate.touch()
     with begin() as world:
         assert world.start(key, **given) == job_id
-        answer = world.ended(job_id)
-        assert [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"] == [
+        response = world.ended(job_id)
+        assert [block["Text"] for block in response["Blocks"] if block["BlockType"] == "LINE"] == [
             "Oats",
             *(f"Oats {page}" for page in range(2, 7)),
         ]

@@ -145,13 +145,13 @@ class JobMachine(RuleBasedStateMachine):
         found: list[Any] = []
         more: dict[str, Any] = {}
         while True:
-            answer = self.world.get(job_id, job.operation, MaxResults=most, **more)
-            assert len(answer["Blocks"]) <= most
-            found += answer["Blocks"]
-            if "NextToken" not in answer:
+            response = self.world.get(job_id, job.operation, MaxResults=most, **more)
+            assert len(response["Blocks"]) <= most
+            found += response["Blocks"]
+            if "NextToken" not in response:
                 break
-            more = {"NextToken": answer["NextToken"]}
-            job.places[answer["NextToken"]] = len(found)
+            more = {"NextToken": response["NextToken"]}
+            job.places[response["NextToken"]] = len(found)
         assert found == job.blocks
 
     @precondition(lambda self: any(job.places for job in self.jobs.values()))
@@ -168,9 +168,9 @@ class JobMachine(RuleBasedStateMachine):
         else:
             assert job.blocks is not None
             first = job.places[token]
-            answer = self.world.get(job_id, job.operation, **given)
-            assert answer["Blocks"] == job.blocks[first : first + most]
-            assert ("NextToken" in answer) == (first + most < len(job.blocks))
+            response = self.world.get(job_id, job.operation, **given)
+            assert response["Blocks"] == job.blocks[first : first + most]
+            assert ("NextToken" in response) == (first + most < len(job.blocks))
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data(), seconds=st.sampled_from([3 * DAY, 5 * DAY]))
@@ -231,24 +231,24 @@ class JobMachine(RuleBasedStateMachine):
     def has_ended(self, job_id: str, job: Known) -> bool:
         return self.whole(job_id, job, self.world.get(job_id, job.operation))
 
-    def whole(self, job_id: str, job: Known, answer: dict[str, Any]) -> bool:
-        """Compare an answer with the model, and return whether the job has ended."""
+    def whole(self, job_id: str, job: Known, response: dict[str, Any]) -> bool:
+        """Compare a response with the model, and return whether the job has ended."""
         version = "DetectDocumentTextModelVersion" if job.operation == TEXT else "AnalyzeDocumentModelVersion"
-        if answer["JobStatus"] == "IN_PROGRESS":
-            assert answer == {"JobStatus": "IN_PROGRESS", version: "1.0"}
+        if response["JobStatus"] == "IN_PROGRESS":
+            assert response == {"JobStatus": "IN_PROGRESS", version: "1.0"}
             # An ended job is never in progress again.
             assert job.blocks is None
             return False
-        assert (answer["JobStatus"], answer["DocumentMetadata"]) == ("SUCCEEDED", {"Pages": PAGES[job.key]})
-        assert list(answer) == ["DocumentMetadata", "JobStatus", "Blocks", version]
+        assert (response["JobStatus"], response["DocumentMetadata"]) == ("SUCCEEDED", {"Pages": PAGES[job.key]})
+        assert list(response) == ["DocumentMetadata", "JobStatus", "Blocks", version]
         if job.blocks is None:
-            job.blocks = answer["Blocks"]
+            job.blocks = response["Blocks"]
             features = "" if job.operation == TEXT else " TABLES"
             assert [(block["Page"], block["Text"]) for block in job.blocks if block["BlockType"] == "LINE"] == [
                 (page, "Oats and barley" + (f" {page}" if page > 1 else "") + features)
                 for page in range(1, PAGES[job.key] + 1)
             ]
-        assert answer["Blocks"] == job.blocks
+        assert response["Blocks"] == job.blocks
         return True
 
     def refused(self, code: str, work: Callable[..., Any], *given: Any, **more: Any) -> None:

@@ -1,4 +1,4 @@
-"""The stack's emulator with the project's own reader: answers for real photos have the service's structure."""
+"""The stack's emulator with the project's own reader: responses for real photos have the service's structure."""
 
 from __future__ import annotations
 
@@ -82,32 +82,32 @@ def envelope_fits(geometry: dict[str, Any]) -> bool:
     )
 
 
-def recall(name: str, answer: Any) -> float:
+def recall(name: str, response: Any) -> float:
     wanted = Counter(word.lower() for word in INDEX[name]["words"])
-    found = Counter(block["Text"].lower() for block in answer["Blocks"] if block["BlockType"] == "WORD")
+    found = Counter(block["Text"].lower() for block in response["Blocks"] if block["BlockType"] == "WORD")
     return (wanted & found).total() / wanted.total()
 
 
 @pytest.mark.stack
 @pytest.mark.parametrize("name", ["clean-print", "rotated-90", "scan", "single-page"])
 def test_detect_photo_has_structure_of_service(stack_textract: TextractClient, name: str) -> None:
-    answer: dict[str, Any] = dict(stack_textract.detect_document_text(Document={"Bytes": photo(name)}))
-    answer.pop("ResponseMetadata")
-    assert list(answer) == ["DocumentMetadata", "Blocks", "DetectDocumentTextModelVersion"]
-    assert answer["DocumentMetadata"] == {"Pages": 1}
+    response: dict[str, Any] = dict(stack_textract.detect_document_text(Document={"Bytes": photo(name)}))
+    response.pop("ResponseMetadata")
+    assert list(response) == ["DocumentMetadata", "Blocks", "DetectDocumentTextModelVersion"]
+    assert response["DocumentMetadata"] == {"Pages": 1}
 
     service = Loader().load_service_model("textract", "service-2")
-    assert list(faults("DetectDocumentTextResponse", answer, service["shapes"])) == []
+    assert list(faults("DetectDocumentTextResponse", response, service["shapes"])) == []
 
-    blocks = {block["Id"]: block for block in answer["Blocks"]}
-    assert len(blocks) == len(answer["Blocks"])
-    for block in answer["Blocks"]:
+    blocks = {block["Id"]: block for block in response["Blocks"]}
+    assert len(blocks) == len(response["Blocks"])
+    for block in response["Blocks"]:
         assert list(block) == KEYS[block["BlockType"]]
         assert envelope_fits(block["Geometry"])
         assert UUID(block["Id"])
-    kinds = [block["BlockType"] for block in answer["Blocks"]]
+    kinds = [block["BlockType"] for block in response["Blocks"]]
     assert kinds == sorted(kinds, key=["PAGE", "LINE", "WORD"].index)
-    ordered = {kind: [block["Id"] for block in answer["Blocks"] if block["BlockType"] == kind] for kind in KEYS}
+    ordered = {kind: [block["Id"] for block in response["Blocks"] if block["BlockType"] == kind] for kind in KEYS}
     (page,) = ordered["PAGE"]
     assert blocks[page]["Relationships"] == [{"Type": "CHILD", "Ids": ordered["LINE"]}]
     assert [word for line in ordered["LINE"] for word in blocks[line]["Relationships"][0]["Ids"]] == ordered["WORD"]
@@ -116,15 +116,15 @@ def test_detect_photo_has_structure_of_service(stack_textract: TextractClient, n
         assert blocks[line]["Text"] == " ".join(word["Text"] for word in words)
         mean = sum(word["Confidence"] for word in words) / len(words)
         assert abs(blocks[line]["Confidence"] - mean) < 0.01
-    assert recall(name, answer) >= INDEX[name]["expected"]["min_word_recall"]
+    assert recall(name, response) >= INDEX[name]["expected"]["min_word_recall"]
 
 
 @pytest.mark.stack
-def test_detect_answer_is_parsed_by_trp_and_trp2(stack_textract: TextractClient) -> None:
-    answer = stack_textract.detect_document_text(Document={"Bytes": photo("clean-print")})
-    lines = [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"]
-    assert [line.text for page in FirstDocument(answer).pages for line in page.lines] == lines
-    loaded = TDocumentSchema().load(json.loads(json.dumps(answer)))
+def test_detect_response_is_parsed_by_trp_and_trp2(stack_textract: TextractClient) -> None:
+    response = stack_textract.detect_document_text(Document={"Bytes": photo("clean-print")})
+    lines = [block["Text"] for block in response["Blocks"] if block["BlockType"] == "LINE"]
+    assert [line.text for page in FirstDocument(response).pages for line in page.lines] == lines
+    loaded = TDocumentSchema().load(json.loads(json.dumps(response)))
     assert [line.text for page in loaded.pages for line in loaded.lines(page)] == lines
     assert lines[0].startswith("Lemon")
 
@@ -133,9 +133,9 @@ def test_detect_answer_is_parsed_by_trp_and_trp2(stack_textract: TextractClient)
 def test_detect_blank_page_is_one_page_block(stack_textract: TextractClient) -> None:
     file = io.BytesIO()
     Image.new("L", (400, 300), 255).save(file, "PNG")
-    answer = stack_textract.detect_document_text(Document={"Bytes": file.getvalue()})
-    assert [block["BlockType"] for block in answer["Blocks"]] == ["PAGE"]
-    assert FirstDocument(answer).pages[0].lines == []
+    response = stack_textract.detect_document_text(Document={"Bytes": file.getvalue()})
+    assert [block["BlockType"] for block in response["Blocks"]] == ["PAGE"]
+    assert FirstDocument(response).pages[0].lines == []
 
 
 @pytest.mark.stack
@@ -199,8 +199,8 @@ def test_detect_16_concurrent_photos_are_not_mixed_up(stack_textract: TextractCl
     words = [f"CARD {1000 + 37 * number}" for number in range(16)]
 
     def read(text: str) -> str:
-        answer = stack_textract.detect_document_text(Document={"Bytes": picture(text)})
-        return " ".join(block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE")
+        response = stack_textract.detect_document_text(Document={"Bytes": picture(text)})
+        return " ".join(block["Text"] for block in response["Blocks"] if block["BlockType"] == "LINE")
 
     with ThreadPoolExecutor(16) as threads:
         assert list(threads.map(read, words)) == words

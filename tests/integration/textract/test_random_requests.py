@@ -1,4 +1,4 @@
-"""Random requests for all operations in both protocols get an answer or a modelled error, never a server error."""
+"""Random requests for all operations in both protocols get a response or a modelled error, never a server error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from textract_local.server.failures import FAILURES
 from textract_local.server.model import TextractModel
-from textract_support.clients import Answer, call, post
+from textract_support.clients import Response, call, post
 from textract_support.emulator import Running, document
 from textract_support.requests import VALID
 
@@ -101,12 +101,12 @@ def raw(value: Any, shape: Shape | None) -> Any:
     return value
 
 
-def judged(operation: str, answer: Answer, body: Any) -> str:
-    """Return the code of an answer, after a check that the operation may return it."""
-    if answer.status == 200:
-        MODEL.check_answer(operation, body)
+def judged(operation: str, response: Response, body: Any) -> str:
+    """Return the code of a response, after a check that the operation may return it."""
+    if response.status == 200:
+        MODEL.check_response(operation, body)
         return "200"
-    assert answer.status == 400, body
+    assert response.status == 400, body
     code = str(body["__type"]).rpartition("#")[2]
     assert MODEL.lists_error(operation, code) or code == "SerializationException", body
     assert code in FRONT
@@ -115,7 +115,7 @@ def judged(operation: str, answer: Answer, body: Any) -> str:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), operation=st.sampled_from(MODEL.operations))
-def test_random_requests_get_answer_or_modelled_error(emulator: Running, data: st.DataObject, operation: str) -> None:
+def test_random_requests_get_response_or_modelled_error(emulator: Running, data: st.DataObject, operation: str) -> None:
     request = data.draw(requests(operation), label="request")
     by_json = call(emulator.port, f"Textract.{operation}", as_json(request))
     judged(operation, by_json, by_json.json)
@@ -137,6 +137,6 @@ def test_random_valid_request_is_judged_alike_by_protocols(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(operation=st.sampled_from(MODEL.operations), body=st.binary(max_size=200))
-def test_random_cbor_bytes_get_answer_or_modelled_error(emulator: Running, operation: str, body: bytes) -> None:
+def test_random_cbor_bytes_get_response_or_modelled_error(emulator: Running, operation: str, body: bytes) -> None:
     by_cbor = post(emulator.port, operation, body)
     judged(operation, by_cbor, cbor2.loads(by_cbor.body))

@@ -167,17 +167,17 @@ def test_environment_of_external_aws_uses_callers_credentials(monkeypatch: pytes
 
 
 @contextmanager
-def listener(answer: bytes | None) -> Iterator[int]:
-    """A server that accepts one connection and sends ``answer``, or nothing."""
+def listener(response: bytes | None) -> Iterator[int]:
+    """A server that accepts one connection and sends ``response``, or nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         asked, over = threading.Event(), threading.Event()
 
         def serve() -> None:
             with server.accept()[0] as connection:
                 asked.set()
-                if answer is not None:
+                if response is not None:
                     connection.recv(1024)
-                    connection.sendall(answer)
+                    connection.sendall(response)
                 over.wait(30)
 
         thread = threading.Thread(target=serve)
@@ -192,10 +192,10 @@ def listener(answer: bytes | None) -> Iterator[int]:
 def test_status_external_without_response_is_silent(service: str) -> None:
     form = {"temporal": "127.0.0.1:{}", "postgres": "postgresql://u:p@127.0.0.1:{}/db", "s3": "http://127.0.0.1:{}"}
     states = []
-    for answer in (b"anything", None):
-        with listener(answer) as port:
+    for response in (b"anything", None):
+        with listener(response) as port:
             (entry,) = external.external_services(a_record(**{service: form[service].format(port)}))
-            status = replace(entry, answer_seconds=0.1).status()
+            status = replace(entry, response_seconds=0.1).status()
             states.append(status.state)
             assert (status.pid, status.version, status.port) == (None, "external", port)
     assert states == ["running", "silent"]

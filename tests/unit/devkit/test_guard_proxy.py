@@ -211,9 +211,9 @@ def test_proxy_refusal_is_readable_after_large_body(forwarder: int) -> None:
     with closing(connection):
         # http.client sends the whole body before it reads the response.
         connection.request("POST", "/", bytes(5_000_000), {"Origin": "https://evil.example"})
-        answer = connection.getresponse()
-        assert answer.status == 403
-        assert b"web page sent it" in answer.read()
+        response = connection.getresponse()
+        assert response.status == 403
+        assert b"web page sent it" in response.read()
 
 
 def test_proxy_large_response_passes_whole(forwarder: int, service: socket.socket) -> None:
@@ -267,13 +267,13 @@ def test_proxy_refusal_names_reason_and_remedy(forwarder: int, service: socket.s
 async def serving(limits: ProxyLimits) -> AsyncIterator[tuple[int, asyncio.Task[None]]]:
     """Yield the port and the task of a forwarder with these limits to a service that responds ``ok`` to each head."""
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def response(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(EOFError, OSError):
             while await reader.readuntil(b"\r\n\r\n"):
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         writer.close()
 
-    service = await asyncio.start_server(answer, "127.0.0.1", 0)
+    service = await asyncio.start_server(response, "127.0.0.1", 0)
     listening = socket.create_server(("127.0.0.1", 0))
     port: int = listening.getsockname()[1]
     task = asyncio.create_task(serve(listening, service.sockets[0].getsockname()[:2], OriginRules(), limits))

@@ -23,7 +23,7 @@ from textract_local.errors import EngineUnavailable
 Patch = pytest.MonkeyPatch
 ROOT = Path(__file__).resolve().parents[3]
 
-# A fake Go toolchain: records its arguments, and builds a program that answers --version.
+# A fake Go toolchain: records its arguments, and builds a program that responds to --version.
 _GO = """#!/bin/sh
 echo "$@ GONOSUMDB=$GONOSUMDB CGO_ENABLED=$CGO_ENABLED" >> "$ASKED"
 case "$1 $2" in

@@ -115,7 +115,7 @@ def service(name: str) -> Service:
     return next(entry for entry in default_services() if entry.name == name)
 
 
-class _Answers(BaseHTTPRequestHandler):
+class _Responses(BaseHTTPRequestHandler):
     body: ClassVar[bytes] = b""
 
     def do_GET(self) -> None:
@@ -136,7 +136,7 @@ class _Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[tuple[HTTPServer, StackRecord]]:
     record = StackRecord.new("dev", free_base(), durable=True)
-    server = HTTPServer(("127.0.0.1", record.ports["textract"]), type("Answers", (_Answers,), {}))
+    server = HTTPServer(("127.0.0.1", record.ports["textract"]), type("Responses", (_Responses,), {}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server, record
@@ -153,8 +153,8 @@ def test_probe_textract_requires_expected_text(
     server: tuple[HTTPServer, StackRecord], lines: list[str], fits: bool
 ) -> None:
     blocks = [{"BlockType": "PAGE"}, *({"BlockType": "LINE", "Text": line} for line in lines)]
-    answer = {"DocumentMetadata": {"Pages": 1}, "Blocks": blocks, "DetectDocumentTextModelVersion": "1.0"}
-    server[0].RequestHandlerClass.body = json.dumps(answer).encode()  # type: ignore[attr-defined]
+    response = {"DocumentMetadata": {"Pages": 1}, "Blocks": blocks, "DetectDocumentTextModelVersion": "1.0"}
+    server[0].RequestHandlerClass.body = json.dumps(response).encode()  # type: ignore[attr-defined]
     env = environment_of(server[1])
     assert service("textract").is_alive(server[1])
     if fits:

@@ -70,15 +70,15 @@ DAMAGES: dict[str, tuple[Damage, str, Repair | None]] = {
     "copy refused": (gone(copy, ObjectForbidden), "object_unreadable", None),
     "copy overwritten": (thing(copy, sha256="0" * 64), "copy_differs", None),
     "copy of another size, not hashed": (thing(copy, sha256=None, size_bytes=4), "copy_differs", None),
-    "OCR answer of the photo itself": (
+    "OCR response of the photo itself": (
         thing(ocr, metadata={"source-sha256": hashlib.sha256(b"photo").hexdigest()}),
         "ocr_differs",
         None,
     ),
-    "OCR answer gone": (gone(ocr), "ocr_missing", None),
-    "OCR answer refused": (gone(ocr, ObjectForbidden), "object_unreadable", None),
-    "OCR answer without metadata": (thing(ocr, metadata={}), "ocr_differs", None),
-    "OCR answer empty": (thing(ocr, size_bytes=0), "ocr_differs", None),
+    "OCR response gone": (gone(ocr), "ocr_missing", None),
+    "OCR response refused": (gone(ocr, ObjectForbidden), "object_unreadable", None),
+    "OCR response without metadata": (thing(ocr, metadata={}), "ocr_differs", None),
+    "OCR response empty": (thing(ocr, size_bytes=0), "ocr_differs", None),
     "row of another engine": (
         both(row(ocr_engine="local"), body(b'"textract"', b'"local"')),
         "ocr_differs",
@@ -110,7 +110,7 @@ DAMAGES: dict[str, tuple[Damage, str, Repair | None]] = {
         "running_without_workflow",
         None,
     ),
-    "running, no workflow, the answer is stored": (
+    "running, no workflow, the response is stored": (
         both(
             open_row("running", timedelta(days=8)),
             workflow(None),

@@ -78,7 +78,7 @@ class Days:
         """The number of calls in the current attempt."""
         self.at_start: Callable[[], object] = lambda: None
         self.at_look: Callable[[], object] = lambda: None
-        self.told: Callable[[dict[str, Any]], dict[str, Any]] = lambda answer: answer
+        self.told: Callable[[dict[str, Any]], dict[str, Any]] = lambda response: response
         """Changes a response about a job before the product gets it."""
         self.put(FIRST)
 
@@ -197,18 +197,18 @@ def test_textract_attempts_sound_document_is_read_completely(days: Days) -> None
 
 
 def test_textract_attempts_circular_result_pages_terminate(days: Days) -> None:
-    days.told = lambda answer: answer | {"NextToken": "2"} if "NextToken" in answer else answer
+    days.told = lambda response: response | {"NextToken": "2"} if "NextToken" in response else response
     days.textract = MemoryTextract(days.store, lambda: days.now, page_size=3)
     found = days.read(most=2)
     assert (found.died, found.text) == (0, [])
 
 
 def test_textract_attempts_partial_success_is_unreadable(days: Days) -> None:
-    def partial(answer: dict[str, Any]) -> dict[str, Any]:
-        if answer["JobStatus"] == "IN_PROGRESS":
-            return answer
-        left_out = [block for block in answer["Blocks"] if block.get("Text") != text_of(FIRST)[-1]]
-        return answer | {"JobStatus": "PARTIAL_SUCCESS", "Blocks": left_out}
+    def partial(response: dict[str, Any]) -> dict[str, Any]:
+        if response["JobStatus"] == "IN_PROGRESS":
+            return response
+        left_out = [block for block in response["Blocks"] if block.get("Text") != text_of(FIRST)[-1]]
+        return response | {"JobStatus": "PARTIAL_SUCCESS", "Blocks": left_out}
 
     days.told = partial
     found = days.read()
@@ -229,7 +229,7 @@ def test_textract_attempts_with_throttled_calls_read_photo(days: Days) -> None:
 
 
 def test_textract_attempts_end_before_activity_timeout(days: Days) -> None:
-    days.told = lambda answer: {"JobStatus": "IN_PROGRESS"}
+    days.told = lambda response: {"JobStatus": "IN_PROGRESS"}
     found = days.read(most=3)
     limit = policies.OCR.start_to_close_timeout.total_seconds()
     assert all(60 < seconds < limit for seconds in found.seconds), found.seconds

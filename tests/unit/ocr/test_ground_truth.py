@@ -46,8 +46,8 @@ def test_detect_text_response_keys_match_recorded_responses() -> None:
     if not recorded:
         pytest.skip(NO_TRUTH)
     # In an analysis, a word can have more relations than in text detection.
-    answer = detect_text_response([(word("salt", 10, 10),)], frame(100, 100), SHA)
-    assert shapes(answer["Blocks"]) == shapes(recorded)
+    response = detect_text_response([(word("salt", 10, 10),)], frame(100, 100), SHA)
+    assert shapes(response["Blocks"]) == shapes(recorded)
 
 
 @pytest.mark.single_python

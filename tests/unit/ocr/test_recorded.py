@@ -16,7 +16,7 @@ from photo_worker.ports.object_store import DocumentRef
 from photo_worker.ports.ocr import DetectedText
 
 SHA = "0123456789abcdef" * 4
-ANSWER: dict[str, Any] = {
+RESPONSE: dict[str, Any] = {
     "DocumentMetadata": {"Pages": 1},
     "Blocks": [{"BlockType": "PAGE", "Id": "c0ffee00-0000-4000-8000-000000000000"}],
     "DetectDocumentTextModelVersion": "1.0",
@@ -33,9 +33,9 @@ def record(directory: Path, content: bytes) -> None:
 
 
 def test_recorded_backend_returns_recording_unchanged(tmp_path: Path) -> None:
-    record(tmp_path, json.dumps(ANSWER).encode())
+    record(tmp_path, json.dumps(RESPONSE).encode())
     detected = play(tmp_path)
-    assert detected.response == ANSWER
+    assert detected.response == RESPONSE
     assert (detected.ocr_version, detected.page_count) == ("1.0", 1)
 
 
@@ -55,12 +55,12 @@ def test_recorded_backend_reads_all_fixture_recordings() -> None:
         (b"[" * 200_000, "recursion"),
         (b"[]", "not an object"),
         (b"{}", "Pages"),
-        (json.dumps(ANSWER | {"DocumentMetadata": {"Pages": "1"}}).encode(), "Pages"),
-        (json.dumps(ANSWER | {"DocumentMetadata": {"Pages": True}}).encode(), "Pages"),
-        (json.dumps(ANSWER | {"Blocks": []}).encode(), "Blocks"),
-        (json.dumps(ANSWER | {"Blocks": [{"BlockType": "WORD"}]}).encode(), "Blocks[0]"),
-        (json.dumps(ANSWER | {"Blocks": [*ANSWER["Blocks"], 7]}).encode(), "Blocks[1]"),
-        (json.dumps(ANSWER | {"DetectDocumentTextModelVersion": None}).encode(), "ModelVersion"),
+        (json.dumps(RESPONSE | {"DocumentMetadata": {"Pages": "1"}}).encode(), "Pages"),
+        (json.dumps(RESPONSE | {"DocumentMetadata": {"Pages": True}}).encode(), "Pages"),
+        (json.dumps(RESPONSE | {"Blocks": []}).encode(), "Blocks"),
+        (json.dumps(RESPONSE | {"Blocks": [{"BlockType": "WORD"}]}).encode(), "Blocks[0]"),
+        (json.dumps(RESPONSE | {"Blocks": [*RESPONSE["Blocks"], 7]}).encode(), "Blocks[1]"),
+        (json.dumps(RESPONSE | {"DetectDocumentTextModelVersion": None}).encode(), "ModelVersion"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -109,8 +109,8 @@ def test_recorded_backend_directory_as_recording_is_refused(tmp_path: Path) -> N
 def test_recorded_backend_unknown_document_names_hash(tmp_path: Path, sha256: str) -> None:
     folder = tmp_path / "recorded"
     folder.mkdir()
-    record(folder, json.dumps(ANSWER).encode())
-    record(tmp_path, json.dumps(ANSWER).encode())
+    record(folder, json.dumps(RESPONSE).encode())
+    record(tmp_path, json.dumps(RESPONSE).encode())
     with pytest.raises(RecordingMissing) as caught:
         play(folder, sha256)
     assert sha256 in caught.value.message

@@ -36,8 +36,8 @@ class Backend:
 
     def detect_text(self, document):
         metadata = {{"Pages": len(document.key)}}
-        answer = {{"DocumentMetadata": metadata, "Blocks": [], "DetectDocumentTextModelVersion": "9"}}
-        return DetectedText(answer, "9")
+        response = {{"DocumentMetadata": metadata, "Blocks": [], "DetectDocumentTextModelVersion": "9"}}
+        return DetectedText(response, "9")
 """
 
 

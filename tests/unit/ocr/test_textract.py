@@ -28,11 +28,11 @@ from photo_worker.errors import (
     UnsupportedDocument,
 )
 from photo_worker.ports.object_store import DocumentRef
-from tests.support.textract_responses import Reply, backend_at, refusal, textract_answering
+from tests.support.textract_responses import Reply, backend_at, refusal, textract_responding
 
 DOCUMENT = DocumentRef("photos", "Omas Karte.jpg", "image/jpeg", 1_000_000, "ab" * 32)
 PAGE = {"BlockType": "PAGE", "Id": "c0ffee00-0000-4000-8000-000000000000"}
-ANSWER: dict[str, Any] = {
+RESPONSE: dict[str, Any] = {
     "DocumentMetadata": {"Pages": 1},
     "Blocks": [PAGE],
     "DetectDocumentTextModelVersion": "1.0",
@@ -79,9 +79,9 @@ OTHERS: list[tuple[Reply, type[PhotoWorkerError]]] = [
 
 
 def test_detect_text_sync_names_object_and_returns_response() -> None:
-    with textract_answering(Reply(200, json.dumps(ANSWER).encode())) as served:
+    with textract_responding(Reply(200, json.dumps(RESPONSE).encode())) as served:
         detected = backend_at(served.url, "sync").detect_text(DOCUMENT)
-    assert detected.response == ANSWER
+    assert detected.response == RESPONSE
     assert (detected.ocr_version, detected.page_count) == ("1.0", 1)
     assert served.calls == [
         {
@@ -107,7 +107,7 @@ def test_textract_errors_modelled_errors_are_all_mapped(
 @pytest.mark.parametrize("api", ["async", "sync"])
 def test_detect_text_error_omits_endpoint_password(reply: Reply | None, api: TextractApi) -> None:
     """Messages go into logs, rows and histories."""
-    with textract_answering(reply or Reply()) as served:
+    with textract_responding(reply or Reply()) as served:
         address = served.url if reply else "http://127.0.0.1:1"
         backend = backend_at(address.replace("//", "//kitchen:secret-word@"), api)
         with pytest.raises(PhotoWorkerError) as caught:
@@ -124,7 +124,7 @@ def test_detect_text_error_omits_endpoint_password(reply: Reply | None, api: Tex
     ids=lambda value: f"{value.status}-{value.body[:40]!r}" if isinstance(value, Reply) else "",
 )
 def test_detect_text_service_error_maps_to_class(reply: Reply, kind: type[PhotoWorkerError], api: TextractApi) -> None:
-    with textract_answering(reply) as served:
+    with textract_responding(reply) as served:
         backend = backend_at(served.url, api)
         with pytest.raises(PhotoWorkerError) as caught:
             backend.detect_text(DOCUMENT)
@@ -139,22 +139,22 @@ def test_detect_text_service_error_maps_to_class(reply: Reply, kind: type[PhotoW
 @pytest.mark.parametrize("api", ["async", "sync"])
 @pytest.mark.parametrize("code", ["BadDocumentException", "UnsupportedDocumentException"])
 def test_detect_text_password_message_is_document_protected(code: str, api: TextractApi) -> None:
-    with textract_answering(refusal(code, "it is protected by a password")) as served:
+    with textract_responding(refusal(code, "it is protected by a password")) as served:
         backend = backend_at(served.url, api)
         with pytest.raises(DocumentProtected, match=r"'Omas Karte\.jpg' is protected by a password"):
             backend.detect_text(DOCUMENT)
 
 
 def test_detect_text_response_without_blocks_is_unavailable() -> None:
-    reply = Reply(200, json.dumps(ANSWER | {"Blocks": []}).encode())
-    with textract_answering(reply) as served, pytest.raises(OcrUnavailable, match="no Blocks"):
+    reply = Reply(200, json.dumps(RESPONSE | {"Blocks": []}).encode())
+    with textract_responding(reply) as served, pytest.raises(OcrUnavailable, match="no Blocks"):
         backend_at(served.url, "sync").detect_text(DOCUMENT)
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "BadDocumentException", "AccessDeniedException"])
 def test_detect_text_error_quotes_service_message(code: str) -> None:
     words = "slowly, please: {braces} stay"
-    with textract_answering(refusal(code, words)) as served, pytest.raises(PhotoWorkerError) as caught:
+    with textract_responding(refusal(code, words)) as served, pytest.raises(PhotoWorkerError) as caught:
         backend_at(served.url).detect_text(DOCUMENT)
     assert words in caught.value.message
 
@@ -173,14 +173,14 @@ def test_detect_text_unreachable_service_is_retryable() -> None:
     ("api", "times"), [("sync", TextractTimes(sync_read=0.2)), ("async", TextractTimes(job_read=0.2))]
 )
 def test_detect_text_silent_service_times_out(api: TextractApi, times: TextractTimes) -> None:
-    with textract_answering(Reply(held=True)) as served, pytest.raises(OcrUnavailable, match="timeout"):
+    with textract_responding(Reply(held=True)) as served, pytest.raises(OcrUnavailable, match="timeout"):
         backend_at(served.url, api, times=times).detect_text(DOCUMENT)
 
 
 def test_detect_text_without_credentials_says_so() -> None:
     files = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
     variables = {**files, "AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": "eu-central-1"}
-    with textract_answering(Reply()) as served:
+    with textract_responding(Reply()) as served:
         backend = TextractBackend(make_client(session=aws_session(variables), endpoint_url=served.url))
         with pytest.raises(ServiceRefused, match="credentials") as caught:
             backend.detect_text(DOCUMENT)
@@ -205,7 +205,7 @@ def test_make_client_invalid_setting_is_named(variables: dict[str, str], says: s
 
 @pytest.mark.parametrize("key", ["", " "])
 def test_detect_text_blank_key_is_refused(key: str) -> None:
-    with textract_answering(refusal("InvalidParameterException", "Request has invalid parameters")) as served:
+    with textract_responding(refusal("InvalidParameterException", "Request has invalid parameters")) as served:
         backend = backend_at(served.url)
         with pytest.raises(InvalidKey):
             backend.detect_text(DocumentRef("photos", key, "image/jpeg", 1, "ab" * 32))

@@ -35,7 +35,7 @@ from photo_worker.errors import (
     UnsupportedDocument,
 )
 from photo_worker.ports.object_store import DocumentRef
-from tests.support.textract_responses import Reply, Served, backend_at, refusal, textract_answering
+from tests.support.textract_responses import Reply, Served, backend_at, refusal, textract_responding
 
 DOCUMENT = DocumentRef("photos", "Omas Karte.jpg", "image/jpeg", 1_000_000, "ab" * 32)
 VERSION = {"DetectDocumentTextModelVersion": "1.0"}
@@ -48,13 +48,13 @@ def block(number: int) -> dict[str, Any]:
 
 
 def ended(status: str = "SUCCEEDED", *numbers: int, then: str | None = None, pages: int = 1, says: str = "") -> Reply:
-    answer: dict[str, Any] = {"DocumentMetadata": {"Pages": pages}, "JobStatus": status}
+    response: dict[str, Any] = {"DocumentMetadata": {"Pages": pages}, "JobStatus": status}
     if then is not None:
-        answer["NextToken"] = then
-    answer["Blocks"] = [block(number) for number in numbers]
+        response["NextToken"] = then
+    response["Blocks"] = [block(number) for number in numbers]
     if says:
-        answer["StatusMessage"] = says
-    return Reply(200, json.dumps(answer | VERSION).encode())
+        response["StatusMessage"] = says
+    return Reply(200, json.dumps(response | VERSION).encode())
 
 
 def failed(says: str) -> Reply:
@@ -113,14 +113,14 @@ def asked(served: Served) -> list[tuple[str, Any]]:
 
 
 def test_detect_text_job_is_started_polled_and_read(read: Read, time_passes: Time) -> None:
-    with textract_answering(
+    with textract_responding(
         STARTED, IN_PROGRESS, IN_PROGRESS, ended("SUCCEEDED", 0, 1, then="two"), ended("SUCCEEDED", 2)
     ) as served:
-        answer = read(served)
-    assert list(answer) == ["DocumentMetadata", "Blocks", "DetectDocumentTextModelVersion"]
-    assert [found["Id"] for found in answer["Blocks"]] == ["block-0", "block-1", "block-2"]
+        response = read(served)
+    assert list(response) == ["DocumentMetadata", "Blocks", "DetectDocumentTextModelVersion"]
+    assert [found["Id"] for found in response["Blocks"]] == ["block-0", "block-1", "block-2"]
     # As in a synchronous response, the one page has no number.
-    assert all("Page" not in found for found in answer["Blocks"])
+    assert all("Page" not in found for found in response["Blocks"])
     get = ("GetDocumentTextDetection", {"JobId": "c0ffee"})
     assert asked(served) == [
         (
@@ -177,7 +177,7 @@ class TestWaiting:
 
     def test_detect_text_long_job_ends_attempt_before_timeout(self, read: Read, time_passes: Time) -> None:
         with (
-            textract_answering(STARTED, IN_PROGRESS) as served,
+            textract_responding(STARTED, IN_PROGRESS) as served,
             pytest.raises(OcrUnavailable, match="goes on") as caught,
         ):
             read(served)
@@ -188,28 +188,28 @@ class TestWaiting:
         assert sum(time_passes.waited) > 60
 
     def test_detect_text_next_attempt_joins_running_job(self, read: Read) -> None:
-        with textract_answering(STARTED, IN_PROGRESS) as first, pytest.raises(OcrUnavailable):
+        with textract_responding(STARTED, IN_PROGRESS) as first, pytest.raises(OcrUnavailable):
             read(first)
-        with textract_answering(STARTED, ended("SUCCEEDED", 0)) as second:
+        with textract_responding(STARTED, ended("SUCCEEDED", 0)) as second:
             read(second)
         assert asked(first)[0] == asked(second)[0]
 
     def test_detect_text_throttled_poll_continues_attempt(self, read: Read) -> None:
         slowly = refusal("ProvisionedThroughputExceededException")
-        with textract_answering(
+        with textract_responding(
             STARTED, slowly, IN_PROGRESS, slowly, ended("SUCCEEDED", 0, then="two"), slowly, ended("SUCCEEDED", 1)
         ) as served:
             assert len(read(served)["Blocks"]) == 2
 
     def test_detect_text_endless_throttling_raises_ocr_throttled(self, read: Read) -> None:
         with (
-            textract_answering(STARTED, refusal("ThrottlingException", "Rate exceeded")) as served,
+            textract_responding(STARTED, refusal("ThrottlingException", "Rate exceeded")) as served,
             pytest.raises(OcrThrottled, match="Rate exceeded"),
         ):
             read(served)
 
     def test_detect_text_first_poll_does_not_wait(self, read: Read, time_passes: Time) -> None:
-        with textract_answering(STARTED, ended("SUCCEEDED", 0)) as served:
+        with textract_responding(STARTED, ended("SUCCEEDED", 0)) as served:
             read(served)
         assert time_passes.waited == []
 
@@ -220,7 +220,7 @@ class TestWaiting:
         def cancelled(seconds: float) -> None:
             raise CancelledHereError
 
-        with textract_answering(STARTED, IN_PROGRESS) as served, pytest.raises(CancelledHereError):
+        with textract_responding(STARTED, IN_PROGRESS) as served, pytest.raises(CancelledHereError):
             backend_at(served.url, wait=cancelled).detect_text(DOCUMENT)
         assert len(served.calls) == 2
 
@@ -258,7 +258,7 @@ class TestFailedJobs:
     def test_detect_text_document_failure_is_final_at_once(
         self, read: Read, says: str, kind: type[PhotoWorkerError], before: list[Reply]
     ) -> None:
-        with textract_answering(STARTED, *before, failed(says)) as served, pytest.raises(kind) as caught:
+        with textract_responding(STARTED, *before, failed(says)) as served, pytest.raises(kind) as caught:
             read(served)
         assert generations(served) == [0]
         assert not caught.value.retryable
@@ -277,11 +277,11 @@ class TestFailedJobs:
     def test_detect_text_service_failure_next_attempt_starts_new_job(
         self, read: Read, says: str, kind: type[PhotoWorkerError]
     ) -> None:
-        with textract_answering(STARTED, IN_PROGRESS, failed(says)) as first, pytest.raises(kind) as caught:
+        with textract_responding(STARTED, IN_PROGRESS, failed(says)) as first, pytest.raises(kind) as caught:
             read(first)
         assert caught.value.retryable
         assert says in caught.value.message
-        with textract_answering(STARTED, ended("SUCCEEDED", 0)) as second:
+        with textract_responding(STARTED, ended("SUCCEEDED", 0)) as second:
             assert len(read(second)["Blocks"]) == 1
         # An attempt starts no second job: a momentary fault would fail both.
         assert (generations(first), generations(second)) == ([0], [1])
@@ -289,7 +289,7 @@ class TestFailedJobs:
     @pytest.mark.parametrize("says", [ACCESS, INTERNAL])
     def test_detect_text_service_failure_stays_retryable(self, read: Read, says: str) -> None:
         for number in range(2 * UNEXPLAINED_FAILURES):
-            with textract_answering(STARTED, IN_PROGRESS, failed(says)) as served:
+            with textract_responding(STARTED, IN_PROGRESS, failed(says)) as served:
                 with pytest.raises(PhotoWorkerError) as caught:
                     read(served)
                 assert caught.value.retryable
@@ -299,7 +299,7 @@ class TestFailedJobs:
         """A service fault that lasts an hour, with an unknown message, must not end a document's job."""
         waited = []
         for number in range(UNEXPLAINED_FAILURES):
-            with textract_answering(STARTED, IN_PROGRESS, failed("Something")) as served:
+            with textract_responding(STARTED, IN_PROGRESS, failed("Something")) as served:
                 with pytest.raises(PhotoWorkerError, match="Something") as caught:
                     read(served)
                 assert generations(served) == [number]
@@ -313,7 +313,7 @@ class TestFailedJobs:
         before = [STARTED, failed("Something")] * UNEXPLAINED_FAILURES
         waited, replies = 0.0, [*before, STARTED, IN_PROGRESS, failed("Something")]
         while True:
-            with textract_answering(*replies) as served, pytest.raises(PhotoWorkerError) as caught:
+            with textract_responding(*replies) as served, pytest.raises(PhotoWorkerError) as caught:
                 read(served)
             if not caught.value.retryable:
                 break
@@ -335,7 +335,7 @@ class TestFailedJobs:
     def test_detect_text_costly_document_is_final_after_three_jobs(self, read: Read, says: str, what: str) -> None:
         """A busy machine is slow with every document, so one failure is not enough; each one may take two minutes."""
         for number in range(COSTLY_FAILURES):
-            with textract_answering(STARTED, IN_PROGRESS, failed(says)) as served:
+            with textract_responding(STARTED, IN_PROGRESS, failed(says)) as served:
                 with pytest.raises(PhotoWorkerError) as caught:
                     read(served)
                 assert generations(served) == [number]
@@ -346,33 +346,33 @@ class TestFailedJobs:
 
     def test_detect_text_service_failure_resets_unexplained_count(self, read: Read) -> None:
         for says in ["Something", INTERNAL] * (UNEXPLAINED_FAILURES - 1):
-            with textract_answering(STARTED, IN_PROGRESS, failed(says)) as served, pytest.raises(OcrUnavailable):
+            with textract_responding(STARTED, IN_PROGRESS, failed(says)) as served, pytest.raises(OcrUnavailable):
                 read(served)
 
     @pytest.mark.parametrize("says", [ACCESS, INTERNAL, "Something"])
     def test_detect_text_old_failed_jobs_are_passed(self, read: Read, time_passes: Time, says: str) -> None:
         # Each Start with a known token returns its failed job.
         before = [STARTED, failed(says)] * 20
-        with textract_answering(*before, STARTED, IN_PROGRESS, ended("SUCCEEDED", 0)) as served:
+        with textract_responding(*before, STARTED, IN_PROGRESS, ended("SUCCEEDED", 0)) as served:
             assert len(read(served)["Blocks"]) == 1
         assert generations(served) == list(range(21))
         # Starts are rare in some regions.
         assert 10 < sum(time_passes.waited) < 25
 
     def test_detect_text_long_walk_continues_in_next_attempt(self, read: Read) -> None:
-        with textract_answering(*[STARTED, failed(INTERNAL)] * 200) as first, pytest.raises(OcrUnavailable):
+        with textract_responding(*[STARTED, failed(INTERNAL)] * 200) as first, pytest.raises(OcrUnavailable):
             read(first)
         passed = generations(first)
-        with textract_answering(STARTED, ended("SUCCEEDED", 0)) as second:
+        with textract_responding(STARTED, ended("SUCCEEDED", 0)) as second:
             read(second)
         assert 50 < len(passed) < 150
         assert generations(second) == [passed[-1] + 1]
 
     def test_detect_text_lost_note_restarts_walk(self, read: Read, notes: Notes) -> None:
-        with textract_answering(STARTED, IN_PROGRESS, failed(INTERNAL)) as first, pytest.raises(OcrUnavailable):
+        with textract_responding(STARTED, IN_PROGRESS, failed(INTERNAL)) as first, pytest.raises(OcrUnavailable):
             read(first)
         notes.note = None
-        with textract_answering(STARTED, failed(INTERNAL), STARTED, ended("SUCCEEDED", 0)) as second:
+        with textract_responding(STARTED, failed(INTERNAL), STARTED, ended("SUCCEEDED", 0)) as second:
             read(second)
         assert generations(second) == [0, 1]
 
@@ -389,20 +389,20 @@ class TestFailedJobs:
     )
     def test_detect_text_foreign_note_is_ignored(self, read: Read, notes: Notes, note: object) -> None:
         notes.note = note
-        with textract_answering(STARTED, ended("SUCCEEDED", 0)) as served:
+        with textract_responding(STARTED, ended("SUCCEEDED", 0)) as served:
             read(served)
         assert generations(served) == [0]
 
     def test_detect_text_partial_success_is_unreadable(self, read: Read) -> None:
         with (
-            textract_answering(STARTED, ended("PARTIAL_SUCCESS", 0, says="Page 2 was left out")) as served,
+            textract_responding(STARTED, ended("PARTIAL_SUCCESS", 0, says="Page 2 was left out")) as served,
             pytest.raises(UnreadableDocument, match="Page 2 was left out"),
         ):
             read(served)
         assert len(served.calls) == 2
 
 
-class TestOddAnswers:
+class TestOddResponses:
     @pytest.mark.parametrize(
         "replies",
         [
@@ -421,19 +421,19 @@ class TestOddAnswers:
         ids=["no job", "no status", "a strange status", "no blocks", "a page after itself", "pages in a circle"],
     )
     def test_detect_text_unusable_response_is_unavailable(self, read: Read, replies: list[Reply]) -> None:
-        with textract_answering(*replies) as served, pytest.raises(OcrUnavailable, match="cannot be used"):
+        with textract_responding(*replies) as served, pytest.raises(OcrUnavailable, match="cannot be used"):
             read(served)
 
     def test_detect_text_endless_result_pages_are_bounded(self) -> None:
-        limits = JobLimits(most_answers=3)
+        limits = JobLimits(most_responses=3)
         endless = [ended("SUCCEEDED", number, then=f"token-{number}") for number in range(9)]
-        with textract_answering(STARTED, *endless) as served, pytest.raises(OcrUnavailable, match="no end"):
+        with textract_responding(STARTED, *endless) as served, pytest.raises(OcrUnavailable, match="no end"):
             backend_at(served.url, limits=limits).detect_text(DOCUMENT)
         assert len(served.calls) == 5
 
     def test_detect_text_forgotten_job_is_retryable(self, read: Read) -> None:
         with (
-            textract_answering(STARTED, refusal("InvalidJobIdException")) as served,
+            textract_responding(STARTED, refusal("InvalidJobIdException")) as served,
             pytest.raises(OcrUnavailable, match="does not know the job") as caught,
         ):
             read(served)
@@ -441,7 +441,7 @@ class TestOddAnswers:
 
     def test_detect_text_several_pages_are_refused(self, read: Read) -> None:
         with (
-            textract_answering(STARTED, ended("SUCCEEDED", 0, pages=2, then="more")) as served,
+            textract_responding(STARTED, ended("SUCCEEDED", 0, pages=2, then="more")) as served,
             pytest.raises(UnsupportedDocument, match="of 2 pages"),
         ):
             read(served)
@@ -449,6 +449,6 @@ class TestOddAnswers:
 
 
 def test_detect_text_document_above_limit_is_not_sent() -> None:
-    with textract_answering(STARTED) as served, pytest.raises(DocumentTooLarge, match="10485761"):
+    with textract_responding(STARTED) as served, pytest.raises(DocumentTooLarge, match="10485761"):
         backend_at(served.url).detect_text(replace(DOCUMENT, size_bytes=10 * 1024 * 1024 + 1))
     assert served.calls == []

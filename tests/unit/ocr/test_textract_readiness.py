@@ -12,7 +12,7 @@ from photo_worker.bootstrap import BackendRegistry
 from photo_worker.config import Settings
 from photo_worker.errors import OcrThrottled, OcrUnavailable, PhotoWorkerError, ServiceRefused
 from photo_worker.ports.object_store import DocumentRef
-from tests.support.textract_responses import Reply, backend_at, refusal, textract_answering
+from tests.support.textract_responses import Reply, backend_at, refusal, textract_responding
 
 # AWS's response to a role whose policy allows DetectDocumentText alone.
 NOT_PERMITTED = refusal(
@@ -28,7 +28,7 @@ OPERATIONS: dict[TextractApi, str] = {"async": "StartDocumentTextDetection", "sy
 
 def look(*replies: Reply, api: TextractApi, times: TextractTimes | None = None) -> list[str]:
     """Probe a Textract that gives these responses, as a worker does; return the operations that were called."""
-    with textract_answering(*replies) as served:
+    with textract_responding(*replies) as served:
         session = aws_session(
             {
                 "AWS_ENDPOINT_URL_TEXTRACT": served.url,
@@ -65,7 +65,7 @@ def test_require_usable_of_registry_times_out_after_its_times(api: TextractApi, 
 
 @pytest.mark.parametrize("api", ["async", "sync"])
 def test_require_usable_sends_no_document(api: TextractApi) -> None:
-    with textract_answering(NO_JOB, NO_DOCUMENT) as served:
+    with textract_responding(NO_JOB, NO_DOCUMENT) as served:
         backend_at(served.url, api).require_usable()
     assert len(served.calls) == 2
     assert "S3Object" not in str(served.calls)
@@ -109,7 +109,7 @@ def test_require_usable_unknown_job_is_accepted(api: TextractApi) -> None:
 def test_require_usable_after_refused_read_probes_read_again(api: TextractApi) -> None:
     operation = OPERATIONS[api]
     refused = refusal("AccessDeniedException", f"is not authorized to perform: textract:{operation}")
-    with textract_answering(NO_JOB, NO_DOCUMENT, NO_JOB, refused, NO_JOB, refused) as served:
+    with textract_responding(NO_JOB, NO_DOCUMENT, NO_JOB, refused, NO_JOB, refused) as served:
         backend = backend_at(served.url, api)
         backend.require_usable()
         backend.require_usable()

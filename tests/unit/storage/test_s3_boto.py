@@ -33,7 +33,7 @@ from photo_worker.errors import (
     ServiceRefused,
     StorageUnavailable,
 )
-from tests.support.s3_responses import Answer, Request, S3Answers, refusal, s3_answering
+from tests.support.s3_responses import Request, Response, S3Responses, refusal, s3_responding
 
 VERSIONS = """<?xml version='1.0'?><ListVersionsResult><Name>photos</Name><IsTruncated>{more}</IsTruncated>
 <NextKeyMarker>raw/pie</NextKeyMarker><NextVersionIdMarker>v2</NextVersionIdMarker>{entries}</ListVersionsResult>"""
@@ -61,10 +61,10 @@ def store_at(url: str, *, read_timeout: float = 5, region: str = "us-east-1") ->
 
 
 @contextmanager
-def store_answering(
-    answer: Callable[[Request], Answer], *, read_timeout: float = 5, region: str = "us-east-1"
-) -> Iterator[tuple[BotoObjectStore, S3Answers]]:
-    with s3_answering(answer) as server, store_at(server.url, read_timeout=read_timeout, region=region) as store:
+def store_responding(
+    response: Callable[[Request], Response], *, read_timeout: float = 5, region: str = "us-east-1"
+) -> Iterator[tuple[BotoObjectStore, S3Responses]]:
+    with s3_responding(response) as server, store_at(server.url, read_timeout=read_timeout, region=region) as store:
         yield store, server
 
 
@@ -83,7 +83,7 @@ CALLS: dict[str, Callable[[BotoObjectStore], object]] = {
 }
 
 # The same table holds for HEAD, whose responses have only a status.
-REFUSALS: list[tuple[Answer, type[PhotoWorkerError], str]] = [
+REFUSALS: list[tuple[Response, type[PhotoWorkerError], str]] = [
     (refusal(403, "AccessDenied", "Access Denied"), ObjectForbidden, "pie.jpg"),
     (refusal(403, "InvalidAccessKeyId", "no such key id"), ServiceRefused, "InvalidAccessKeyId"),
     (refusal(403, "SignatureDoesNotMatch", "check your secret"), ServiceRefused, "SignatureDoesNotMatch"),
@@ -99,19 +99,19 @@ REFUSALS: list[tuple[Answer, type[PhotoWorkerError], str]] = [
     (refusal(404, "NoSuchBucket", "none"), BucketMissing, "photos"),
     (refusal(500, "InternalError", "We encountered an internal error."), StorageUnavailable, ""),
     (refusal(503, "SlowDown", "Please reduce your request rate."), StorageUnavailable, ""),
-    (Answer(502, b"<html>bad gateway</html>"), StorageUnavailable, ""),
-    (Answer(429), StorageUnavailable, ""),
+    (Response(502, b"<html>bad gateway</html>"), StorageUnavailable, ""),
+    (Response(429), StorageUnavailable, ""),
 ]
 
 
 @pytest.mark.parametrize("call", list(CALLS))
 @pytest.mark.parametrize(
-    ("answer", "kind", "says"), REFUSALS, ids=[f"{kind.code}-{index}" for index, (_, kind, _) in enumerate(REFUSALS)]
+    ("response", "kind", "says"), REFUSALS, ids=[f"{kind.code}-{index}" for index, (_, kind, _) in enumerate(REFUSALS)]
 )
 def test_store_call_refused_raises_matching_error(
-    answer: Answer, kind: type[PhotoWorkerError], says: str, call: str
+    response: Response, kind: type[PhotoWorkerError], says: str, call: str
 ) -> None:
-    with store_answering(lambda _: answer) as (store, _), pytest.raises(PhotoWorkerError) as caught:
+    with store_responding(lambda _: response) as (store, _), pytest.raises(PhotoWorkerError) as caught:
         CALLS[call](store)
     assert type(caught.value) is kind
     assert says in caught.value.message
@@ -124,10 +124,10 @@ def test_store_write_bare_403_raises_object_forbidden(call: str) -> None:
     """A gateway may refuse so. The error that the object is missing would end the job."""
     calls = CALLS | {"replace": lambda store: store.replace("photos", "pie.jpg", b"", etag="0", content_type="a/b")}
 
-    def answer(asked: Request) -> Answer:
-        return Answer(403) if asked.method == "PUT" else refusal(404, "NoSuchKey")
+    def response(asked: Request) -> Response:
+        return Response(403) if asked.method == "PUT" else refusal(404, "NoSuchKey")
 
-    with store_answering(answer) as (store, _), pytest.raises(ObjectForbidden):
+    with store_responding(response) as (store, _), pytest.raises(ObjectForbidden):
         calls[call](store)
 
 
@@ -135,63 +135,66 @@ def test_store_write_bare_403_raises_object_forbidden(call: str) -> None:
 @pytest.mark.parametrize("call", ["head", "open", "get", "put", "put_new", "list"])
 def test_store_call_html_page_raises_storage_unavailable(call: str, body: bytes) -> None:
     """A proxy or a maintenance page may respond to every request with 200; this is neither an object nor a write."""
-    page = Answer(200, body, {"Content-Type": "text/html", "ETag": ""})
+    page = Response(200, body, {"Content-Type": "text/html", "ETag": ""})
     calls = CALLS | {"list": lambda store: list(store.list("photos", "raw/"))}
-    with store_answering(lambda _: page) as (store, _), pytest.raises(StorageUnavailable):
+    with store_responding(lambda _: page) as (store, _), pytest.raises(StorageUnavailable):
         calls[call](store)
 
 
 @pytest.mark.parametrize("call", ["head", "open", "get"])
 def test_store_read_missing_object_raises_object_missing(call: str) -> None:
-    def answer(request: Request) -> Answer:
-        return Answer() if request.path.split("?")[0] == "/photos" else refusal(404, "NoSuchKey")
+    def response(request: Request) -> Response:
+        return Response() if request.path.split("?")[0] == "/photos" else refusal(404, "NoSuchKey")
 
-    with store_answering(answer) as (store, _), pytest.raises(ObjectMissing):
+    with store_responding(response) as (store, _), pytest.raises(ObjectMissing):
         CALLS[call](store)
 
 
 def test_store_head_missing_in_unlistable_bucket_is_missing() -> None:
-    def answer(request: Request) -> Answer:
+    def response(request: Request) -> Response:
         return refusal(403, "AccessDenied") if request.path == "/photos" else refusal(404, "NoSuchKey")
 
-    with store_answering(answer) as (store, _), pytest.raises(ObjectMissing):
+    with store_responding(response) as (store, _), pytest.raises(ObjectMissing):
         store.head("photos", "pie.jpg")
 
 
 def test_store_head_when_bucket_probe_fails_is_unavailable() -> None:
-    def answer(request: Request) -> Answer:
-        return Answer(503) if request.path == "/photos" else Answer(404)
+    def response(request: Request) -> Response:
+        return Response(503) if request.path == "/photos" else Response(404)
 
-    with store_answering(answer) as (store, _), pytest.raises(StorageUnavailable):
+    with store_responding(response) as (store, _), pytest.raises(StorageUnavailable):
         store.head("photos", "pie.jpg")
 
 
 @pytest.mark.parametrize("call", list(CALLS))
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         refusal(400, "AuthorizationHeaderMalformed", "the region is wrong", Region="eu-central-1"),
-        Answer(301, refusal(301, "PermanentRedirect").body, {"x-amz-bucket-region": "eu-central-1"}),
-        Answer(400, b"", {"x-amz-bucket-region": "eu-central-1"}),
+        Response(301, refusal(301, "PermanentRedirect").body, {"x-amz-bucket-region": "eu-central-1"}),
+        Response(400, b"", {"x-amz-bucket-region": "eu-central-1"}),
     ],
     ids=["malformed", "redirect", "bare"],
 )
-def test_store_call_wrong_region_names_the_right_one(call: str, answer: Answer) -> None:
-    with store_answering(lambda _: answer) as (store, _), pytest.raises(ServiceRefused, match="eu-central-1") as caught:
+def test_store_call_wrong_region_names_the_right_one(call: str, response: Response) -> None:
+    with (
+        store_responding(lambda _: response) as (store, _),
+        pytest.raises(ServiceRefused, match="eu-central-1") as caught,
+    ):
         CALLS[call](store)
     assert "AWS_REGION" in caught.value.message
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
+    ("response", "kind"),
     [
         (refusal(403, "AccessDenied"), BucketForbidden),
         (refusal(403, "InvalidAccessKeyId"), ServiceRefused),
         (refusal(503, "SlowDown"), StorageUnavailable),
     ],
 )
-def test_ensure_bucket_refused_head_raises_matching_error(answer: Answer, kind: type[PhotoWorkerError]) -> None:
-    with store_answering(lambda _: answer) as (store, _), pytest.raises(kind):
+def test_ensure_bucket_refused_head_raises_matching_error(response: Response, kind: type[PhotoWorkerError]) -> None:
+    with store_responding(lambda _: response) as (store, _), pytest.raises(kind):
         store.ensure_bucket("photos")
 
 
@@ -199,19 +202,19 @@ def test_ensure_bucket_refused_head_raises_matching_error(answer: Answer, kind: 
     ("code", "kind"), [("BucketAlreadyExists", BucketForbidden), ("TooManyBuckets", ServiceRefused)]
 )
 def test_ensure_bucket_refused_create_raises_matching_error(code: str, kind: type[PhotoWorkerError]) -> None:
-    def answer(request: Request) -> Answer:
-        return Answer(404) if request.method == "HEAD" else refusal(409 if "Exists" in code else 400, code)
+    def response(request: Request) -> Response:
+        return Response(404) if request.method == "HEAD" else refusal(409 if "Exists" in code else 400, code)
 
-    with store_answering(answer) as (store, _), pytest.raises(kind):
+    with store_responding(response) as (store, _), pytest.raises(kind):
         store.ensure_bucket("photos")
 
 
 @pytest.mark.parametrize(("region", "location"), [("us-east-1", b""), ("eu-central-1", b"eu-central-1")])
 def test_ensure_bucket_creates_in_the_clients_region(region: str, location: bytes) -> None:
-    def answer(request: Request) -> Answer:
-        return Answer(404) if request.method == "HEAD" else refusal(409, "BucketAlreadyOwnedByYou")
+    def response(request: Request) -> Response:
+        return Response(404) if request.method == "HEAD" else refusal(409, "BucketAlreadyOwnedByYou")
 
-    with store_answering(answer, region=region) as (store, server):
+    with store_responding(response, region=region) as (store, server):
         store.ensure_bucket("photos")
     created = next(request for request in server.requests if request.method == "PUT")
     assert (b"LocationConstraint" in created.body, location in created.body) == (bool(location), True)
@@ -229,24 +232,24 @@ def test_store_call_connection_refused_is_retryable(call: str) -> None:
 
 
 def test_open_connection_cut_midway_raises_storage_unavailable() -> None:
-    answer = Answer(body=b"x" * (2 * MIB + 5), announced=10 * MIB)
-    with store_answering(lambda _: answer) as (store, _), store.open("photos", "pie.jpg") as (info, pieces):
+    response = Response(body=b"x" * (2 * MIB + 5), announced=10 * MIB)
+    with store_responding(lambda _: response) as (store, _), store.open("photos", "pie.jpg") as (info, pieces):
         assert info.size_bytes == 10 * MIB
         with pytest.raises(StorageUnavailable):
             deque(pieces, maxlen=0)
 
 
 def test_open_stalled_body_times_out() -> None:
-    answer = Answer(body=b"x" * 10, announced=10 * MIB, stall=True)
-    with store_answering(lambda _: answer, read_timeout=0.3) as (store, server):
+    response = Response(body=b"x" * 10, announced=10 * MIB, stall=True)
+    with store_responding(lambda _: response, read_timeout=0.3) as (store, server):
         with pytest.raises(StorageUnavailable, match="read timeout"):
             read_all(store)
         server.released.set()
 
 
 def test_get_stalled_response_times_out() -> None:
-    answer = Answer(announced=5, stall=True)
-    with store_answering(lambda _: answer, read_timeout=0.3) as (store, server):
+    response = Response(announced=5, stall=True)
+    with store_responding(lambda _: response, read_timeout=0.3) as (store, server):
         with pytest.raises(StorageUnavailable):
             store.get("photos", "pie.jpg", limit_bytes=10)
         server.released.set()
@@ -254,14 +257,14 @@ def test_get_stalled_response_times_out() -> None:
 
 def test_open_wrong_checksum_raises_storage_unavailable() -> None:
     wrong = b64encode(zlib.crc32(b"another body").to_bytes(4, "big")).decode()
-    answer = Answer(body=b"body", headers={"x-amz-checksum-crc32": wrong})
-    with store_answering(lambda _: answer) as (store, _), pytest.raises(StorageUnavailable, match="checksum"):
+    response = Response(body=b"body", headers={"x-amz-checksum-crc32": wrong})
+    with store_responding(lambda _: response) as (store, _), pytest.raises(StorageUnavailable, match="checksum"):
         read_all(store)
 
 
 def test_put_bad_digest_raises_storage_unavailable() -> None:
     with (
-        store_answering(lambda _: refusal(400, "BadDigest", "The Content-MD5 did not match")) as (
+        store_responding(lambda _: refusal(400, "BadDigest", "The Content-MD5 did not match")) as (
             store,
             _,
         ),
@@ -275,21 +278,21 @@ def test_put_body_damaged_in_transit_is_not_stored(damage: Callable[[bytes], byt
     """The store compares the body with Content-MD5, as S3 does, and supports no other digest."""
     kept: list[bytes] = []
 
-    def take(request: Request) -> Answer:
+    def take(request: Request) -> Response:
         came, said = damage(request.body), request.headers.get("content-md5")
         if said not in {None, b64encode(hashlib.md5(came, usedforsecurity=False).digest()).decode()}:
             return refusal(400, "BadDigest", "The Content-MD5 you specified did not match what we received.")
         kept.append(came)
-        return Answer()
+        return Response()
 
-    with store_answering(take) as (store, _), suppress(StorageUnavailable):
+    with store_responding(take) as (store, _), suppress(StorageUnavailable):
         store.put("photos", "pie.jpg", b"a pie", content_type="image/jpeg")
     assert kept == []
 
 
 def test_put_sends_md5_content_type_and_metadata() -> None:
     body = b"a pie"
-    with store_answering(lambda _: Answer()) as (store, server):
+    with store_responding(lambda _: Response()) as (store, server):
         store.put("photos", "pie.jpg", body, content_type="image/jpeg", metadata={"name": "crème"})
     (request,) = server.requests
     assert (request.method, request.path, request.body) == ("PUT", "/photos/pie.jpg", body)
@@ -299,27 +302,30 @@ def test_put_sends_md5_content_type_and_metadata() -> None:
 
 
 def test_get_unavailable_is_not_retried() -> None:
-    with store_answering(lambda _: refusal(503, "SlowDown")) as (store, server):
+    with store_responding(lambda _: refusal(503, "SlowDown")) as (store, server):
         with pytest.raises(StorageUnavailable):
             store.get("photos", "pie.jpg", limit_bytes=10)
         assert len(server.requests) == 1
 
 
 def test_open_sends_one_get_request() -> None:
-    with store_answering(lambda _: Answer(body=b"body")) as (store, server):
+    with store_responding(lambda _: Response(body=b"body")) as (store, server):
         assert read_all(store) == b"body"
         assert [request.method for request in server.requests] == ["GET"]
 
 
 def test_get_object_over_limit_is_not_read() -> None:
-    answer = Answer(body=b"x", announced=1 << 40)
-    with store_answering(lambda _: answer) as (store, _), pytest.raises(PhotoWorkerError, match="1099511627776 bytes"):
+    response = Response(body=b"x", announced=1 << 40)
+    with (
+        store_responding(lambda _: response) as (store, _),
+        pytest.raises(PhotoWorkerError, match="1099511627776 bytes"),
+    ):
         store.get("photos", "pie.jpg", limit_bytes=10)
 
 
 @pytest.mark.parametrize("bucket", ["", "a/b", "a b", "ü"])
 def test_store_call_invalid_bucket_sends_no_request(bucket: str) -> None:
-    with store_answering(lambda _: Answer()) as (store, server):
+    with store_responding(lambda _: Response()) as (store, server):
         for call in (
             lambda: store.head(bucket, "k"),
             lambda: store.get(bucket, "k", limit_bytes=1),
@@ -381,7 +387,7 @@ def test_make_client_invalid_setting_is_configuration_error(settings: dict[str, 
 
 
 def test_make_client_takes_endpoint_from_session() -> None:
-    with s3_answering(lambda _: Answer(body=b"body")) as server:
+    with s3_responding(lambda _: Response(body=b"body")) as server:
         endpoint = server.url.replace("127.0.0.1", "localhost")
         keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": "us-east-1"}
         client = make_client(session=aws_session({**keys, "AWS_ENDPOINT_URL_S3": endpoint}))
@@ -414,25 +420,27 @@ def test_store_errors_omit_the_endpoint_password() -> None:
 
 
 def test_put_new_sends_if_none_match_and_obeys_412() -> None:
-    answers = deque([Answer(), refusal(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")])
-    with store_answering(lambda _: answers.popleft()) as (store, server):
+    responses = deque(
+        [Response(), refusal(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")]
+    )
+    with store_responding(lambda _: responses.popleft()) as (store, server):
         assert [CALLS["put_new"](store), CALLS["put_new"](store)] == [True, False]
     assert [request.headers["if-none-match"] for request in server.requests] == ["*", "*"]
-    with store_answering(lambda _: Answer()) as (store, server):
+    with store_responding(lambda _: Response()) as (store, server):
         CALLS["put"](store)
     assert "if-none-match" not in server.requests[0].headers
 
 
 def test_put_new_conflict_is_retryable() -> None:
     conflict = refusal(409, "ConditionalRequestConflict", "A conflicting operation occurred.")
-    with store_answering(lambda _: conflict) as (store, _), pytest.raises(StorageUnavailable) as caught:
+    with store_responding(lambda _: conflict) as (store, _), pytest.raises(StorageUnavailable) as caught:
         CALLS["put_new"](store)
     assert "ConditionalRequestConflict" in caught.value.message
     assert caught.value.retryable
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
+    ("response", "kind"),
     [
         (refusal(403, "AccessDenied", "no s3:ListBucket"), BucketForbidden),
         (refusal(404, "NoSuchBucket"), BucketMissing),
@@ -440,8 +448,8 @@ def test_put_new_conflict_is_retryable() -> None:
         (refusal(403, "SignatureDoesNotMatch"), ServiceRefused),
     ],
 )
-def test_list_refused_raises_matching_error(answer: Answer, kind: type[PhotoWorkerError]) -> None:
-    with store_answering(lambda _: answer) as (store, _), pytest.raises(kind):
+def test_list_refused_raises_matching_error(response: Response, kind: type[PhotoWorkerError]) -> None:
+    with store_responding(lambda _: response) as (store, _), pytest.raises(kind):
         list(store.list("photos", "artifacts/"))
 
 
@@ -460,7 +468,7 @@ def test_list_refused_raises_matching_error(answer: Answer, kind: type[PhotoWork
     ],
 )
 def test_store_writes_send_encryption_headers(settings: dict[str, Any], sent: dict[str, str]) -> None:
-    with s3_answering(lambda _: Answer()) as server:
+    with s3_responding(lambda _: Response()) as server:
         client = make_client(session=session(), endpoint_url=server.url)
         store = BotoObjectStore(client, **settings)
         store.put("photos", "a", b"1", content_type="image/png", metadata={"source": "x"})
@@ -472,15 +480,15 @@ def test_store_writes_send_encryption_headers(settings: dict[str, Any], sent: di
 
 
 def test_list_hidden_version_on_page_after_marker_is_listed() -> None:
-    def answer(request: Request) -> Answer:
+    def response(request: Request) -> Response:
         first = "key-marker" not in request.path
         entries = MARKER if first else VERSION
-        return Answer(200, VERSIONS.format(more=str(first).lower(), entries=entries).encode())
+        return Response(200, VERSIONS.format(more=str(first).lower(), entries=entries).encode())
 
-    with store_answering(answer) as (store, _):
+    with store_responding(response) as (store, _):
         assert [entry.key for entry in store.list_hidden("photos", "raw/")] == ["raw/pie"]
 
 
 def test_list_hidden_versions_not_implemented_is_empty() -> None:
-    with store_answering(lambda _: refusal(501, "NotImplemented")) as (store, _):
+    with store_responding(lambda _: refusal(501, "NotImplemented")) as (store, _):
         assert list(store.list_hidden("photos", "raw/")) == []

@@ -84,9 +84,9 @@ def has_memory(memory_bytes: int) -> bool:
 
 def claim_standard_streams() -> tuple[BinaryIO, BinaryIO]:
     """Return stdin and stdout as files for messages alone; what libraries print goes to standard error from now on."""
-    requests, answers = os.dup(0), os.dup(1)
+    requests, responses = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    return os.fdopen(requests, "rb"), os.fdopen(answers, "wb")
+    return os.fdopen(requests, "rb"), os.fdopen(responses, "wb")

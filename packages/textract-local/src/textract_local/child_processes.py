@@ -161,4 +161,4 @@ def describe_exit(status: int) -> str:
     """Return how a process ended, worded to follow "was"."""
     if status < 0:
         return f"ended by signal {-status}"
-    return f"ended with status {status}" if status else "ended without an answer"
+    return f"ended with status {status}" if status else "ended without a response"

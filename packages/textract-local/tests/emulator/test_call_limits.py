@@ -239,10 +239,10 @@ def test_http_trailers_are_ignored(emulator: Running) -> None:
         for _ in range(2):
             # Twice on one connection: the first request leaves no state.
             connection.sendall(head + b"1\r\n{\r\n0\r\nX: x\r\nY: y\r\n\r\n")
-            answer = b""
-            while not answer.endswith(b"}"):
-                answer += connection.recv(65_536)
-            assert b"UnknownOperationException" in answer
+            response = b""
+            while not response.endswith(b"}"):
+                response += connection.recv(65_536)
+            assert b"UnknownOperationException" in response
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["at once", "body later"])
@@ -266,8 +266,8 @@ def test_http_h2c_upgrade_offer_is_ignored(emulator: Running, apart: bool) -> No
                 connection.sendall(body)
             else:
                 connection.sendall(head + body)
-            answer = b""
-            while not answer.endswith(b"}"):
-                answer += connection.recv(65_536)
-            assert answer.startswith(b"HTTP/1.1 200")
-            assert b"ginger" in answer
+            response = b""
+            while not response.endswith(b"}"):
+                response += connection.recv(65_536)
+            assert response.startswith(b"HTTP/1.1 200")
+            assert b"ginger" in response

@@ -38,26 +38,26 @@ def test_control_request_of_web_page_is_refused(
     emulator: Running, method: str, path: str, headers: dict[str, str]
 ) -> None:
     body = b'{"rules": [{"kind": "throttle"}]}' if method != "GET" else None
-    answer = send(emulator.port, method, f"/_emulator/{path}", body, headers)
-    assert answer.status == 403
-    assert "access-control-allow-origin" not in answer.headers
+    response = send(emulator.port, method, f"/_emulator/{path}", body, headers)
+    assert response.status == 403
+    assert "access-control-allow-origin" not in response.headers
     assert send(emulator.port, "GET", "/_emulator/faults").json["rules"] == []
 
 
 def test_preflight_of_web_page_is_refused_without_cors_headers(emulator: Running) -> None:
     asked = {"Origin": "https://example.com", "Access-Control-Request-Method": "PUT"}
     for path in ("/_emulator/faults", "/", "/service/Textract/operation/DetectDocumentText"):
-        answer = send(emulator.port, "OPTIONS", path, None, asked)
-        assert answer.status == 403
-        assert not [name for name in answer.headers if name.startswith("access-control")]
+        response = send(emulator.port, "OPTIONS", path, None, asked)
+        assert response.status == 403
+        assert not [name for name in response.headers if name.startswith("access-control")]
 
 
 @pytest.mark.parametrize(
     "host", ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST", "[::1]:{port}", "[::1]", "emulator.localhost"]
 )
 def test_control_loopback_host_names_are_accepted(emulator: Running, host: str) -> None:
-    answer = send(emulator.port, "GET", "/_emulator/health", None, {"Host": host.format(port=emulator.port)})
-    assert answer.status in {200, 503}
+    response = send(emulator.port, "GET", "/_emulator/health", None, {"Host": host.format(port=emulator.port)})
+    assert response.status in {200, 503}
 
 
 @pytest.mark.parametrize(
@@ -106,15 +106,15 @@ def test_control_host_0_0_0_0_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["faults", "jobs/age"])
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b"NaN", b"7", b'"x"', b"[]", b'{"unknown": 1}'])
 def test_control_invalid_body_is_refused_with_message(emulator: Running, path: str, body: bytes) -> None:
-    answer = send(emulator.port, "POST", f"/_emulator/{path}", body)
-    assert answer.status == 400
-    assert set(answer.json) == {"message"}
-    assert answer.json["message"]
+    response = send(emulator.port, "POST", f"/_emulator/{path}", body)
+    assert response.status == 400
+    assert set(response.json) == {"message"}
+    assert response.json["message"]
 
 
 def test_control_body_over_limit_is_413(emulator: Running) -> None:
-    answer = send(emulator.port, "PUT", "/_emulator/faults", b" " * (1 << 20) + b"{}")
-    assert answer.status == 413
+    response = send(emulator.port, "PUT", "/_emulator/faults", b" " * (1 << 20) + b"{}")
+    assert response.status == 413
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,6 @@ def test_control_body_over_limit_is_413(emulator: Running) -> None:
 def test_control_age_invalid_input_is_refused_with_reason(
     emulator: Running, given: dict[str, object], said: str
 ) -> None:
-    answer = send(emulator.port, "POST", "/_emulator/jobs/age", json.dumps(given).encode())
-    assert answer.status == (404 if "no job" in said else 400)
-    assert said in answer.json["message"]
+    response = send(emulator.port, "POST", "/_emulator/jobs/age", json.dumps(given).encode())
+    assert response.status == (404 if "no job" in said else 400)
+    assert said in response.json["message"]

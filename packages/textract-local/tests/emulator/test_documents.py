@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def test_detect_inline_bytes_returns_words(textract: TextractClient) -> None:
-    answer = textract.detect_document_text(Document={"Bytes": document("80 g brown sugar")})
-    assert words(answer) == ["80", "g", "brown", "sugar"]
-    assert answer["DocumentMetadata"] == {"Pages": 1}
-    assert answer["DetectDocumentTextModelVersion"] == "1.0"
+    response = textract.detect_document_text(Document={"Bytes": document("80 g brown sugar")})
+    assert words(response) == ["80", "g", "brown", "sugar"]
+    assert response["DocumentMetadata"] == {"Pages": 1}
+    assert response["DetectDocumentTextModelVersion"] == "1.0"
 
 
 def test_detect_s3_unreachable_is_internal_server_error(aws_variables: dict[str, str], tmp_path: Path) -> None:
@@ -108,16 +108,16 @@ def test_detect_error_keeps_connection_open(emulator: Running) -> None:
     connection.close()
 
 
-def test_detect_invalid_answer_is_internal_server_error(textract: TextractClient) -> None:
+def test_detect_invalid_response_is_internal_server_error(textract: TextractClient) -> None:
     code, _, status = refused(textract, {"Bytes": document(block_type="SENTENCE")})
     assert (code, status) == ("InternalServerError", 500)
 
 
-def test_detect_40_mb_body_is_refused_and_next_call_answered(textract: TextractClient, emulator: Running) -> None:
+def test_detect_40_mb_body_is_refused_and_next_call_succeeds(textract: TextractClient, emulator: Running) -> None:
     body = sent(bytes(30 * 1024 * 1024))
     assert len(body) > 40_000_000
-    answer = call(emulator.port, DETECT, body)
-    assert (answer.status, answer.json["__type"]) == (400, "DocumentTooLargeException")
+    response = call(emulator.port, DETECT, body)
+    assert (response.status, response.json["__type"]) == (400, "DocumentTooLargeException")
     other = call(emulator.port, "Textract.GetDocumentAnalysis", body)
     assert (other.status, other.json["__type"]) == (400, "InvalidParameterException")
     assert textract.detect_document_text(Document={"Bytes": document()})["Blocks"]
@@ -175,14 +175,14 @@ def test_detect_16_concurrent_calls_share_one_recognition(
     textract: TextractClient, emulator: Running, tallies: Tallies, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    content = document("one answer for all", wait_for=str(gate))
+    content = document("one response for all", wait_for=str(gate))
     with ThreadPoolExecutor(16) as threads:
         calls = [threads.submit(textract.detect_document_text, Document={"Bytes": content}) for _ in range(16)]
         assert not any(call.done() for call in calls)
         gate.touch()
-        answers = [call.result() for call in calls]
-    assert len({answer["ResponseMetadata"]["RequestId"] for answer in answers}) == 16
-    assert len({str(answer["Blocks"]) for answer in answers}) == 1
+        responses = [call.result() for call in calls]
+    assert len({response["ResponseMetadata"]["RequestId"] for response in responses}) == 16
+    assert len({str(response["Blocks"]) for response in responses}) == 1
     assert tallies(hash_of(content)) == {"requests": 16, "billed": 16, "recognised": 1}
 
 

@@ -13,13 +13,13 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from textract_support.clients import DETECT, Answer, call, error_of, post, send, sent, session_of
+from textract_support.clients import DETECT, Response, call, error_of, post, send, sent, session_of
 from textract_support.emulator import Running, document
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
 
-Tell = Callable[[dict[str, Any]], Answer]
+Tell = Callable[[dict[str, Any]], Response]
 
 
 @pytest.fixture
@@ -61,9 +61,9 @@ def test_faults_throttle_is_overcome_by_client_retries(
     tell({"rules": [{"kind": "throttle", "calls": [1, 2]}]})
     config = Config(retries={"total_max_attempts": 4, "mode": "standard"})
     client = session_of(dict(aws_variables)).client("textract", endpoint_url=emulator.url, config=config)
-    answer = client.detect_document_text(Document={"Bytes": document()})
+    response = client.detect_document_text(Document={"Bytes": document()})
     client.close()
-    assert answer["ResponseMetadata"]["RetryAttempts"] == 2
+    assert response["ResponseMetadata"]["RetryAttempts"] == 2
 
 
 def test_faults_are_sent_over_cbor(emulator: Running, tell: Tell) -> None:
@@ -106,7 +106,7 @@ def test_faults_show_counts_until_deleted(emulator: Running, tell: Tell) -> None
 
 
 def test_faults_patch_adds_rules_and_keeps_counts(emulator: Running, tell: Tell) -> None:
-    def add(script: dict[str, Any]) -> Answer:
+    def add(script: dict[str, Any]) -> Response:
         return send(emulator.port, "PATCH", "/_emulator/faults", json.dumps(script).encode())
 
     tell({"seed": 3, "rules": [{"kind": "throttle", "calls": [1]}]})

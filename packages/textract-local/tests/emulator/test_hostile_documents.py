@@ -30,7 +30,7 @@ HARMS = {
     "leave": "ended with status 3",
     "hang": "took more than 1.5 seconds of a processor",
     "memory": "took more",
-    "nonsense": "gave something that is no answer",
+    "nonsense": "gave something that is no response",
 }
 
 
@@ -177,19 +177,19 @@ def test_server_end_ends_hanging_reading_process(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     # The server would end the process after 3 seconds, and is killed before.
     with running(tmp_path, {"TEXTRACT_TEST_PAGE_SECONDS": "3"}) as started, ThreadPoolExecutor(1) as threads:
-        answer = threads.submit(call, started.port, DETECT, sent(document(harm="hang", begun=str(begun))))
+        response = threads.submit(call, started.port, DETECT, sent(document(harm="hang", begun=str(begun))))
         until(begun.exists)
         left = children(started)
         started.process.kill()
         until(lambda: gone(left))
-        assert answer.exception(timeout=DEADLINE_SECONDS) is not None
+        assert response.exception(timeout=DEADLINE_SECONDS) is not None
 
 
 def test_server_reports_hostile_document_and_continues(tmp_path: Path) -> None:
     with running(tmp_path, {"TEXTRACT_TEST_PAGE_SECONDS": "1.5"}) as started:
         for harm in ("crash", "hang"):
-            answer = call(started.port, DETECT, sent(document(harm=harm)))
-            assert (answer.status, answer.json["__type"]) == (400, "BadDocumentException")
-            assert HARMS[harm] in answer.json["Message"]
+            response = call(started.port, DETECT, sent(document(harm=harm)))
+            assert (response.status, response.json["__type"]) == (400, "BadDocumentException")
+            assert HARMS[harm] in response.json["Message"]
         assert call(started.port, DETECT, sent(document())).status == 200
         assert send(started.port, "GET", "/_emulator/health").json["ready"]

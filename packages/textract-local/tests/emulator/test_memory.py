@@ -42,8 +42,8 @@ def test_refused_documents_are_not_kept_in_memory(tmp_path: Path) -> None:
         assert call(started.port, DETECT, sent(document())).status == 200
         before = held(started)
         for number in range(30):
-            answer = call(started.port, DETECT, sent(b"no image %d" % number + bytes(LARGE)))
-            assert answer.json["__type"] == "UnsupportedDocumentException"
+            response = call(started.port, DETECT, sent(b"no image %d" % number + bytes(LARGE)))
+            assert response.json["__type"] == "UnsupportedDocumentException"
         # Each has 12 MB encoded, and 9 decoded.
         assert held(started) - before < 150 * MIB
 

@@ -59,13 +59,13 @@ class Caller:
         headers = {"X-Amz-Target": DETECT, "Content-Type": JSON_11, "Authorization": SIGNED}
         connection.request("POST", "/", body=sent(content), headers=headers)
         response = connection.getresponse()
-        answer = json.loads(response.read())
+        parsed = json.loads(response.read())
         seconds = time.monotonic() - began
         if response.status == 200:
-            assert answer["Blocks"][0]["BlockType"] == "PAGE"
+            assert parsed["Blocks"][0]["BlockType"] == "PAGE"
             return "blocks", seconds
-        assert response.status == 400, (response.status, answer, content)
-        return answer["__type"], seconds
+        assert response.status == 400, (response.status, parsed, content)
+        return parsed["__type"], seconds
 
     def _connection(self) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
@@ -83,16 +83,16 @@ class Caller:
 def judged(started: Running, documents: Iterator[bytes], page_seconds: float) -> Counter[str]:
     """Send documents and count the outcomes; fail for any that the service does not have."""
     with closing(Caller(started.port)) as caller, ThreadPoolExecutor(CALLERS) as threads:
-        answers = list(threads.map(caller, documents))
-    outcomes = Counter(outcome for outcome, _ in answers)
+        responses = list(threads.map(caller, documents))
+    outcomes = Counter(outcome for outcome, _ in responses)
     assert set(outcomes) <= {"blocks", *CODES}, outcomes
     # A page also waits for those of the other callers.
-    assert max(seconds for _, seconds in answers) < page_seconds * CALLERS
+    assert max(seconds for _, seconds in responses) < page_seconds * CALLERS
     return outcomes
 
 
 def end(started: Running) -> None:
-    """Check that the server still answers, and that its processes end with it."""
+    """Check that the server still responds, and that its processes end with it."""
     assert started.process.poll() is None
     assert call(started.port, DETECT, sent(b"flour, butter, sugar")).json["__type"] == "UnsupportedDocumentException"
     left = psutil.Process(started.process.pid).children(recursive=True)

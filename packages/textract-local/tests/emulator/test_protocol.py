@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from textract_local.server.model import TextractModel
-from textract_support.clients import DETECT, EMULATED, JSON_11, SIGNED, Answer, call, send, sent
+from textract_support.clients import DETECT, EMULATED, JSON_11, SIGNED, Response, call, send, sent
 from textract_support.emulator import DEADLINE_SECONDS, Running, document, running
 from textract_support.requests import VALID
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 DEEP = b"[" * 200_000
 
 
-def assert_error(answer: Answer, status: int, code: str) -> str:
-    assert (answer.status, answer.json["__type"]) == (status, code)
-    assert set(answer.json) == {"__type", "Message"}
-    assert answer.headers["content-type"] == JSON_11
-    assert str(UUID(answer.headers["x-amzn-requestid"])) == answer.headers["x-amzn-requestid"]
-    assert parsedate_to_datetime(answer.headers["date"])
-    message: str = answer.json["Message"]
+def assert_error(response: Response, status: int, code: str) -> str:
+    assert (response.status, response.json["__type"]) == (status, code)
+    assert set(response.json) == {"__type", "Message"}
+    assert response.headers["content-type"] == JSON_11
+    assert str(UUID(response.headers["x-amzn-requestid"])) == response.headers["x-amzn-requestid"]
+    assert parsedate_to_datetime(response.headers["date"])
+    message: str = response.json["Message"]
     assert message
     return message
 
@@ -129,9 +129,9 @@ def test_json_unparsable_body_is_serialization_error(emulator: Running, body: by
     ids=str,
 )
 def test_json_constraint_violation_is_invalid_parameter(emulator: Running, request_body: dict[str, Any]) -> None:
-    answer = call(emulator.port, DETECT, json.dumps(request_body).encode())
-    assert assert_error(answer, 400, "InvalidParameterException") == "Request has invalid parameters"
-    assert "Document" in answer.headers["x-emulator-reason"]
+    response = call(emulator.port, DETECT, json.dumps(request_body).encode())
+    assert assert_error(response, 400, "InvalidParameterException") == "Request has invalid parameters"
+    assert "Document" in response.headers["x-emulator-reason"]
 
 
 def test_json_empty_body_is_invalid_parameter(emulator: Running) -> None:
@@ -143,12 +143,12 @@ OTHERS = sorted(set(VALID) - set(EMULATED))
 
 @pytest.mark.parametrize("operation", OTHERS)
 def test_unemulated_operation_is_access_denied(emulator: Running, operation: str) -> None:
-    answer = call(emulator.port, f"Textract.{operation}", json.dumps(VALID[operation]).encode())
-    message = assert_error(answer, 400, "AccessDeniedException")
+    response = call(emulator.port, f"Textract.{operation}", json.dumps(VALID[operation]).encode())
+    message = assert_error(response, 400, "AccessDeniedException")
     assert operation in message
     assert "DetectDocumentText" in message
     model = TextractModel()
-    assert model.lists_error(operation, answer.json["__type"])
+    assert model.lists_error(operation, response.json["__type"])
 
 
 @pytest.mark.parametrize("operation", sorted(set(OTHERS) - {"ListAdapters", "ListAdapterVersions"}))
@@ -185,8 +185,8 @@ QUERY = {"Text": "How much flour?"}
     ids=str,
 )
 def test_analyze_document_wrong_features_are_invalid_parameter(emulator: Running, given: dict[str, Any]) -> None:
-    answer = call(emulator.port, "Textract.AnalyzeDocument", json.dumps({**ANALYSIS, **given}).encode())
-    assert assert_error(answer, 400, "InvalidParameterException") == "Request has invalid parameters"
+    response = call(emulator.port, "Textract.AnalyzeDocument", json.dumps({**ANALYSIS, **given}).encode())
+    assert assert_error(response, 400, "InvalidParameterException") == "Request has invalid parameters"
 
 
 @pytest.mark.parametrize(("queries", "accepted"), [(30, True), (31, False)])
@@ -196,9 +196,9 @@ def test_start_document_analysis_accepts_30_queries(emulator: Running, queries: 
         "FeatureTypes": ["QUERIES"],
         "QueriesConfig": {"Queries": [QUERY] * queries},
     }
-    answer = call(emulator.port, "Textract.StartDocumentAnalysis", json.dumps(given).encode())
+    response = call(emulator.port, "Textract.StartDocumentAnalysis", json.dumps(given).encode())
     # The object is checked only if the rest of the request is valid.
-    assert_error(answer, 400, "InvalidS3ObjectException" if accepted else "InvalidParameterException")
+    assert_error(response, 400, "InvalidS3ObjectException" if accepted else "InvalidParameterException")
 
 
 @pytest.mark.parametrize(
@@ -259,6 +259,6 @@ def test_http_client_disconnect_in_body_is_not_logged_as_error(tmp_path: Path) -
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operation=st.sampled_from(sorted(VALID)), body=st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
 def test_json_any_body_is_client_error(emulator: Running, operation: str, body: bytes) -> None:
-    answer = call(emulator.port, f"Textract.{operation}", body)
-    assert answer.status == 400
-    assert answer.json["__type"] in {"SerializationException", "InvalidParameterException", "AccessDeniedException"}
+    response = call(emulator.port, f"Textract.{operation}", body)
+    assert response.status == 400
+    assert response.json["__type"] in {"SerializationException", "InvalidParameterException", "AccessDeniedException"}

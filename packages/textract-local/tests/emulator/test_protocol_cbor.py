@@ -26,8 +26,8 @@ def by_cbor(
     client.close()
 
 
-def without_metadata(answer: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
+def without_metadata(response: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in response.items() if name != "ResponseMetadata"}
 
 
 def test_cbor_response_has_headers_of_protocol(by_cbor: TextractClient) -> None:
@@ -37,7 +37,7 @@ def test_cbor_response_has_headers_of_protocol(by_cbor: TextractClient) -> None:
     assert metadata["RequestId"] == metadata["HTTPHeaders"]["x-amzn-requestid"]
 
 
-def test_cbor_answer_equals_json_answer(textract: TextractClient, by_cbor: TextractClient) -> None:
+def test_cbor_response_equals_json_response(textract: TextractClient, by_cbor: TextractClient) -> None:
     content = document("Küche: ½ Zitrone")
     over_json, over_cbor = (client.detect_document_text(Document={"Bytes": content}) for client in (textract, by_cbor))
     assert without_metadata(over_json) == without_metadata(over_cbor)
@@ -70,8 +70,8 @@ def test_cbor_error_equals_json_error(
 
 
 def test_cbor_error_type_is_full_shape_name(emulator: Running) -> None:
-    answer = post(emulator.port, "DetectDocumentText", cbor2.dumps({"Document": {}}))
-    assert error_of(answer) == (400, "com.amazonaws.textract#InvalidParameterException")
+    response = post(emulator.port, "DetectDocumentText", cbor2.dumps({"Document": {}}))
+    assert error_of(response) == (400, "com.amazonaws.textract#InvalidParameterException")
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_cbor_hostile_body_is_serialization_error(emulator: Running, body: bytes
 
 @pytest.mark.parametrize("stamp", [cbor2.CBORTag(1, "now"), cbor2.CBORTag(1, float("nan")), 1_700_000_000, "2026"])
 def test_cbor_timestamp_without_number_tag_is_refused(emulator: Running, stamp: Any) -> None:
-    answer = post(emulator.port, "ListAdapters", cbor2.dumps({"AfterCreationTime": stamp}))
-    assert error_of(answer)[1].endswith("#SerializationException")
+    response = post(emulator.port, "ListAdapters", cbor2.dumps({"AfterCreationTime": stamp}))
+    assert error_of(response)[1].endswith("#SerializationException")
 
 
 def test_cbor_indefinite_lengths_are_read(emulator: Running) -> None:
@@ -127,8 +127,8 @@ def test_cbor_indefinite_lengths_are_read(emulator: Running) -> None:
         b"\x5f" + b"".join(cbor2.dumps(content[start : start + 7]) for start in range(0, len(content), 7)) + b"\xff"
     )
     body = b"\xbf\x68Document\xbf\x7f\x62By\x63tes\xff" + pieces + b"\xff\xff"
-    answer = post(emulator.port, "DetectDocumentText", body)
-    assert [block.get("Text") for block in cbor2.loads(answer.body)["Blocks"]] == [None, "Lemon", "Lemon"]
+    response = post(emulator.port, "DetectDocumentText", body)
+    assert [block.get("Text") for block in cbor2.loads(response.body)["Blocks"]] == [None, "Lemon", "Lemon"]
 
 
 def test_cbor_null_and_undefined_members_are_ignored(emulator: Running) -> None:
@@ -140,22 +140,22 @@ def test_cbor_null_and_undefined_members_are_ignored(emulator: Running) -> None:
 
 @pytest.mark.parametrize("path", ["Textract/operation/ReadMinds", "Rekognition/operation/DetectDocumentText"])
 def test_cbor_unknown_operation_or_service_is_refused(emulator: Running, path: str) -> None:
-    answer = send(emulator.port, "POST", f"/service/{path}", cbor2.dumps({}), CBOR)
-    assert error_of(answer) == (400, "com.amazon.coral.service#UnknownOperationException")
+    response = send(emulator.port, "POST", f"/service/{path}", cbor2.dumps({}), CBOR)
+    assert error_of(response) == (400, "com.amazon.coral.service#UnknownOperationException")
 
 
 def test_cbor_without_protocol_header_is_404(emulator: Running) -> None:
     headers = {name: value for name, value in CBOR.items() if name != "smithy-protocol"}
-    answer = post(emulator.port, "DetectDocumentText", cbor2.dumps({}), headers)
-    assert (answer.status, answer.json["__type"]) == (404, "UnknownOperationException")
+    response = post(emulator.port, "DetectDocumentText", cbor2.dumps({}), headers)
+    assert (response.status, response.json["__type"]) == (404, "UnknownOperationException")
 
 
 def test_cbor_wrong_content_type_is_serialization_error(emulator: Running) -> None:
-    answer = post(emulator.port, "DetectDocumentText", b"{}", {**CBOR, "Content-Type": "application/json"})
-    assert error_of(answer)[1].endswith("#SerializationException")
+    response = post(emulator.port, "DetectDocumentText", b"{}", {**CBOR, "Content-Type": "application/json"})
+    assert error_of(response)[1].endswith("#SerializationException")
 
 
 def test_cbor_without_signature_is_refused(emulator: Running) -> None:
     headers = {name: value for name, value in CBOR.items() if name != "Authorization"}
-    answer = post(emulator.port, "DetectDocumentText", cbor2.dumps({}), headers)
-    assert error_of(answer)[1].endswith("#MissingAuthenticationTokenException")
+    response = post(emulator.port, "DetectDocumentText", cbor2.dumps({}), headers)
+    assert error_of(response)[1].endswith("#MissingAuthenticationTokenException")

@@ -109,9 +109,9 @@ def test_s3_dripping_fails_calls_in_time_and_frees_slots(
 ) -> None:
     with running(tmp_path, variables(S3=drips.url)) as started, ThreadPoolExecutor(CALLERS) as threads:
         began = time.monotonic()
-        answers = list(threads.map(lambda _: call(started.port, target, json.dumps(body).encode()), range(CALLERS)))
-        assert {(answer.status, answer.json["__type"]) for answer in answers} == {(500, "InternalServerError")}
-        assert all("too slow" in answer.json["Message"] for answer in answers)
+        responses = list(threads.map(lambda _: call(started.port, target, json.dumps(body).encode()), range(CALLERS)))
+        assert {(response.status, response.json["__type"]) for response in responses} == {(500, "InternalServerError")}
+        assert all("too slow" in response.json["Message"] for response in responses)
         assert time.monotonic() - began < 20
         until(lambda: is_rid_of(started, drips))
         # The download thread is free again, and so is the reading process.
@@ -126,8 +126,8 @@ def test_sns_dripping_fails_start_in_time(tmp_path: Path, drips: Drips) -> None:
     body = json.dumps({"DocumentLocation": STORED, "NotificationChannel": channel}).encode()
     with small_store() as store, running(tmp_path, variables(S3=store, SNS=drips.url)) as started:
         began = time.monotonic()
-        answer = call(started.port, DETECTION, body)
-        assert (answer.status, answer.json["Message"]) == (500, "S3 or SNS is too slow")
+        response = call(started.port, DETECTION, body)
+        assert (response.status, response.json["Message"]) == (500, "S3 or SNS is too slow")
         assert time.monotonic() - began < 20
         until(lambda: drips.asked > 0 and is_rid_of(started, drips))
 
@@ -171,12 +171,12 @@ def test_sns_html_response_is_retried_like_outage(tmp_path: Path) -> None:
     given = {**variables(SNS=sns), "TEXTRACT_TEST_CALL_SECONDS": "55"}
     try:
         with small_store(document()) as store, running(tmp_path, {**given, "AWS_ENDPOINT_URL_S3": store}) as started:
-            answer = call(started.port, DETECTION, body)
-            assert answer.status == 200
+            response = call(started.port, DETECTION, body)
+            assert response.status == 200
             until(OwnTopics.asked.is_set)
             OwnTopics.works.set()
             until(lambda: bool(OwnTopics.published))
-            assert [json.loads(message)["JobId"] for message in OwnTopics.published] == [answer.json["JobId"]]
+            assert [json.loads(message)["JobId"] for message in OwnTopics.published] == [response.json["JobId"]]
     finally:
         server.shutdown()
         serving.join()

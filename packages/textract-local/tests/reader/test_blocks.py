@@ -42,8 +42,8 @@ _frames = st.builds(
 _hashes = st.binary(min_size=32, max_size=32).map(bytes.hex)
 
 
-def of_kind(answer: dict[str, Any], kind: str) -> list[Block]:
-    return [block for block in answer["Blocks"] if block["BlockType"] == kind]
+def of_kind(response: dict[str, Any], kind: str) -> list[Block]:
+    return [block for block in response["Blocks"] if block["BlockType"] == kind]
 
 
 def children(block: Block) -> list[str]:
@@ -63,13 +63,13 @@ def numbers(value: Any) -> Iterator[float]:
 
 @given(lines=_lines, page=_frames)
 def test_detect_text_response_orders_page_lines_words(lines: list[tuple[EngineWord, ...]], page: Frame) -> None:
-    answer = detect_text_response(lines, page, SHA)
-    assert answer["DocumentMetadata"] == {"Pages": 1}
-    assert answer["DetectDocumentTextModelVersion"] == "1.0"
-    kinds = [ORDER.index(block["BlockType"]) for block in answer["Blocks"]]
+    response = detect_text_response(lines, page, SHA)
+    assert response["DocumentMetadata"] == {"Pages": 1}
+    assert response["DetectDocumentTextModelVersion"] == "1.0"
+    kinds = [ORDER.index(block["BlockType"]) for block in response["Blocks"]]
     assert kinds == sorted(kinds)
-    (page_block,) = of_kind(answer, "PAGE")
-    line_blocks, word_blocks = of_kind(answer, "LINE"), of_kind(answer, "WORD")
+    (page_block,) = of_kind(response, "PAGE")
+    line_blocks, word_blocks = of_kind(response, "LINE"), of_kind(response, "WORD")
     assert children(page_block) == [block["Id"] for block in line_blocks]
     assert [child for block in line_blocks for child in children(block)] == [block["Id"] for block in word_blocks]
     assert [block["Text"] for block in word_blocks] == [each.text for line in lines for each in line]
@@ -80,9 +80,9 @@ def test_detect_text_response_orders_page_lines_words(lines: list[tuple[EngineWo
 def test_detect_text_response_line_confidence_is_mean_of_words(
     lines: list[tuple[EngineWord, ...]], page: Frame
 ) -> None:
-    answer = detect_text_response(lines, page, SHA)
-    confidences = {block["Id"]: block["Confidence"] for block in of_kind(answer, "WORD")}
-    for block in of_kind(answer, "LINE"):
+    response = detect_text_response(lines, page, SHA)
+    confidences = {block["Id"]: block["Confidence"] for block in of_kind(response, "WORD")}
+    for block in of_kind(response, "LINE"):
         of_words = [confidences[child] for child in children(block)]
         assert abs(block["Confidence"] - sum(of_words) / len(of_words)) < 1e-4
     assert all(0 <= confidence <= 100 for confidence in confidences.values())
@@ -112,12 +112,12 @@ def test_detect_text_response_numbers_are_single_precision(lines: list[tuple[Eng
 def test_detect_text_response_ids_are_unique_and_deterministic(
     lines: list[tuple[EngineWord, ...]], page: Frame, first: str, second: str
 ) -> None:
-    answer = detect_text_response(lines, page, first)
-    ids = [block["Id"] for block in answer["Blocks"]]
+    response = detect_text_response(lines, page, first)
+    ids = [block["Id"] for block in response["Blocks"]]
     assert [str(UUID(block_id)) for block_id in ids] == ids
     assert {UUID(block_id).version for block_id in ids} == {4}
     assert len(set(ids)) == len(ids)
-    assert json.dumps(detect_text_response(lines, page, first)) == json.dumps(answer)
+    assert json.dumps(detect_text_response(lines, page, first)) == json.dumps(response)
     others = {block["Id"] for block in detect_text_response(lines, page, second)["Blocks"]}
     assert first == second or not others & set(ids)
 
@@ -133,8 +133,8 @@ def test_detect_text_response_polygon_starts_at_text_top_left(
 ) -> None:
     page = frame(1600, 1200, rotation=rotation, scale=scale)
     left, top = page.page_width / 2 - width / 2, page.page_height / 2 - height / 2
-    answer = detect_text_response([(word("salt", left, top, width=width, height=height),)], page, SHA)
-    for block in of_kind(answer, "LINE") + of_kind(answer, "WORD"):
+    response = detect_text_response([(word("salt", left, top, width=width, height=height),)], page, SHA)
+    for block in of_kind(response, "LINE") + of_kind(response, "WORD"):
         top_left, top_right, bottom_right, bottom_left = (
             complex(point["X"] * 1600, point["Y"] * 1200) for point in block["Geometry"]["Polygon"]
         )
@@ -149,8 +149,8 @@ def test_detect_text_response_polygon_starts_at_text_top_left(
 
 def test_detect_text_response_line_box_covers_its_words() -> None:
     page = frame(1000, 500)
-    answer = detect_text_response([(word("two", 100, 50), word("eggs", 200, 45, height=30))], page, SHA)
-    (line,) = of_kind(answer, "LINE")
+    response = detect_text_response([(word("two", 100, 50), word("eggs", 200, 45, height=30))], page, SHA)
+    (line,) = of_kind(response, "LINE")
     assert line["Geometry"]["BoundingBox"] == pytest.approx(
         {"Left": 0.1, "Top": 0.09, "Width": 0.148, "Height": 0.06}, abs=1e-6
     )
@@ -163,9 +163,9 @@ def test_detect_text_response_without_text_is_one_page_block() -> None:
 
 
 def test_detect_text_response_keys_follow_api_order() -> None:
-    answer = detect_text_response([(word("salt", 10, 10),)], frame(100, 100), SHA)
-    assert list(answer) == ["DocumentMetadata", "Blocks", "DetectDocumentTextModelVersion"]
-    assert [list(block) for block in answer["Blocks"]] == [
+    response = detect_text_response([(word("salt", 10, 10),)], frame(100, 100), SHA)
+    assert list(response) == ["DocumentMetadata", "Blocks", "DetectDocumentTextModelVersion"]
+    assert [list(block) for block in response["Blocks"]] == [
         ["BlockType", "Geometry", "Id", "Relationships"],
         ["BlockType", "Confidence", "Text", "Geometry", "Id", "Relationships"],
         ["BlockType", "Confidence", "Text", "TextType", "Geometry", "Id"],

@@ -405,12 +405,12 @@ def test_load_image_refused_bombs_take_little_memory(tmp_path: Path) -> None:
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    answer = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", MEASURE, *(str(tmp_path / name) for name in contents)],
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
-    kibibytes = int(answer.stdout) / (1024 if sys.platform == "darwin" else 1)
+    kibibytes = int(completed.stdout) / (1024 if sys.platform == "darwin" else 1)
     assert kibibytes < 48 * 1024

@@ -32,11 +32,11 @@ class _Box:
     x0, y0, x1, y1 = 10.0, 100.0, 60.0, 200.0
 
 
-def words_of(answer: dict[str, Any]) -> dict[str, list[complex]]:
+def words_of(response: dict[str, Any]) -> dict[str, list[complex]]:
     """Return each word's corners in ratios of the page, as complex numbers."""
     return {
         block["Text"]: [complex(point["X"], point["Y"]) for point in block["Geometry"]["Polygon"]]
-        for block in answer["Blocks"]
+        for block in response["Blocks"]
         if block["BlockType"] == "WORD"
     }
 
@@ -45,8 +45,8 @@ def words_of(answer: dict[str, Any]) -> dict[str, list[complex]]:
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270, 5, -5])
 def test_reader_words_lie_where_drawn(reader: DocumentReader, degrees: int) -> None:
     image, drawn = recipe_page().turned(degrees)
-    answer = reader.read(encoded(image), "page.png")
-    found = words_of(answer)
+    response = reader.read(encoded(image), "page.png")
+    found = words_of(response)
     assert set(found) == set(drawn)
     overlaps = []
     for text, corners in drawn.items():
@@ -58,7 +58,7 @@ def test_reader_words_lie_where_drawn(reader: DocumentReader, degrees: int) -> N
         assert abs((slant + 180) % 360 - 180) < 2, text
     assert median(overlaps) > 0.7
     assert min(overlaps) > 0.55
-    lines = [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"]
+    lines = [block["Text"] for block in response["Blocks"] if block["BlockType"] == "LINE"]
     assert lines == ["Lemon Biscuits", "flour 250 grams", "butter sugar vanilla", "bake for twenty minutes"]
 
 
@@ -73,10 +73,10 @@ def sideways(*rows: str) -> Image.Image:
 @pytest.mark.parametrize("rows", [("HELLO WORLD 12345",), ("HELLO WORLD 12345", "flour 250 grams")])
 def test_reader_few_rotated_lines_stay_whole(reader: DocumentReader, rows: tuple[str, ...], degrees: int) -> None:
     upright = sideways(*rows)
-    answer = reader.read(encoded(upright.rotate(-degrees, expand=True)), "label.png")
-    assert [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"] == list(rows)
+    response = reader.read(encoded(upright.rotate(-degrees, expand=True)), "label.png")
+    assert [block["Text"] for block in response["Blocks"] if block["BlockType"] == "LINE"] == list(rows)
     # The first side of a polygon runs along the text, whichever way that is.
-    for corners in words_of(answer).values():
+    for corners in words_of(response).values():
         size = upright.size if degrees == 180 else upright.size[::-1]
         along = corners[1] - corners[0]
         slant = math.degrees(cmath.phase(complex(along.real * size[0], along.imag * size[1]))) - degrees
@@ -91,8 +91,8 @@ def test_reader_line_on_rotated_pdf_page_stays_whole(reader: DocumentReader) -> 
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
         resources=b"/Font << /F1 5 0 R >>",
     ).replace(b"/Type /Page /", b"/Rotate 90 /Type /Page /")
-    answer = reader.read(content, "label.pdf")
-    assert [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"] == ["HELLO WORLD 12345"]
+    response = reader.read(content, "label.pdf")
+    assert [block["Text"] for block in response["Blocks"] if block["BlockType"] == "LINE"] == ["HELLO WORLD 12345"]
 
 
 def test_reader_small_page_keeps_its_own_coordinates(reader: DocumentReader) -> None:
@@ -109,10 +109,10 @@ def test_reader_light_print_on_dark_ground_is_one_line(reader: DocumentReader) -
     image = Image.new("RGB", (1000, 300), "teal")
     draw = ImageDraw.Draw(image)
     draw.text((60, 110), "Lemon Biscuits for eight people", fill="white", font=font(52))
-    answer = reader.read(encoded(image), "band.png")
-    lines = [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"]
+    response = reader.read(encoded(image), "band.png")
+    lines = [block["Text"] for block in response["Blocks"] if block["BlockType"] == "LINE"]
     assert lines == ["Lemon Biscuits for eight people"]
-    (line,) = (block["Geometry"]["BoundingBox"] for block in answer["Blocks"] if block["BlockType"] == "LINE")
+    (line,) = (block["Geometry"]["BoundingBox"] for block in response["Blocks"] if block["BlockType"] == "LINE")
     left, _, right, _ = draw.textbbox((60, 110), "Lemon Biscuits for eight people", font=font(52))
     assert (line["Left"] * 1000, line["Width"] * 1000) == pytest.approx((left, right - left), abs=10)
 
@@ -121,10 +121,10 @@ def test_reader_light_print_on_dark_ground_is_one_line(reader: DocumentReader) -
 def test_reader_oversized_page_keeps_its_own_coordinates(reader: DocumentReader) -> None:
     drawn = recipe_page()
     large = drawn.image.resize((2 * READING_SIDE, round(1.4 * READING_SIDE)), Image.Resampling.BICUBIC)
-    answer = reader.read(encoded(large), "large.png")
+    response = reader.read(encoded(large), "large.png")
     # If the page were read in tiles, words at the seams would appear twice.
-    assert sorted(block["Text"] for block in answer["Blocks"] if block["BlockType"] == "WORD") == sorted(drawn.places)
-    for text, corners in words_of(answer).items():
+    assert sorted(block["Text"] for block in response["Blocks"] if block["BlockType"] == "WORD") == sorted(drawn.places)
+    for text, corners in words_of(response).items():
         box = drawn.places[text]
         place = sum(corners) / 4
         assert place.real == pytest.approx((box[0] + box[2]) / 2 / 1000, abs=0.01)
@@ -154,8 +154,8 @@ def test_reader_degrees_on_page_are_normalised(reader: DocumentReader) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (40, 40), (2000, 9)])
 def test_reader_page_too_small_for_text_is_blank(reader: DocumentReader, size: tuple[int, int]) -> None:
-    answer = reader.read(encoded(Image.new("L", size, 255)), "dot.png")
-    assert [block["BlockType"] for block in answer["Blocks"]] == ["PAGE"]
+    response = reader.read(encoded(Image.new("L", size, 255)), "dot.png")
+    assert [block["BlockType"] for block in response["Blocks"]] == ["PAGE"]
 
 
 @pytest.mark.parametrize("colour", ["white", "black", (200, 190, 170)])

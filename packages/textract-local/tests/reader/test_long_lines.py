@@ -30,8 +30,8 @@ def landscape() -> Image.Image:
 
 
 def texts(reader: DocumentReader, image: Image.Image) -> list[str]:
-    answer = reader.read(encoded(image), "page.png")
-    return [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "WORD"]
+    response = reader.read(encoded(image), "page.png")
+    return [block["Text"] for block in response["Blocks"] if block["BlockType"] == "WORD"]
 
 
 class Told:
@@ -52,15 +52,15 @@ def test_reader_long_footer_is_read_in_place(reader: DocumentReader) -> None:
     assert right < image.width
     assert right - left >= 60 * (bottom - top)
     draw.text((60, 840), FOOTER, fill="black", font=font(17))
-    answer = reader.read(encoded(image), "page.png")
-    found = [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "WORD"]
+    response = reader.read(encoded(image), "page.png")
+    found = [block["Text"] for block in response["Blocks"] if block["BlockType"] == "WORD"]
     assert found[:3] == ["Lemon", "Oat", "Biscuits"]
     wanted = FOOTER.split()
     assert sum(word in found for word in wanted) >= 0.9 * len(wanted), found
     # Its words appear once each, from left to right, at the foot of the page.
     places = [
         block["Geometry"]["BoundingBox"]
-        for block in answer["Blocks"]
+        for block in response["Blocks"]
         if block["BlockType"] == "WORD" and block["Text"] not in {"Lemon", "Oat", "Biscuits"}
     ]
     assert all(abs((place["Top"] + place["Height"] / 2) * 900 - (top + bottom) / 2) < 12 for place in places)

@@ -229,10 +229,10 @@ def test_load_image_large_picture_is_held_in_memory_once(tmp_path: Path, mode: s
     path = tmp_path / "large.png"
     path.write_bytes(encoded(image, "PNG", compress_level=1))
     del image
-    answer = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True, timeout=120
     )
-    assert float(answer.stdout) < 1.35 * width * height * bytes_a_pixel / MIB
+    assert float(completed.stdout) < 1.35 * width * height * bytes_a_pixel / MIB
 
 
 def test_load_image_large_jpeg_is_decoded_smaller() -> None:

@@ -54,10 +54,10 @@ def kinds(blocks: list[dict[str, Any]]) -> set[str]:
 
 def test_reader_page_number_selects_page(reader: DocumentReader, book: Path, second: PageRequest) -> None:
     assert reader.pages(book, "book", ASYNC) == 2
-    answer = reader.page(second)
-    assert sorted(texts(answer.blocks)) == sorted(WORDS)
-    assert (answer.recognised, answer.reading is not None) == (True, True)
-    assert not any("Page" in block for block in answer.blocks)
+    response = reader.page(second)
+    assert sorted(texts(response.blocks)) == sorted(WORDS)
+    assert (response.recognised, response.reading is not None) == (True, True)
+    assert not any("Page" in block for block in response.blocks)
     with pytest.raises(UnreadableDocument, match="no page 3"):
         reader.page(replace(second, number=3))
 
@@ -93,8 +93,8 @@ def test_reader_page_kept_reading_still_obeys_limits(reader: DocumentReader, sec
 def test_reader_page_damaged_kept_reading_is_read_again(
     reader: DocumentReader, second: PageRequest, kept: bytes
 ) -> None:
-    answer = reader.page(replace(second, kept=kept, checked=True))
-    assert (answer.recognised, sorted(texts(answer.blocks))) == (True, sorted(WORDS))
+    response = reader.page(replace(second, kept=kept, checked=True))
+    assert (response.recognised, sorted(texts(response.blocks))) == (True, sorted(WORDS))
 
 
 def test_reader_page_other_seed_changes_only_ids(reader: DocumentReader, second: PageRequest) -> None:

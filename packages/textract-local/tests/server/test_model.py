@@ -242,12 +242,12 @@ GEOMETRY = {
 BLOCK = {"BlockType": "PAGE", "Geometry": GEOMETRY, "Id": "a"}
 
 
-def test_check_answer_valid_is_accepted() -> None:
-    MODEL.check_answer("DetectDocumentText", {"DocumentMetadata": {"Pages": 1}, "Blocks": [BLOCK]})
+def test_check_response_valid_is_accepted() -> None:
+    MODEL.check_response("DetectDocumentText", {"DocumentMetadata": {"Pages": 1}, "Blocks": [BLOCK]})
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         {"DocumentMetadata": {"Pages": {"Pages": 1}}},
         {"DocumentMetadata": {"Pages": 1.0}},
@@ -259,6 +259,6 @@ def test_check_answer_valid_is_accepted() -> None:
         {"JobStatus": "SUCCEEDED"},
     ],
 )
-def test_check_answer_invalid_is_refused(answer: dict[str, Any]) -> None:
+def test_check_response_invalid_is_refused(response: dict[str, Any]) -> None:
     with pytest.raises((WrongType, ValueError)):
-        MODEL.check_answer("DetectDocumentText", answer)
+        MODEL.check_response("DetectDocumentText", response)

@@ -17,7 +17,7 @@ DEADLINE_SECONDS = 20
 
 
 class Child:
-    """A fake process that answers when the request's gate is set."""
+    """A fake process that responds when the request's gate is set."""
 
     identity: Mapping[str, str] = {"engine": "e"}
     alive, grown, idle_since, memory, processor_seconds = True, False, 0.0, 0, 0.0

@@ -34,7 +34,7 @@ CBOR = {"smithy-protocol": "rpc-v2-cbor", "Content-Type": "application/cbor", "A
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -46,18 +46,18 @@ class Answer:
 
 def send(
     port: int, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-) -> Answer:
+) -> Response:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request(method, path, body=body, headers=dict(headers or {}))
         response = connection.getresponse()
         names = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, names, response.read())
+        return Response(response.status, names, response.read())
     finally:
         connection.close()
 
 
-def call(port: int, target: str, body: bytes, **headers: str) -> Answer:
+def call(port: int, target: str, body: bytes, **headers: str) -> Response:
     """Post to the service as a client does; a header with an empty value is omitted."""
     given = {"X-Amz-Target": target, "Content-Type": JSON_11, "Authorization": SIGNED, **headers}
     return send(port, "POST", "/", body, {name: value for name, value in given.items() if value})
@@ -82,15 +82,15 @@ def sent(content: bytes) -> bytes:
     return json.dumps({"Document": {"Bytes": base64.b64encode(content).decode()}}).encode()
 
 
-def post(port: int, operation: str, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
+def post(port: int, operation: str, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
     return send(port, "POST", f"/service/Textract/operation/{operation}", body, CBOR if headers is None else headers)
 
 
-def error_of(answer: Answer) -> tuple[int, str]:
+def error_of(response: Response) -> tuple[int, str]:
     """Return the status and type of an error in CBOR."""
-    assert answer.headers["content-type"] == "application/cbor"
-    assert answer.headers["smithy-protocol"] == "rpc-v2-cbor"
-    body = cbor2.loads(answer.body)
+    assert response.headers["content-type"] == "application/cbor"
+    assert response.headers["smithy-protocol"] == "rpc-v2-cbor"
+    body = cbor2.loads(response.body)
     assert set(body) == {"__type", "Message"}
     assert body["Message"]
-    return answer.status, body["__type"]
+    return response.status, body["__type"]

@@ -1,7 +1,7 @@
 """An emulator process for tests.
 
 Run as a program, this module serves with a reader that is controlled by the content of documents; the server and
-its processes are the real ones. These tests check how documents and answers are transferred, so they need no OCR.
+its processes are the real ones. These tests check how documents and responses are transferred, so they need no OCR.
 """
 
 from __future__ import annotations

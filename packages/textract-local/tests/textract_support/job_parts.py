@@ -168,16 +168,16 @@ class Emulated:
         return await self.jobs.get(GET[operation], {"JobId": job_id, **members})
 
     async def ended(self, job_id: str, operation: str = TEXT) -> dict[str, Any]:
-        """Wait until a job has ended, and return its first answer."""
-        answer: dict[str, Any] = {}
+        """Wait until a job has ended, and return its first response."""
+        response: dict[str, Any] = {}
 
         async def has_ended() -> bool:
-            nonlocal answer
-            answer = await self.get(job_id, operation)
-            return bool(answer["JobStatus"] != "IN_PROGRESS")
+            nonlocal response
+            response = await self.get(job_id, operation)
+            return bool(response["JobStatus"] != "IN_PROGRESS")
 
         await until(has_ended)
-        return answer
+        return response
 
     def billed(self, sha256: str) -> int:
         counted: int = self.counters.shown()["documents"].get(sha256, {}).get("billed", 0)

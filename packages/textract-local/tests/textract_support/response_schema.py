@@ -48,74 +48,74 @@ def validate(http_response: Any, parsed: Mapping[str, Any], model: Any, **_: Any
     if http_response.status_code != 200 or _REQUEST_ID not in headers:
         return
     if "json" in http_response.headers.get("content-type", ""):
-        answer = json.loads(http_response.content)
+        response = json.loads(http_response.content)
     else:
-        answer = {name: value for name, value in parsed.items() if name != "ResponseMetadata"}
-    require(model.name, answer)
+        response = {name: value for name, value in parsed.items() if name != "ResponseMetadata"}
+    require(model.name, response)
 
 
-def require(operation: str, answer: Any) -> None:
+def require(operation: str, response: Any) -> None:
     """Raise ``SchemaFault`` if an operation's response, as parsed JSON, is invalid."""
-    found = list(faults(operation, answer))
+    found = list(faults(operation, response))
     if found:
         raise SchemaFault(f"{operation} answered with {len(found)} faults:\n" + "\n".join(found[:20]))
 
 
-def faults(operation: str, answer: Any) -> Iterator[str]:
+def faults(operation: str, response: Any) -> Iterator[str]:
     """Yield what is wrong with an operation's response."""
     service = _service()
     shape = service["operations"][operation].get("output", {}).get("shape")
-    if shape is None or not isinstance(answer, dict):
-        yield f"the answer is {type(answer).__name__}"
+    if shape is None or not isinstance(response, dict):
+        yield f"the response is {type(response).__name__}"
         return
-    broken = list(_model_faults(shape, answer, service["shapes"], ""))
+    broken = list(_model_faults(shape, response, service["shapes"], ""))
     yield from broken
-    order = [name for name in service["shapes"][shape]["members"] if name in answer]
-    if [name for name in answer if name in order] != order:
-        yield f"members are in the order {list(answer)}"
+    order = [name for name in service["shapes"][shape]["members"] if name in response]
+    if [name for name in response if name in order] != order:
+        yield f"members are in the order {list(response)}"
     if broken:
         return
-    yield from _member_faults(operation, answer)
+    yield from _member_faults(operation, response)
     if operation in _SYNCHRONOUS:
-        yield from block_faults(answer["Blocks"], asynchronous=False)
+        yield from block_faults(response["Blocks"], asynchronous=False)
     elif operation in _JOBS:
-        blocks = answer.get("Blocks", [])
-        pages = answer.get("DocumentMetadata", {}).get("Pages")
+        blocks = response.get("Blocks", [])
+        pages = response.get("DocumentMetadata", {}).get("Pages")
         # One part of a paged result ends in the middle of a document: relationships may point out of it.
-        complete = "NextToken" not in answer and sum(block["BlockType"] == "PAGE" for block in blocks) == pages
+        complete = "NextToken" not in response and sum(block["BlockType"] == "PAGE" for block in blocks) == pages
         yield from block_faults(blocks, asynchronous=True, complete=complete)
 
 
-def _member_faults(operation: str, answer: Mapping[str, Any]) -> Iterator[str]:
+def _member_faults(operation: str, response: Mapping[str, Any]) -> Iterator[str]:
     for name in ("DetectDocumentTextModelVersion", "AnalyzeDocumentModelVersion"):
-        if answer.get(name, "1.0") != "1.0":
-            yield f"{name} is {answer[name]!r}"
+        if response.get(name, "1.0") != "1.0":
+            yield f"{name} is {response[name]!r}"
     if operation in _JOBS:
-        yield from _job_faults(operation, answer)
+        yield from _job_faults(operation, response)
     elif operation in _KEYS:
-        if set(answer) != _KEYS[operation]:
-            yield f"members are {sorted(answer)}"
-        elif "JobId" in answer and not re.fullmatch(r"[0-9a-f]{64}", answer["JobId"]):
-            yield f"JobId is {answer['JobId']!r}"
-        elif answer.get("DocumentMetadata", {"Pages": 1}) != {"Pages": 1}:
-            yield f"DocumentMetadata is {answer['DocumentMetadata']}"
+        if set(response) != _KEYS[operation]:
+            yield f"members are {sorted(response)}"
+        elif "JobId" in response and not re.fullmatch(r"[0-9a-f]{64}", response["JobId"]):
+            yield f"JobId is {response['JobId']!r}"
+        elif response.get("DocumentMetadata", {"Pages": 1}) != {"Pages": 1}:
+            yield f"DocumentMetadata is {response['DocumentMetadata']}"
 
 
-def _job_faults(operation: str, answer: Mapping[str, Any]) -> Iterator[str]:
-    status, version = answer.get("JobStatus"), _VERSIONS[operation]
+def _job_faults(operation: str, response: Mapping[str, Any]) -> Iterator[str]:
+    status, version = response.get("JobStatus"), _VERSIONS[operation]
     if status is None:
         yield "JobStatus is missing"
-    if status in {"IN_PROGRESS", "FAILED"} and {"NextToken", "Blocks"} & set(answer):
+    if status in {"IN_PROGRESS", "FAILED"} and {"NextToken", "Blocks"} & set(response):
         yield f"a job that is {status} has blocks"
-    if status in {"FAILED", "PARTIAL_SUCCESS"} and not answer.get("StatusMessage"):
+    if status in {"FAILED", "PARTIAL_SUCCESS"} and not response.get("StatusMessage"):
         yield f"a job that is {status} has no StatusMessage"
-    if status == "SUCCEEDED" and not {"DocumentMetadata", "Blocks", version} <= set(answer):
-        yield f"a job that SUCCEEDED has only {sorted(answer)}"
+    if status == "SUCCEEDED" and not {"DocumentMetadata", "Blocks", version} <= set(response):
+        yield f"a job that SUCCEEDED has only {sorted(response)}"
     for other in set(_VERSIONS.values()) - {version}:
-        if other in answer:
+        if other in response:
             yield f"{operation} has {other}"
-    if len(answer.get("Blocks", ())) > 1000:
-        yield f"{len(answer['Blocks'])} blocks are in one answer"
+    if len(response.get("Blocks", ())) > 1000:
+        yield f"{len(response['Blocks'])} blocks are in one response"
 
 
 def block_faults(blocks: Sequence[Mapping[str, Any]], *, asynchronous: bool, complete: bool = True) -> Iterator[str]:
@@ -138,7 +138,7 @@ def block_faults(blocks: Sequence[Mapping[str, Any]], *, asynchronous: bool, com
 def _key_faults(block: Mapping[str, Any], asynchronous: bool) -> Iterator[str]:
     seen = BLOCKS.get(block["BlockType"])
     if seen is None:
-        yield "is of a kind that no answer of these operations has"
+        yield "is of a kind that no response of these operations has"
         return
     model = list(_service()["shapes"]["Block"]["members"])
     expected = seen.order + (["Page"] if asynchronous else [])

@@ -11,13 +11,13 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class FakeEngine:
-    """``answers`` are status and JSON value, or raw bytes to send, by method and path without the API's version."""
+    """``responses`` are status and JSON value, or raw bytes to send, by method and path without the API's version."""
 
-    def __init__(self, path: Path, answers: Mapping[str, tuple[int, object] | bytes]) -> None:
+    def __init__(self, path: Path, responses: Mapping[str, tuple[int, object] | bytes]) -> None:
         self.path = path
         self.asked: list[str] = []
         self.versions: set[str] = set()
-        self._answers = {"GET /version": (200, {"ApiVersion": "1.47", "MinAPIVersion": "1.24"}), **answers}
+        self._responses = {"GET /version": (200, {"ApiVersion": "1.47", "MinAPIVersion": "1.24"}), **responses}
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(16)
@@ -49,10 +49,10 @@ class FakeEngine:
                 if path != url.path:
                     self.versions.add(url.path.split("/")[1])
                 self.asked.append(f"{method} {path} {sorted(parse_qs(url.query).items())}")
-                connection.sendall(self._answer(f"{method} {path}"))
+                connection.sendall(self._response(f"{method} {path}"))
 
-    def _answer(self, key: str) -> bytes:
-        found = self._answers.get(key, (404, {"message": f"the test knows nothing of {key}"}))
+    def _response(self, key: str) -> bytes:
+        found = self._responses.get(key, (404, {"message": f"the test knows nothing of {key}"}))
         if isinstance(found, bytes):
             return found
         status, value = found

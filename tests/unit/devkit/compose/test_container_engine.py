@@ -93,8 +93,8 @@ def test_engine_get_truncated_response_is_refused(tmp_path: Path) -> None:
 
 
 def test_engine_do_failed_shows_message_of_engine(tmp_path: Path) -> None:
-    answers = {"POST /x/stop": (500, {"message": "device is busy"}), "DELETE /x": (404, {"message": "gone"})}
-    with FakeEngine(tmp_path / "s", answers) as fake:
+    responses = {"POST /x/stop": (500, {"message": "device is busy"}), "DELETE /x": (404, {"message": "gone"})}
+    with FakeEngine(tmp_path / "s", responses) as fake:
         engine = ContainerEngine(fake.path)
         with pytest.raises(DockerFailed, match="could not stop it: device is busy"):
             engine.do("POST", "/x/stop", doing="stop it")
@@ -102,8 +102,8 @@ def test_engine_do_failed_shows_message_of_engine(tmp_path: Path) -> None:
 
 
 def test_engine_upload_refused_shows_reason(tmp_path: Path) -> None:
-    answers = {"PUT /x": (507, {"message": "no space left on device"})}
-    with FakeEngine(tmp_path / "s", answers) as fake, (tmp_path / "archive").open("w+b") as source:
+    responses = {"PUT /x": (507, {"message": "no space left on device"})}
+    with FakeEngine(tmp_path / "s", responses) as fake, (tmp_path / "archive").open("w+b") as source:
         source.truncate(8 * 1024 * 1024)
         with pytest.raises(DockerFailed, match="no space left"):
             ContainerEngine(fake.path).upload("/x", {}, source, doing="fill it")
@@ -172,8 +172,8 @@ def test_output_tail_extracts_lines_from_frames(tmp_path: Path) -> None:
     # Split at any position, as a network does.
     pieces = [content[start : start + 7] for start in range(0, len(content), 7)]
     chunked = b"".join(f"{len(piece):x}\r\n".encode() + piece + b"\r\n" for piece in pieces) + b"0\r\n\r\n"
-    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked
-    with FakeEngine(tmp_path / "s", {"GET /containers/x/logs": answer}) as fake:
+    response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked
+    with FakeEngine(tmp_path / "s", {"GET /containers/x/logs": response}) as fake:
         one = Container("x", "p-a-1", "a", "running", None, None, "image:1", False)
         assert output.tail(ContainerEngine(fake.path), one, 10) == ["one", "two", "\ufffd[31mred", "last"]
         assert output.tail(ContainerEngine(fake.path), one, 2) == ["\ufffd[31mred", "last"]

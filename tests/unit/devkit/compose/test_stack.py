@@ -47,10 +47,10 @@ def record(**changes: Any) -> StackRecord:
 
 @contextlib.contextmanager
 def engine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, tuple[int, object] | bytes]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, responses: Mapping[str, tuple[int, object] | bytes]
 ) -> Iterator[FakeEngine]:
     known = {"GET /containers/json": (200, []), "GET /networks": (200, []), "GET /volumes": (200, {"Volumes": None})}
-    with FakeEngine(tmp_path / "s", {**known, **answers}) as fake:
+    with FakeEngine(tmp_path / "s", {**known, **responses}) as fake:
         monkeypatch.setenv("DOCKER_HOST", f"unix://{fake.path}")
         yield fake
 
@@ -193,12 +193,12 @@ def test_reset_with_unusable_record_deletes_volumes(
 ) -> None:
     """If it were taken for a native stack, the reset would report success and keep the volumes."""
     paths.record.write_text(content)
-    answers: dict[str, tuple[int, object] | bytes] = {
+    responses: dict[str, tuple[int, object] | bytes] = {
         "GET /volumes": (200, {"Volumes": [{"Name": "v", "Labels": None}]}),
         "DELETE /volumes/v": (204, None),
     }
     if left == "a stopped container":
-        answers |= {
+        responses |= {
             "GET /containers/json": (200, [container(paths, "postgres", "exited")]),
             "DELETE /containers/postgres": (204, None),
         }
@@ -208,7 +208,7 @@ def test_reset_with_unusable_record_deletes_volumes(
 
     monkeypatch.setattr(program, "find", find)
     # It restarts afterwards, as far as possible here; the record does not prevent it.
-    with engine(tmp_path, monkeypatch, answers) as fake:
+    with engine(tmp_path, monkeypatch, responses) as fake:
         stack = local_stack("mine", home=paths.home)
         assert stack.kind == "compose"
         with pytest.raises(ComposeMissing):
@@ -255,12 +255,12 @@ def test_images_offline_missing_image_is_refused(tmp_path: Path, monkeypatch: py
         "b": {"image": "stood-in:1"},
         "c": {"image": "gone:1", "build": {"context": "."}},
     }
-    answers = {
+    responses = {
         "GET /images/here:1/json": (200, {"Config": {"Labels": None}}),
         "GET /images/stood-in:1/json": (200, {"Config": {"Labels": {"photo-worker.stand-in": "wheel"}}}),
     }
     run = compose(tmp_path, model)
-    with engine(tmp_path, monkeypatch, answers):
+    with engine(tmp_path, monkeypatch, responses):
         found = images.images(run, ContainerEngine(), ("a", "b", "c"))
     assert [(one.name, one.how, one.ours) for one in found] == [
         ("here:1", "here", False),

@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     """Serve requests until the input ends or the process has been idle too long. Returns the exit status."""
     parent, cpu_seconds, wall_seconds, memory_bytes = map(int, arguments[:4])
     idle_seconds = float(arguments[4])
-    requests, answers = child_limits.claim_standard_streams()
+    requests, responses = child_limits.claim_standard_streams()
     child_limits.limit_memory(memory_bytes)
     child_limits.limit_time(cpu_seconds, wall_seconds)
     child_limits.exit_with_parent(parent)
@@ -43,9 +43,9 @@ def main(arguments: list[str]) -> int:
         reader = _load()
         version = reader.version
     except Exception as error:
-        send(answers, _failure(error))
+        send(responses, _failure(error))
         return 0
-    send(answers, {"ready": True, "version": version, "has_memory": has_memory})
+    send(responses, {"ready": True, "version": version, "has_memory": has_memory})
     while True:
         child_limits.limit_time(cpu_seconds, wall_seconds + round(idle_seconds))
         if not select.select([requests], [], [], idle_seconds)[0]:
@@ -55,10 +55,10 @@ def main(arguments: list[str]) -> int:
         except EOFError:
             return 0
         # If the process ends without this message, the document is not the cause.
-        send(answers, {"begun": True})
+        send(responses, {"begun": True})
         child_limits.limit_time(cpu_seconds, wall_seconds)
-        told, body = _answer(reader, header, content)
-        send(answers, {**told, "holds_bytes": _resident()}, body)
+        told, body = _response(reader, header, content)
+        send(responses, {**told, "holds_bytes": _resident()}, body)
 
 
 def send(file: BinaryIO, header: Mapping[str, Any], body: bytes = b"") -> None:
@@ -103,7 +103,7 @@ def _load() -> DocumentReader:
     return reader
 
 
-def _answer(reader: DocumentReader, header: Mapping[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
+def _response(reader: DocumentReader, header: Mapping[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
     # The parent keeps the document's name and puts it into the message.
     try:
         if "sample" in header:

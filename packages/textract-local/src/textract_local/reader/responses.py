@@ -29,7 +29,7 @@ def read(
     queries: Iterable[str | QuerySpec] = (),
     reader: DocumentReader | None = None,
 ) -> dict[str, Any]:
-    """Return what Textract would answer for a document: its bytes, or the path of a PNG, JPEG, TIFF or PDF file.
+    """Return the response of Textract to a document: its bytes, or the path of a PNG, JPEG, TIFF or PDF file.
 
     Without features and queries it is the response of DetectDocumentText, otherwise that of AnalyzeDocument: a dict
     with DocumentMetadata, Blocks and the model's version. Unlike these operations it reads all pages; the blocks of a

@@ -1,4 +1,4 @@
-"""The two encodings of requests and answers: AWS JSON 1.1 and Smithy RPC v2 CBOR.
+"""The two encodings of requests and responses: AWS JSON 1.1 and Smithy RPC v2 CBOR.
 
 Both carry the same values, so that the rest of the server handles them alike. They differ in binary data, which
 is base64 in JSON and bytes in CBOR, and in timestamps, which CBOR tags. Clients are not trusted: nesting and the
@@ -45,11 +45,11 @@ class Codec:
     parse: Callable[[bytes], object]
     """Return a body's values; an empty body is an object without members. Raises SerializationException."""
     dump: Callable[[Mapping[str, Any]], bytes]
-    """Return an answer's bytes. Raises ``ValueError`` for values that clients cannot read."""
+    """Return a response's bytes. Raises ``ValueError`` for values that clients cannot read."""
     dump_error: Callable[[ErrorResponse, str], bytes]
     """Return the body of an error with its message."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """The headers of an answer besides the content type."""
+    """The headers of a response besides the content type."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def _parse_json(body: bytes) -> object:
         raise ServiceError(MALFORMED, problem=f"The body is not JSON: {error}") from error
 
 
-def _dump_json(answer: Mapping[str, Any]) -> bytes:
-    return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+def _dump_json(response: Mapping[str, Any]) -> bytes:
+    return json.dumps(response, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _dump_json_error(failure: ErrorResponse, message: str) -> bytes:
@@ -169,8 +169,8 @@ def _not_cbor(problem: str) -> ServiceError:
     return ServiceError(MALFORMED, problem=f"The body is not CBOR: {problem}")
 
 
-def _dump_cbor(answer: Mapping[str, Any]) -> bytes:
-    return cbor2.dumps(answer)
+def _dump_cbor(response: Mapping[str, Any]) -> bytes:
+    return cbor2.dumps(response)
 
 
 def _dump_cbor_error(failure: ErrorResponse, message: str) -> bytes:

@@ -1,6 +1,6 @@
 """Rules for the input of operations beyond the service's model.
 
-Each rule is marked with the basis (D, O) of the rule itself. That a violation is answered with
+Each rule is marked with the basis (D, O) of the rule itself. That the response to a violation is
 InvalidParameterException was observed on the real service, unless a comment says otherwise.
 """
 

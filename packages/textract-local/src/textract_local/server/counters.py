@@ -60,7 +60,7 @@ class Counters:
         self._document(sha256).recognised += 1
 
     def billed(self, sha256: str) -> None:
-        """Count an answer that the real service would bill: each one with blocks, cached or not."""
+        """Count a response that the real service would bill: each one with blocks, cached or not."""
         self._document(sha256).billed += 1
 
     def shown(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from textract_local.server.failures import (
     DiskFails,
     ServiceError,
 )
-from textract_local.server.service_calls import BrokenOff, ServiceCall, is_final, no_answer
+from textract_local.server.service_calls import BrokenOff, ServiceCall, is_final, no_response_errors
 from textract_local.server.spool import Spool
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ INLINE_NAME = "Document.Bytes"
 
 _DOWNLOADS = 8
 # Until the response begins, retries included: a store that does not respond uses 20 s twice.
-_ANSWER_SECONDS = 25
+_RESPONSE_SECONDS = 25
 # 500 MB at 1 MB/s.
 _DOWNLOAD_SECONDS = 600
 _PIECE_BYTES = 256 * 1024
@@ -88,14 +88,14 @@ class DocumentSource:
     """Gets the documents of requests. S3 is the one that the standard AWS variables name."""
 
     def __init__(
-        self, spool: Spool, *, answer_seconds: float = _ANSWER_SECONDS, download_seconds: float = _DOWNLOAD_SECONDS
+        self, spool: Spool, *, response_seconds: float = _RESPONSE_SECONDS, download_seconds: float = _DOWNLOAD_SECONDS
     ) -> None:
         """Documents above the limit of synchronous operations become files of ``spool``.
 
-        S3 may take ``answer_seconds`` until its response begins, and ``download_seconds`` until it ends.
+        S3 may take ``response_seconds`` until its response begins, and ``download_seconds`` until it ends.
         """
         self._spool = spool
-        self._answer_seconds, self._download_seconds = answer_seconds, download_seconds
+        self._response_seconds, self._download_seconds = response_seconds, download_seconds
         self._threads = ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="download")
         self._lock = Lock()
         self._client: S3Client | None = None
@@ -113,7 +113,7 @@ class DocumentSource:
         if inline is not None:
             # Not in the download threads, which S3 may block.
             return await asyncio.to_thread(Document.of, inline, INLINE_NAME)
-        location, call = self._place(document), ServiceCall(self._answer_seconds, self._download_seconds)
+        location, call = self._place(document), ServiceCall(self._response_seconds, self._download_seconds)
         return await self._run(call, partial(self._download, location, limits, call))
 
     async def check(self, location: Mapping[str, Any], limits: DocumentLimits) -> None:
@@ -121,7 +121,7 @@ class DocumentSource:
 
         Raises ``ServiceError`` as ``get`` does.
         """
-        await self._run(ServiceCall(self._answer_seconds), partial(self._head, self._place(location), limits))
+        await self._run(ServiceCall(self._response_seconds), partial(self._head, self._place(location), limits))
 
     def warm(self) -> None:
         """Create the S3 client in advance, which takes longer than most requests."""
@@ -170,12 +170,12 @@ class DocumentSource:
     def _download(self, location: Any, limits: DocumentLimits, call: ServiceCall) -> Document:
         name = f"s3://{location['Bucket']}/{location['Key']}"
         with _s3_errors():
-            answer = self._s3().get_object(**location)
-            call.answered()
-            with answer["Body"] as body:
+            response = self._s3().get_object(**location)
+            call.responded()
+            with response["Body"] as body:
                 # Some stores omit the header.
-                size: int | None = answer.get("ContentLength")
-                if size is None and not _ends_by_itself(answer):
+                size: int | None = response.get("ContentLength")
+                if size is None and not _ends_by_itself(response):
                     raise ServiceError(
                         INTERNAL_ERROR, "its headers do not say where it ends", problem="S3 does not respond"
                     )
@@ -214,9 +214,9 @@ def _pieces(body: Any, limits: DocumentLimits) -> Iterator[bytes]:
         yield piece
 
 
-def _ends_by_itself(answer: Any) -> bool:
+def _ends_by_itself(response: Any) -> bool:
     """Return whether the end of a body without Content-Length is marked; otherwise truncation goes unnoticed."""
-    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    headers = response["ResponseMetadata"]["HTTPHeaders"]
     return "chunked" in str(headers.get("transfer-encoding", "")).lower()
 
 
@@ -253,6 +253,6 @@ def _s3_errors() -> Iterator[None]:
     except ValueError as error:
         # botocore raises this for an endpoint that is not a URL.
         raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 cannot be used") from error
-    except no_answer() as error:
+    except no_response_errors() as error:
         # botocore passes on some errors of urllib3 while a body is read.
         raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 does not respond") from error

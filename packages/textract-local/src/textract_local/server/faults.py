@@ -56,7 +56,7 @@ DEFAULT_STATUS_MESSAGE = "The emulator was told to fail this job"
 
 @dataclass(frozen=True)
 class RequestFault:
-    """Wait ``seconds`` before the call is handled; then answer with ``failure``, if there is one."""
+    """Wait ``seconds`` before the call is handled; then respond with ``failure``, if there is one."""
 
     seconds: float = 0.0
     failure: ErrorResponse | None = None

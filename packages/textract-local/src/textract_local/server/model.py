@@ -1,4 +1,4 @@
-"""Validation of Textract's requests and answers by botocore's service model.
+"""Validation of Textract's requests and responses by botocore's service model.
 
 There are two kinds of errors: a value of the wrong type (``WrongType``), which the real service's
 parser refuses, and a value that a constraint forbids (``Violation``), which the service refuses
@@ -88,12 +88,12 @@ class TextractModel:
         value = _Reader(binary=binary, unknown_members=True).read(shape, body, "")
         return value, list(_violations(shape, value, ""))
 
-    def check_answer(self, operation: str, answer: Mapping[str, Any]) -> None:
-        """Raise ``WrongType`` or ``ValueError`` if an answer does not fit the operation's model."""
+    def check_response(self, operation: str, response: Mapping[str, Any]) -> None:
+        """Raise ``WrongType`` or ``ValueError`` if a response does not fit the operation's model."""
         shape = self.operation(operation).output_shape
         if shape is None:
             return
-        value = _Reader(binary=False, unknown_members=False).read(shape, answer, "")
+        value = _Reader(binary=False, unknown_members=False).read(shape, response, "")
         for violation in _violations(shape, value, ""):
             raise ValueError(str(violation))
 
@@ -111,7 +111,7 @@ class _Reader:
             given = _expect(dict, value, path, "an object")
             for name in given:
                 if name not in shape.members and not self.unknown_members:
-                    raise WrongType(f"{path or 'the answer'} has a member {name!r} that the model does not know")
+                    raise WrongType(f"{path or 'the response'} has a member {name!r} that the model does not know")
             return {
                 name: self.read(member, given[name], _join(path, name))
                 for name, member in shape.members.items()

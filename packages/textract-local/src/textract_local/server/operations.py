@@ -38,7 +38,7 @@ _PAGE = b'{"DocumentMetadata":{"Pages":1},"Blocks":%b,"%b":"%b"}'
 SYNCHRONOUS = ("DetectDocumentText", "AnalyzeDocument")
 """The operations that read a document while the client waits."""
 
-# Answers with more blocks are checked and encoded in a thread.
+# Responses with more blocks are checked and encoded in a thread.
 _FEW_BLOCKS = 50
 
 
@@ -46,8 +46,8 @@ _FEW_BLOCKS = 50
 class Call:
     """One call with valid input. ``counters`` are those that were current when it arrived.
 
-    ``digest`` is that of the request. Operations that read, or call other services, must answer before ``deadline``, by
-    the event loop's clock.
+    ``digest`` is that of the request. Operations that read, or call other services, must respond before ``deadline``,
+    by the event loop's clock.
     """
 
     operation: str
@@ -59,14 +59,14 @@ class Call:
 
 
 class Operations:
-    """All operations of the service's model. Answers are encoded bytes."""
+    """All operations of the service's model. Responses are encoded bytes."""
 
     def __init__(self, model: TextractModel, documents: DocumentSource, recogniser: PageRecogniser, jobs: Jobs) -> None:
         self._model = model
         self._documents = documents
         self._recogniser = recogniser
         self._jobs = jobs
-        self._answers = ResponseCache()
+        self._responses = ResponseCache()
         self._waiting = AdmissionLimiter()
         self._emulated: Mapping[str, Callable[[Call], Awaitable[bytes]]] = {
             **dict.fromkeys(SYNCHRONOUS, self._read),
@@ -96,19 +96,19 @@ class Operations:
         return ServiceError(INVALID_PARAMETER, f"the request has {size}")
 
     def known(self, digest: bytes, counters: Counters) -> bytes | None:
-        """Return the cached answer to an identical earlier request with an inline document, or None."""
-        question = self._answers.question(digest)
+        """Return the cached response to an identical earlier request with an inline document, or None."""
+        key = self._responses.key(digest)
         # If the engine was replaced meanwhile, the document is read again.
-        if question is None or question.engine != self._recogniser.identity:
+        if key is None or key.engine != self._recogniser.identity:
             return None
-        answer = self._answers.get(question)
-        if answer is not None:
-            counters.requested(question.sha256)
-            counters.billed(question.sha256)
-        return answer
+        response = self._responses.get(key)
+        if response is not None:
+            counters.requested(key.sha256)
+            counters.billed(key.sha256)
+        return response
 
-    async def answer(self, call: Call) -> bytes:
-        """Return the encoded answer. Raises ``ServiceError``, also for operations that are not emulated."""
+    async def response(self, call: Call) -> bytes:
+        """Return the encoded response. Raises ``ServiceError``, also for operations that are not emulated."""
         handler = self._emulated.get(call.operation)
         if handler is None:
             raise ServiceError(NOT_EMULATED, operation=call.operation, emulated=", ".join(self._emulated))
@@ -116,7 +116,7 @@ class Operations:
 
     def forget(self) -> None:
         """Clear the response cache."""
-        self._answers.forget()
+        self._responses.forget()
 
     def _refusal(self, operation: str, violations: list[Violation]) -> ServiceError:
         # Which of the two codes the real service returns for too many inline bytes is not known.
@@ -137,9 +137,9 @@ class Operations:
             document = await self._document(call)
             slot.reserve(document.size)
             call.counters.requested(document.sha256)
-            answer = await self._page(call, document, analysis)
+            response = await self._page(call, document, analysis)
         call.counters.billed(document.sha256)
-        return answer
+        return response
 
     async def _document(self, call: Call) -> Document:
         try:
@@ -149,52 +149,52 @@ class Operations:
             raise ServiceError(INTERNAL_ERROR, "the call has no more time", problem="S3 is too slow") from error
 
     async def _page(self, call: Call, document: Document, analysis: Analysis | None) -> bytes:
-        question = self._question(call, document, analysis)
-        known = self._answers.get(question)
+        key = self._cache_key(call, document, analysis)
+        known = self._responses.get(key)
         if known is not None:
-            self._remember(call, question, known)
+            self._remember(call, key, known)
             return known
         # The recogniser has checked the blocks.
         blocks = await self._recogniser.page_json(
             document, 1, analysis, limits=SYNC, counters=call.counters, urgent=True, deadline=call.deadline
         )
         version = _DETECTED if analysis is None else _ANALYSED
-        answer = _PAGE % (blocks, version, MODEL_VERSION)
+        response = _PAGE % (blocks, version, MODEL_VERSION)
         if call.codec is not JSON:
-            answer = await asyncio.to_thread(_translated, answer, call.codec)
+            response = await asyncio.to_thread(_translated, response, call.codec)
         # The key is made again: the engine's version is known only after the first page.
-        self._remember(call, self._question(call, document, analysis), answer)
-        return answer
+        self._remember(call, self._cache_key(call, document, analysis), response)
+        return response
 
-    def _question(self, call: Call, document: Document, analysis: Analysis | None) -> CacheKey:
+    def _cache_key(self, call: Call, document: Document, analysis: Analysis | None) -> CacheKey:
         return CacheKey(call.operation, document.sha256, self._recogniser.identity, analysis, call.codec.name)
 
-    def _remember(self, call: Call, question: CacheKey, answer: bytes) -> None:
-        self._answers.put(question, answer)
+    def _remember(self, call: Call, key: CacheKey, response: bytes) -> None:
+        self._responses.put(key, response)
         # An S3 object may change, an inline document cannot.
         if "Bytes" in call.given["Document"]:
-            self._answers.asked(call.digest, question)
+            self._responses.asked(call.digest, key)
 
     async def _start(self, call: Call) -> bytes:
         try:
             async with asyncio.timeout_at(call.deadline):
-                answer = await self._jobs.start(call.operation, call.given, call.counters)
+                response = await self._jobs.start(call.operation, call.given, call.counters)
         except TimeoutError as error:
             raise ServiceError(INTERNAL_ERROR, "the call has no more time", problem="S3 or SNS is too slow") from error
-        return await self._encoded(call, answer)
+        return await self._encoded(call, response)
 
     async def _get(self, call: Call) -> bytes:
         return await self._encoded(call, await self._jobs.get(call.operation, call.given))
 
-    async def _encoded(self, call: Call, answer: Mapping[str, Any]) -> bytes:
-        if len(answer.get("Blocks", ())) > _FEW_BLOCKS:
-            return await asyncio.to_thread(self._encode, call, answer)
-        return self._encode(call, answer)
+    async def _encoded(self, call: Call, response: Mapping[str, Any]) -> bytes:
+        if len(response.get("Blocks", ())) > _FEW_BLOCKS:
+            return await asyncio.to_thread(self._encode, call, response)
+        return self._encode(call, response)
 
-    def _encode(self, call: Call, answer: Mapping[str, Any]) -> bytes:
-        self._model.check_answer(call.operation, answer)
-        return call.codec.dump(answer)
+    def _encode(self, call: Call, response: Mapping[str, Any]) -> bytes:
+        self._model.check_response(call.operation, response)
+        return call.codec.dump(response)
 
 
-def _translated(answer: bytes, codec: Codec) -> bytes:
-    return codec.dump(json.loads(answer))
+def _translated(response: bytes, codec: Codec) -> bytes:
+    return codec.dump(json.loads(response))

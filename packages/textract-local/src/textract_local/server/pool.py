@@ -28,17 +28,17 @@ _MOST_LOSSES = 3
 # How often the total memory is checked while a single process cannot exceed it.
 _IDLE_WATCH_SECONDS = 0.5
 
-Answer = tuple[dict[str, Any], bytes]
+Response = tuple[dict[str, Any], bytes]
 
 
 @dataclass(eq=False)
 class Work:
-    """One request to a process, and the future of its answer."""
+    """One request to a process, and the future of its response."""
 
     request: Mapping[str, Any]
     turn: str
     urgent: bool
-    done: asyncio.Future[Answer]
+    done: asyncio.Future[Response]
     losses: int = 0
     """How often the process had ended before it began."""
     began: float | None = None
@@ -191,7 +191,7 @@ class ReadingPool:
             await self._changed.wait()
 
     def submit(self, request: Mapping[str, Any], *, turn: str, urgent: bool) -> Work:
-        """Queue a request. Its ``done`` returns the answer, or raises ``ProcessEnded`` or ``ReaderUnavailable``.
+        """Queue a request. Its ``done`` returns the response, or raises ``ProcessEnded`` or ``ReaderUnavailable``.
 
         Work that is not urgent alternates with that of another ``turn``.
         """
@@ -205,7 +205,7 @@ class ReadingPool:
         self._queue.make_urgent(work)
 
     def drop(self, work: Work) -> None:
-        """Cancel work whose answer is not needed any more; if a process is reading it, end that process."""
+        """Cancel work whose response is not needed any more; if a process is reading it, end that process."""
         work.done.cancel()
         if self._queue.remove(work):
             return
@@ -323,7 +323,7 @@ class ReadingPool:
 
     async def _serve(self, child: ReadingChild, work: Work) -> None:
         try:
-            answer = await child.ask(work.request)
+            response = await child.ask(work.request)
         except NotBegun as error:
             work.losses += 1
             logger.warning("process %d was gone before it read %r: %s", child.pid, work.request.get("name"), error)
@@ -338,7 +338,7 @@ class ReadingPool:
                 work.done.set_exception(error)
             return
         if not work.done.done():
-            work.done.set_result(answer)
+            work.done.set_result(response)
         if child.memory > self.bounds.retire_bytes:
             await child.end()
         else:

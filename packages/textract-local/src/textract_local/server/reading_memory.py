@@ -1,4 +1,4 @@
-"""What the recogniser knows since its start or the last reset: answers, readings in progress, slow and fatal pages."""
+"""What the recogniser knows since its start or the last reset: responses, running readings, slow and fatal pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textract_local.server.pool import Work
 
 T = TypeVar("T")
 
-# An answer for a full page has some 200 kB; this is a few hundred pages.
+# A response for a full page has some 200 kB; this is a few hundred pages.
 REMEMBERED_BYTES = 32 * 1024 * 1024
 
 # The data about a document besides its blocks takes some 200 bytes.
@@ -33,16 +33,16 @@ class Running(Generic[T]):
     """None once it is done: its exception would reference the frames that reference this, and their document."""
 
 
-class AnswerCache(LRUCache[Hashable, bytes]):
-    """An LRU cache of answers, limited by their total size in bytes."""
+class SizedCache(LRUCache[Hashable, bytes]):
+    """An LRU cache of responses, limited by their total size in bytes."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit, getsizeof=len)
 
-    def put(self, key: Hashable, answer: bytes) -> None:
-        """Add an answer, and evict the least recently used ones above the limit; a larger answer is not kept."""
-        if len(answer) <= self.maxsize:
-            self[key] = answer
+    def put(self, key: Hashable, response: bytes) -> None:
+        """Add a response, and evict the least recently used ones above the limit; a larger response is not kept."""
+        if len(response) <= self.maxsize:
+            self[key] = response
 
 
 def _recent() -> FIFOCache[Hashable, Any]:
@@ -53,7 +53,7 @@ def _recent() -> FIFOCache[Hashable, Any]:
 class ReadingMemory:
     """The state since the start or the last reset."""
 
-    answers: AnswerCache
+    responses: SizedCache
     running: dict[Hashable, Running[Any]] = field(default_factory=dict)
     read_now: dict[Hashable, asyncio.Event] = field(default_factory=dict)
     """The pages that a process is reading."""

@@ -1,4 +1,4 @@
-"""The server's side of one reading process: its start, its requests and answers, its limits and its end."""
+"""The server's side of one reading process: its start, its requests and responses, its limits and its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _END_SECONDS = 1.0
 
 _BUFFER_BYTES = MIB
 
-NO_ANSWER = "gave something that is no answer"
+NO_RESPONSE = "gave something that is no response"
 
 
 class ProcessEnded(Exception):
@@ -119,16 +119,16 @@ class ReadingChild:
         self._fresh = self.memory
 
     async def ask(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """Return the answer's header and body. Raises ``ProcessEnded`` after ending the process.
+        """Return the response's header and body. Raises ``ProcessEnded`` after ending the process.
 
         Raises ``NotBegun`` if the process had ended before; the request may be sent to another process.
         """
         self._asked = True
-        answering = asyncio.ensure_future(self._exchange(request))
+        responding = asyncio.ensure_future(self._exchange(request))
         try:
-            return await self._watched(answering)
+            return await self._watched(responding)
         except BaseException:
-            answering.cancel()
+            responding.cancel()
             await self.end()
             raise
         finally:
@@ -163,14 +163,14 @@ class ReadingChild:
             raise ReaderUnavailable(str(header["unavailable"]), **told)
         return header
 
-    async def _watched(self, answering: asyncio.Future[tuple[dict[str, Any], bytes]]) -> tuple[dict[str, Any], bytes]:
+    async def _watched(self, responding: asyncio.Future[tuple[dict[str, Any], bytes]]) -> tuple[dict[str, Any], bytes]:
         bounds = self._bounds
         began, spent_before = time.monotonic(), self.processor_seconds
         spent_last, still = spent_before, 0
         while True:
-            done, _ = await asyncio.wait({answering}, timeout=WATCH_SECONDS)
+            done, _ = await asyncio.wait({responding}, timeout=WATCH_SECONDS)
             if done:
-                return answering.result()
+                return responding.result()
             # The limit is CPU time, so that a page is not blamed for a busy machine.
             spent = self.processor_seconds
             if spent - spent_before > bounds.page_seconds:
@@ -194,12 +194,12 @@ class ReadingChild:
         except ProcessEnded as error:
             raise NotBegun(str(error)) from error
         if "begun" not in begun:
-            raise ProcessEnded(NO_ANSWER)
+            raise ProcessEnded(NO_RESPONSE)
         header, body = await self._receive()
         if header.get("memory"):
             raise ProcessEnded("took more memory than it may have")
-        if not _is_answer(header, body) or not await asyncio.to_thread(_are_blocks, body[: header.get("blocks", 0)]):
-            raise ProcessEnded(NO_ANSWER)
+        if not _is_response(header, body) or not await asyncio.to_thread(_are_blocks, body[: header.get("blocks", 0)]):
+            raise ProcessEnded(NO_RESPONSE)
         return header, body
 
     async def _receive(self) -> tuple[dict[str, Any], bytes]:
@@ -208,17 +208,17 @@ class ReadingChild:
             raise ProcessEnded("was asked before it was connected")
         try:
             sizes = HEAD.unpack(await reader.readexactly(HEAD.size))
-            if sum(sizes) > self._bounds.answer_bytes:
-                raise ProcessEnded(NO_ANSWER)
+            if sum(sizes) > self._bounds.response_bytes:
+                raise ProcessEnded(NO_RESPONSE)
             text, body = await reader.readexactly(sizes[0]), await reader.readexactly(sizes[1])
         except asyncio.IncompleteReadError as error:
             raise ProcessEnded(await self._how()) from error
         try:
             header = json.loads(text)
         except ValueError as error:
-            raise ProcessEnded(NO_ANSWER) from error
+            raise ProcessEnded(NO_RESPONSE) from error
         if not isinstance(header, dict):
-            raise ProcessEnded(NO_ANSWER)
+            raise ProcessEnded(NO_RESPONSE)
         return header, body
 
     async def _how(self) -> str:
@@ -235,7 +235,7 @@ class ReadingChild:
             return f"ended with the signal {-status}"
 
 
-def _is_answer(header: Mapping[str, Any], body: bytes) -> bool:
+def _is_response(header: Mapping[str, Any], body: bytes) -> bool:
     """Return whether a message is one that ``reading_process`` sends."""
     size = header.get("blocks")
     return (

@@ -1,10 +1,10 @@
 """One reading process: it parses hostile documents, so that they cannot harm the server.
 
 ``python -P -m textract_local.server.reading_process MODULE:FACTORY PAGE_SECONDS CLOCK_SECONDS MEMORY_BYTES``
-reads requests from standard input and answers on standard output. A page may take PAGE_SECONDS of CPU time and
+reads requests from standard input and responds on standard output. A page may take PAGE_SECONDS of CPU time and
 CLOCK_SECONDS of wall-clock time. A message consists of the lengths of a JSON header and of a body, as 32-bit big-endian
 numbers, followed by these two. After its start the process sends ``hello``, with the reader's identity, and ``ready``;
-then for each request ``begun`` and one answer. It ends when its input is closed, even in the middle of a page.
+then for each request ``begun`` and one response. It ends when its input is closed, even in the middle of a page.
 """
 
 from __future__ import annotations
@@ -75,33 +75,33 @@ def own_reader() -> PageReader:
 def main(arguments: list[str]) -> int:
     """Serve until the input is closed. Returns 1 if the reader cannot be loaded."""
     name, page_seconds, clock_seconds, memory_bytes = arguments[0], *map(float, arguments[1:3]), int(arguments[3])
-    requests, answers = claim_standard_streams()
+    requests, responses = claim_standard_streams()
     _limit(memory_bytes)
     waiting: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
     threading.Thread(target=_listen, args=(requests, waiting), daemon=True).start()
     try:
         reader = _load(name)
         identity = {"engine": reader.engine, "version": reader.version, "form": _form()}
-        _send(answers, {"hello": identity})
+        _send(responses, {"hello": identity})
         reader.warm()
     except TextractLocalError as error:
-        _send(answers, {"unavailable": error.message, "code": error.code, "hint": error.hint})
+        _send(responses, {"unavailable": error.message, "code": error.code, "hint": error.hint})
         return 1
     except Exception as error:
         # The server must report any reason why a reader cannot be loaded.
-        _send(answers, {"unavailable": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()})
+        _send(responses, {"unavailable": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()})
         return 1
-    _send(answers, {"ready": True})
+    _send(responses, {"ready": True})
     while True:
         request = waiting.get()
         # If a process ends without this message, the document is not the cause.
-        _send(answers, {"begun": True})
+        _send(responses, {"begun": True})
         signal.setitimer(signal.ITIMER_PROF, page_seconds + _GRACE_SECONDS)
         signal.setitimer(signal.ITIMER_REAL, clock_seconds + _GRACE_SECONDS)
-        header, body = _answer(reader, request)
+        header, body = _response(reader, request)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        _send(answers, header, body)
+        _send(responses, header, body)
 
 
 def _limit(memory_bytes: int) -> None:
@@ -150,25 +150,25 @@ def _listen(requests: BinaryIO, waiting: SimpleQueue[Mapping[str, Any]]) -> None
         os._exit(0)
 
 
-def _send(answers: BinaryIO, header: Mapping[str, Any], body: bytes = b"") -> None:
+def _send(responses: BinaryIO, header: Mapping[str, Any], body: bytes = b"") -> None:
     text = json.dumps(header, default=str).encode()
     try:
-        answers.write(HEAD.pack(len(text), len(body)) + text)
-        answers.write(body)
-        answers.flush()
+        responses.write(HEAD.pack(len(text), len(body)) + text)
+        responses.write(body)
+        responses.flush()
     except BrokenPipeError:
         # The parent has ended; a traceback would appear among the messages of its command.
         os._exit(0)
 
 
-def _answer(reader: PageReader, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+def _response(reader: PageReader, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
     try:
         limits = DocumentLimits(*request["limits"])
         path = Path(request["path"])
         if request["do"] == "pages":
             return {"pages": reader.pages(path, request["name"], limits)}, b""
         adapt_allocator(path)
-        answer = reader.page(
+        response = reader.page(
             PageRequest(
                 source=path,
                 name=request["name"],
@@ -180,7 +180,7 @@ def _answer(reader: PageReader, request: Mapping[str, Any]) -> tuple[dict[str, A
                 checked=request["checked"],
             )
         )
-        blocks = json.dumps(answer.blocks, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        blocks = json.dumps(response.blocks, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except TextractLocalError as error:
         return {"error": error.code, "context": error.context}, b""
     except MemoryError:
@@ -188,7 +188,7 @@ def _answer(reader: PageReader, request: Mapping[str, Any]) -> tuple[dict[str, A
     except Exception as error:
         # A defect of the reader: the process continues, and the server logs the error.
         return {"defect": type(error).__name__, "trace": traceback.format_exc()}, b""
-    return {"blocks": len(blocks), "recognised": answer.recognised}, blocks + (answer.reading or b"")
+    return {"blocks": len(blocks), "recognised": response.recognised}, blocks + (response.reading or b"")
 
 
 def _kept(path: str | None) -> bytes | None:

@@ -26,14 +26,14 @@ from textract_local.server.failures import (
 )
 from textract_local.server.pool import ReadingPool
 from textract_local.server.reading_failures import defect_error, refusal_error, unavailable_error
-from textract_local.server.reading_memory import REMEMBERED_BYTES, AnswerCache, ReadingMemory, Running
+from textract_local.server.reading_memory import REMEMBERED_BYTES, ReadingMemory, Running, SizedCache
 from textract_local.server.reading_parent import ProcessEnded, ReaderUnavailable
 from textract_local.server.spawning import OWN_READER, ReadingLimits
 from textract_local.server.spool import Readings, Spool, private_folder
 
 logger = logging.getLogger(__name__)
 
-# Larger answers are parsed in a thread, to not block the event loop.
+# Larger responses are parsed in a thread, to not block the event loop.
 _LOADED_INLINE_BYTES = 64 * 1024
 
 # How many processes a page may end, and how many all pages of a document together.
@@ -68,7 +68,7 @@ class PageRecogniser:
         self.pool, self.spool = pool, spool
         self._readings = readings
         self.check = check
-        self._memory = ReadingMemory(AnswerCache(REMEMBERED_BYTES))
+        self._memory = ReadingMemory(SizedCache(REMEMBERED_BYTES))
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -106,12 +106,12 @@ class PageRecogniser:
 
     def forget(self) -> None:
         """Clear all caches; documents that are being read now will be read again as well."""
-        self._memory = ReadingMemory(AnswerCache(int(self._memory.answers.maxsize)))
+        self._memory = ReadingMemory(SizedCache(int(self._memory.responses.maxsize)))
         self._readings.clear()
 
     def remember(self, limit_bytes: int) -> None:
-        """Empty the cache of answers and set its size."""
-        self._memory.answers = AnswerCache(limit_bytes)
+        """Empty the cache of responses and set its size."""
+        self._memory.responses = SizedCache(limit_bytes)
 
     async def pages(self, document: Document, limits: DocumentLimits) -> int:
         """Return how many pages a document has. Raises ``ServiceError`` if it cannot be read.
@@ -145,7 +145,7 @@ class PageRecogniser:
         counters: Counters,
         urgent: bool,
     ) -> list[dict[str, Any]]:
-        """Return the blocks of page ``number`` (from 1) in the form of synchronous answers. Raises ``ServiceError``.
+        """Return the blocks of page ``number`` (from 1) in the form of synchronous responses. Raises ``ServiceError``.
 
         The list is a copy for the caller. Ids are the same for the same document, page, engine, version and
         analysis. ``analysis`` None requests text alone. Pages that are not urgent alternate between documents.
@@ -176,18 +176,18 @@ class PageRecogniser:
         if not self.pool.identity:
             await self._identified(deadline)
         key = (document.sha256, number, analysis, limits, *self.pool.identity.values())
-        known = memory.answers.get(key)
+        known = memory.responses.get(key)
         if known is not None:
             return known
         # The key has no analysis: a slow page is slow for each of them.
         page_key = (document.sha256, number)
         times, problem = memory.slowness(page_key, self.pool.bounds.slow_page_memory_seconds)
         if deadline is not None and times >= _ENDS:
-            raise ServiceError(BAD_DOCUMENT, f"not tried again after {times} calls without an answer", problem=problem)
+            raise ServiceError(BAD_DOCUMENT, f"not tried again after {times} calls without a response", problem=problem)
 
         async def read(reading: Running[bytes]) -> bytes:
             text = await self._read(memory, document, number, analysis, limits, counters, reading)
-            memory.answers.put(key, text)
+            memory.responses.put(key, text)
             return text
 
         return await self._shared(memory, key, read, urgent=urgent, deadline=deadline, page_key=page_key)

@@ -149,12 +149,12 @@ class Emulator:
                     await self._inject_fault(operation)
                     raise self._operations.oversized(operation, "too many bytes")
                 wire.require_content_type(request, codec)
-                answering = self._answer(operation, _Body(body, room), counters, codec)
+                responding = self._response(operation, _Body(body, room), counters, codec)
                 # ``_Body`` releases it once it is parsed: otherwise a waiting call would hold its document twice.
                 del body
                 if operation in SYNCHRONOUS:
-                    answering = wire.while_connected(request, answering)
-                response = wire.answer(await answering, codec)
+                    responding = wire.while_connected(request, responding)
+                response = wire.response(await responding, codec)
         except wire.ClientGone:
             counters.failed(operation, _CLIENT_GONE)
             outcome = "the client is gone, and nothing is read for it any more"
@@ -189,7 +189,7 @@ class Emulator:
         if fault.failure is not None:
             raise ServiceError(fault.failure, "the fault script says so")
 
-    async def _answer(self, operation: str, body: _Body, counters: Counters, codec: Codec) -> bytes:
+    async def _response(self, operation: str, body: _Body, counters: Counters, codec: Codec) -> bytes:
         await self._inject_fault(operation)
         arrived = asyncio.get_running_loop().time()
         content = body.content
@@ -207,7 +207,7 @@ class Emulator:
         del content
         body.release()
         deadline = arrived + self._recogniser.pool.bounds.call_seconds
-        return await self._operations.answer(Call(operation, given, counters, codec, asked, deadline))
+        return await self._operations.response(Call(operation, given, counters, codec, asked, deadline))
 
     def _parse(self, operation: str, body: bytes, codec: Codec) -> dict[str, Any]:
         try:
@@ -217,7 +217,7 @@ class Emulator:
 
     def _check_blocks(self, blocks: list[dict[str, Any]]) -> None:
         """Raise if blocks do not fit the model of AnalyzeDocument, which includes that of the other operations."""
-        self._model.check_answer("AnalyzeDocument", {"Blocks": blocks})
+        self._model.check_response("AnalyzeDocument", {"Blocks": blocks})
 
     @property
     def operations(self) -> tuple[str, ...]:

@@ -36,12 +36,12 @@ _UNDER_WAY = _UnderWay()
 class ServiceCall:
     """One call of a service with a client prepared by ``breakable_connections.breakable``. ``run`` it once."""
 
-    def __init__(self, answer_seconds: float, whole_seconds: float | None = None) -> None:
-        """``answer_seconds`` limits the time until ``answered`` or the end, ``whole_seconds`` the time in all."""
-        self._answer_seconds, self._whole_seconds = answer_seconds, whole_seconds
+    def __init__(self, response_seconds: float, whole_seconds: float | None = None) -> None:
+        """``response_seconds`` limits the time until ``responded`` or the end, ``whole_seconds`` the time in all."""
+        self._response_seconds, self._whole_seconds = response_seconds, whole_seconds
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
-        self._is_broken_off = self._is_answered = False
+        self._is_broken_off = self._has_response = False
         self._timers: list[asyncio.TimerHandle] = []
         self.late_after: float | None = None
         """The limit in seconds that was exceeded; None if none was."""
@@ -70,9 +70,9 @@ class ServiceCall:
         finally:
             self._end_time()
 
-    def answered(self) -> None:
+    def responded(self) -> None:
         """Note that the response has begun: from now on only ``whole_seconds`` applies."""
-        self._is_answered = True
+        self._has_response = True
 
     def break_off(self) -> None:
         """Make the thread end soon, by shutting down the connection that it waits for."""
@@ -110,12 +110,12 @@ class ServiceCall:
             self._connection = None
 
     def _begin_time(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timers.append(loop.call_later(self._answer_seconds, self._late, self._answer_seconds))
+        self._timers.append(loop.call_later(self._response_seconds, self._late, self._response_seconds))
         if self._whole_seconds is not None:
             self._timers.append(loop.call_later(self._whole_seconds, self._late, self._whole_seconds))
 
     def _late(self, seconds: float) -> None:
-        if self._is_answered and seconds != self._whole_seconds:
+        if self._has_response and seconds != self._whole_seconds:
             return
         self.late_after = seconds
         self.break_off()
@@ -131,8 +131,8 @@ def watch(connection: socket.socket) -> None:
         _UNDER_WAY.call.watch(connection)
 
 
-def no_answer() -> tuple[type[Exception], ...]:
-    """Return the exceptions that boto3 raises if a service gives no answer, or one that cannot be parsed."""
+def no_response_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions that boto3 raises if a service gives no response, or one that cannot be parsed."""
     from botocore.exceptions import BotoCoreError
     from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError

@@ -1,4 +1,4 @@
-"""Starts a reading process, which takes longer than everything else before the first answer.
+"""Starts a reading process, which takes longer than everything else before the first response.
 
 This module imports only light modules, so that a program can start the process first and import the rest of
 itself meanwhile.
@@ -52,7 +52,7 @@ class ReadingLimits:
     idle_growth_bytes: int = 48 * MIB
     """An idle process is replaced as well if it holds this much more than after its start."""
     idle_seconds: float = 10.0
-    answer_bytes: int = 64 * MIB
+    response_bytes: int = 64 * MIB
 
 
 def spawn(reader: str = OWN_READER, bounds: ReadingLimits | None = None) -> subprocess.Popen[bytes]:

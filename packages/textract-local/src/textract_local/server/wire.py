@@ -54,16 +54,16 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T
 
     The request's body must have been read.
     """
-    answering, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    responding, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
     try:
-        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done():
+        await asyncio.wait({responding, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not responding.done():
             raise ClientGone
-        return answering.result()
+        return responding.result()
     finally:
-        answering.cancel()
+        responding.cancel()
         leaving.cancel()
-        await asyncio.wait({answering, leaving})
+        await asyncio.wait({responding, leaving})
 
 
 async def _gone(request: Request) -> None:
@@ -165,8 +165,8 @@ def require_signature(request: Request) -> None:
         raise ServiceError(INCOMPLETE_SIGNATURE, problem=problem)
 
 
-def answer(content: bytes, codec: Codec) -> Response:
-    """Return the HTTP response with an operation's encoded answer."""
+def response(content: bytes, codec: Codec) -> Response:
+    """Return the HTTP response with an operation's encoded content."""
     return Response(content, media_type=codec.content_type, headers={**_request_id(), **codec.headers})
 
 

@@ -56,8 +56,8 @@ def family(block: Block) -> str:
 
 def check(blocks: list[Block]) -> None:
     """Check the rules of every response: the API's model, unique and known ids, order, and the children of PAGE."""
-    answer = {"DocumentMetadata": {"Pages": 1}, "Blocks": blocks, "AnalyzeDocumentModelVersion": "1.0"}
-    TextractModel().check_answer("AnalyzeDocument", answer)
+    response = {"DocumentMetadata": {"Pages": 1}, "Blocks": blocks, "AnalyzeDocumentModelVersion": "1.0"}
+    TextractModel().check_response("AnalyzeDocument", response)
     ids = [block["Id"] for block in blocks]
     assert len(set(ids)) == len(ids)
     assert {UUID(block_id).version for block_id in ids} == {4}
@@ -138,12 +138,12 @@ def test_page_blocks_rotated_page_has_image_coordinates() -> None:
 
 
 def test_page_blocks_are_read_by_both_response_parsers() -> None:
-    answer: dict[str, Any] = {
+    response: dict[str, Any] = {
         "DocumentMetadata": {"Pages": 1},
         "Blocks": analysed(full_page(), *FEATURES, queries=QUERIES),
         "AnalyzeDocumentModelVersion": "1.0",
     }
-    (page,) = FirstDocument(answer).pages
+    (page,) = FirstDocument(response).pages
     assert [(field.key.text, field.value.text) for field in page.form.fields if field.value] == [
         ("Pay date:", "7/25/2008"),
         ("Married", "SELECTED"),
@@ -152,10 +152,10 @@ def test_page_blocks_are_read_by_both_response_parsers() -> None:
     assert [[cell.text.strip() for cell in row.cells] for row in page.tables[0].rows] == [
         [f"cell{row}{column}" for column in range(3)] for row in range(3)
     ]
-    second = TDocumentSchema().load(answer)
+    second = TDocumentSchema().load(response)
     # The parser returns them in the order of a set.
-    answers = {alias: text_ for _, alias, text_ in second.get_query_answers(second.pages[0])}
-    assert answers == {"PAY": "7/25/2008", None: ""}
+    responses = {alias: text_ for _, alias, text_ in second.get_query_answers(second.pages[0])}
+    assert responses == {"PAY": "7/25/2008", None: ""}
 
 
 _marks = st.builds(

@@ -1,4 +1,4 @@
-"""Get: its answers, their order and paging, and the calls that it refuses."""
+"""Get: its responses, their order and paging, and the calls that it refuses."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ async def read_all(emulated: Emulated, job_id: str, most: int | None = None) -> 
     blocks: list[dict[str, Any]] = []
     more: dict[str, Any] = {} if most is None else {"MaxResults": most}
     while True:
-        answer = await emulated.get(job_id, **more)
-        blocks += answer["Blocks"]
-        if "NextToken" not in answer:
+        response = await emulated.get(job_id, **more)
+        blocks += response["Blocks"]
+        if "NextToken" not in response:
             return blocks
-        more["NextToken"] = answer["NextToken"]
+        more["NextToken"] = response["NextToken"]
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ async def test_get_in_progress_has_no_blocks_until_done(
     for _ in range(2):
         assert await emulated.get(job_id, operation) == {"JobStatus": "IN_PROGRESS", version: "1.0"}
     emulated.reader.gate.set()
-    answer = await emulated.ended(job_id, operation)
-    assert list(answer) == ["DocumentMetadata", "JobStatus", "Blocks", version]
-    assert answer == {
+    response = await emulated.ended(job_id, operation)
+    assert list(response) == ["DocumentMetadata", "JobStatus", "Blocks", version]
+    assert response == {
         "DocumentMetadata": {"Pages": 2},
         "JobStatus": "SUCCEEDED",
         "Blocks": [
@@ -61,21 +61,21 @@ async def test_get_in_progress_has_no_blocks_until_done(
         ],
         version: "1.0",
     }
-    assert all(list(block)[-1] == "Page" for block in answer["Blocks"])
+    assert all(list(block)[-1] == "Page" for block in response["Blocks"])
     assert [asked and asked.features for asked in emulated.reader.asked] == [
         frozenset(members["FeatureTypes"]) if members else None
     ] * 2
     # Get can be repeated.
-    assert await emulated.get(job_id, operation) == answer
+    assert await emulated.get(job_id, operation) == response
 
 
 async def test_get_max_results_is_capped_at_1000_blocks(emulated: Emulated, objects: Objects) -> None:
     objects.put(pages=[600, 0, 700, 701])
     job_id = await emulated.start()
-    answer = await emulated.ended(job_id)
-    assert list(answer) == ["DocumentMetadata", "JobStatus", "NextToken", "Blocks", "DetectDocumentTextModelVersion"]
-    assert len(answer["Blocks"]) == 1000
-    assert await emulated.get(job_id, MaxResults=2000) == answer
+    response = await emulated.ended(job_id)
+    assert list(response) == ["DocumentMetadata", "JobStatus", "NextToken", "Blocks", "DetectDocumentTextModelVersion"]
+    assert len(response["Blocks"]) == 1000
+    assert await emulated.get(job_id, MaxResults=2000) == response
     blocks = await read_all(emulated, job_id)
     assert [block["Id"] for block in blocks] == [
         f"{number}-{index}" for number, count in ((1, 600), (3, 700), (4, 701)) for index in range(count)
@@ -108,8 +108,8 @@ async def test_get_next_token_is_reusable_also_after_restart(opened: Open, objec
     expected = [f"1-{index}" for index in range(4, 10)]
     for _ in range(2):
         for _ in range(2):
-            answer = await emulated.get(job_id, NextToken=token)
-            assert [block["Id"] for block in answer["Blocks"]] == expected
+            response = await emulated.get(job_id, NextToken=token)
+            assert [block["Id"] for block in response["Blocks"]] == expected
             some = await emulated.get(job_id, NextToken=token, MaxResults=1)
             assert [block["Id"] for block in some["Blocks"]] == expected[:1]
         emulated = await opened()

@@ -41,11 +41,11 @@ async def test_job_unreadable_document_fails(emulated: Emulated, objects: Object
     sha256 = objects.put(pages=None)
     if kind == "gone":
         objects.failing = [ServiceError(BAD_DOCUMENT, problem="it went away")]
-    answer = await emulated.ended(await emulated.start())
-    assert list(answer) == FAILED
-    assert answer["JobStatus"] == "FAILED"
+    response = await emulated.ended(await emulated.start())
+    assert list(response) == FAILED
+    assert response["JobStatus"] == "FAILED"
     assert (
-        answer["StatusMessage"]
+        response["StatusMessage"]
         == {
             "unsupported": "Request has unsupported document format",
             "gone": "it went away",
@@ -56,22 +56,22 @@ async def test_job_unreadable_document_fails(emulated: Emulated, objects: Object
 
 async def test_job_unreadable_pages_are_warnings_of_partial_success(emulated: Emulated, objects: Objects) -> None:
     sha256 = objects.put(pages=[2, -1, 1, -1])
-    answer = await emulated.ended(await emulated.start())
-    assert list(answer) == [
+    response = await emulated.ended(await emulated.start())
+    assert list(response) == [
         *("DocumentMetadata", "JobStatus", "Blocks", "Warnings", "StatusMessage"),
         "DetectDocumentTextModelVersion",
     ]
-    assert (answer["JobStatus"], answer["DocumentMetadata"]) == ("PARTIAL_SUCCESS", {"Pages": 4})
-    assert answer["StatusMessage"] == "page 2 is damaged"
-    assert answer["Warnings"] == [{"ErrorCode": "BAD_DOCUMENT", "Pages": [2, 4]}]
-    assert [block["Page"] for block in answer["Blocks"]] == [1, 1, 3]
+    assert (response["JobStatus"], response["DocumentMetadata"]) == ("PARTIAL_SUCCESS", {"Pages": 4})
+    assert response["StatusMessage"] == "page 2 is damaged"
+    assert response["Warnings"] == [{"ErrorCode": "BAD_DOCUMENT", "Pages": [2, 4]}]
+    assert [block["Page"] for block in response["Blocks"]] == [1, 1, 3]
     assert emulated.billed(sha256) == 1
 
 
 async def test_job_without_readable_page_fails(emulated: Emulated, objects: Objects) -> None:
     sha256 = objects.put(pages=[-1, -1])
-    answer = await emulated.ended(await emulated.start())
-    assert (answer["JobStatus"], answer["StatusMessage"]) == ("FAILED", "page 1 is damaged")
+    response = await emulated.ended(await emulated.start())
+    assert (response["JobStatus"], response["StatusMessage"]) == ("FAILED", "page 1 is damaged")
     assert emulated.billed(sha256) == 0
 
 
@@ -81,8 +81,8 @@ async def test_job_reader_defect_fails_one_job_and_is_logged(
 ) -> None:
     objects.put(defect=where)
     objects.put("good.pdf")
-    answer = await emulated.ended(await emulated.start())
-    assert (answer["JobStatus"], "ZeroDivisionError" in answer["StatusMessage"]) == ("FAILED", True)
+    response = await emulated.ended(await emulated.start())
+    assert (response["JobStatus"], "ZeroDivisionError" in response["StatusMessage"]) == ("FAILED", True)
     assert "the reader fell over" in caplog.text
     assert (await emulated.ended(await emulated.start(name="good.pdf")))["JobStatus"] == "SUCCEEDED"
 
@@ -93,8 +93,8 @@ async def test_job_s3_outage_is_retried_then_fails(opened: Open, objects: Object
     objects.failing = [ServiceError(INTERNAL_ERROR, problem="S3 does not respond")] * 2
     assert (await emulated.ended(await emulated.start()))["JobStatus"] == "SUCCEEDED"
     objects.failing = [ServiceError(INTERNAL_ERROR, problem="S3 does not respond")] * 3
-    answer = await emulated.ended(await emulated.start())
-    assert (answer["JobStatus"], answer["StatusMessage"]) == ("FAILED", "S3 does not respond")
+    response = await emulated.ended(await emulated.start())
+    assert (response["JobStatus"], response["StatusMessage"]) == ("FAILED", "S3 does not respond")
 
 
 async def test_job_resumes_from_done_pages_after_restart(opened: Open, objects: Objects) -> None:
@@ -107,8 +107,8 @@ async def test_job_resumes_from_done_pages_after_restart(opened: Open, objects: 
     objects.put(pages=[1])
     again = await opened()
     assert again.reader is not emulated.reader
-    answer = await again.ended(job_id)
-    assert [block["Page"] for block in answer["Blocks"]] == [1, 1, 2, 2, 2, 3, 4, 5]
+    response = await again.ended(job_id)
+    assert [block["Page"] for block in response["Blocks"]] == [1, 1, 2, 2, 2, 3, 4, 5]
     assert dict(again.reader.read) == {(sha256, number): 1 for number in (3, 4, 5)}
     assert objects.fetched["scan.pdf"] == 1
     assert await again.start(ClientRequestToken="t") == job_id
@@ -164,9 +164,9 @@ async def test_job_reset_or_expired_stops_and_deletes_document(
 async def test_job_fails_fault_reads_nothing(emulated: Emulated, objects: Objects) -> None:
     sha256 = objects.put()
     script(emulated.faults, FaultRule(FaultKind.JOB_FAILS, calls=(1,), message="out of paper"))
-    answer = await emulated.ended(await emulated.start())
-    assert list(answer) == FAILED
-    assert (answer["JobStatus"], answer["StatusMessage"]) == ("FAILED", "out of paper")
+    response = await emulated.ended(await emulated.start())
+    assert list(response) == FAILED
+    assert (response["JobStatus"], response["StatusMessage"]) == ("FAILED", "out of paper")
     assert (emulated.billed(sha256), objects.fetched["scan.pdf"]) == (0, 0)
     assert (await emulated.ended(await emulated.start()))["JobStatus"] == "SUCCEEDED"
 
@@ -177,11 +177,11 @@ async def test_job_partial_fault_leaves_pages_unread(
 ) -> None:
     objects.put(pages=[2, 1, 1])
     script(emulated.faults, FaultRule(FaultKind.JOB_PARTIAL, pages=pages, message="out of paper"))
-    answer = await emulated.ended(await emulated.start())
-    assert (answer["JobStatus"], answer["StatusMessage"]) == ("PARTIAL_SUCCESS", "out of paper")
-    assert answer["DocumentMetadata"] == {"Pages": 3}
-    assert sorted({1, 2, 3} - {block["Page"] for block in answer["Blocks"]}) == unread
-    assert answer.get("Warnings", []) == ([{"ErrorCode": "INTERNAL_SERVER_ERROR", "Pages": unread}] if unread else [])
+    response = await emulated.ended(await emulated.start())
+    assert (response["JobStatus"], response["StatusMessage"]) == ("PARTIAL_SUCCESS", "out of paper")
+    assert response["DocumentMetadata"] == {"Pages": 3}
+    assert sorted({1, 2, 3} - {block["Page"] for block in response["Blocks"]}) == unread
+    assert response.get("Warnings", []) == ([{"ErrorCode": "INTERNAL_SERVER_ERROR", "Pages": unread}] if unread else [])
 
 
 async def test_job_slow_fault_stays_in_progress_over_restart(opened: Open, objects: Objects) -> None:
@@ -276,8 +276,8 @@ async def test_job_disk_full_resumes_without_loss_when_space_is_free(
         await emulated.start(JobTag="x" * 40_000)
     assert (await emulated.get(job_id))["JobStatus"] == "IN_PROGRESS"
     await allow(1_000_000)
-    answer = await emulated.ended(job_id)
-    assert (answer["JobStatus"], answer["DocumentMetadata"]) == ("SUCCEEDED", {"Pages": 3})
+    response = await emulated.ended(job_id)
+    assert (response["JobStatus"], response["DocumentMetadata"]) == ("SUCCEEDED", {"Pages": 3})
     assert {emulated.reader.read[sha256, number] for number in (1, 2, 3)} == {1}
     assert emulated.billed(sha256) == 1
     assert (await emulated.ended(await emulated.start()))["JobStatus"] == "SUCCEEDED"

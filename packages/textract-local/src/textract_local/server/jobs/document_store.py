@@ -1,6 +1,6 @@
 """Copies of the documents of jobs in progress, so that they need not be downloaded again after a restart.
 
-The object may have been replaced or deleted by then, and an answer must not mix pages of two documents.
+The object may have been replaced or deleted by then, and a response must not mix pages of two documents.
 """
 
 from __future__ import annotations

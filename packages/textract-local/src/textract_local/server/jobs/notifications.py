@@ -21,7 +21,7 @@ from textract_local.server.jobs.aws import AwsClients
 from textract_local.server.jobs.records import AnalysisJob, JobStatus
 from textract_local.server.jobs.store import NewNotification, Notification
 from textract_local.server.jobs.thread import Clock, StoreThread
-from textract_local.server.service_calls import BrokenOff, is_final, no_answer
+from textract_local.server.service_calls import BrokenOff, is_final, no_response_errors
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class Notifier:
     async def _send(self, notification: Notification) -> None:
         from botocore.exceptions import ClientError
 
-        failures: tuple[type[Exception], ...] = (ClientError, *no_answer())
+        failures: tuple[type[Exception], ...] = (ClientError, *no_response_errors())
         try:
             await self._clients.call(lambda: self._publish(notification))
         except failures as error:
@@ -144,6 +144,6 @@ class Notifier:
             if error.response["Error"]["Code"] in {"NotFound", "NotFoundException", "InvalidParameter"}:
                 return f"the topic cannot be notified: {error}"
             logger.warning("the topic %s cannot be looked at: %s", topic, error)
-        except no_answer() as error:
+        except no_response_errors() as error:
             logger.warning("SNS cannot be asked for the topic %s: %s", topic, error)
         return ""

@@ -1,6 +1,6 @@
-"""OutputConfig: writes a job's answers as objects to the client's bucket.
+"""OutputConfig: writes a job's responses as objects to the client's bucket.
 
-``<prefix>/<JobId>/1``, ``/2`` and so on (O) hold a Get answer each, of up to 1,000 blocks (?) and without a
+``<prefix>/<JobId>/1``, ``/2`` and so on (O) hold a Get response each, of up to 1,000 blocks (?) and without a
 NextToken (?). The prefix is not normalised: one that ends in a slash gives two of them (O). A failed job
 writes nothing (?).
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from textract_local.server.failures import INTERNAL_ERROR, INVALID_KMS_KEY, INVALID_S3_OBJECT, ServiceError
 from textract_local.server.jobs.aws import AwsClients
-from textract_local.server.service_calls import BrokenOff, is_final, no_answer
+from textract_local.server.service_calls import BrokenOff, is_final, no_response_errors
 
 DEFAULT_PREFIX = "textract_output"
 ACCESS_CHECK = ".s3_access_check"
@@ -34,9 +34,9 @@ class Output:
         if "OutputConfig" in given:
             await self._write(job_id, given, ACCESS_CHECK, b"")
 
-    async def write(self, job_id: str, given: Mapping[str, Any], number: int, answer: Mapping[str, Any]) -> None:
-        """Write the answer with this ``number``, from 1. Raises like ``check``."""
-        body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+    async def write(self, job_id: str, given: Mapping[str, Any], number: int, response: Mapping[str, Any]) -> None:
+        """Write the response with this ``number``, from 1. Raises like ``check``."""
+        body = json.dumps(response, ensure_ascii=False, separators=(",", ":")).encode()
         await self._write(job_id, given, str(number), body)
 
     async def _write(self, job_id: str, given: Mapping[str, Any], name: str, body: bytes) -> None:
@@ -70,5 +70,5 @@ class Output:
             raise ServiceError(
                 INVALID_S3_OBJECT, "the output's bucket is elsewhere, and S3 does not say where"
             ) from error
-        except no_answer() as error:
+        except no_response_errors() as error:
             raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 does not respond") from error

@@ -41,7 +41,7 @@ class Pages(Protocol):
         counters: Counters,
         urgent: bool,
     ) -> list[dict[str, Any]]:
-        """Return the blocks of a page, counted from 1, in the form of synchronous answers."""
+        """Return the blocks of a page, counted from 1, in the form of synchronous responses."""
 
 
 class JobFaults(Protocol):

@@ -25,7 +25,7 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True)
 class JobKind:
-    """A Start operation, its Get operation, and the member of answers with the model's version."""
+    """A Start operation, its Get operation, and the member of responses with the model's version."""
 
     start: str
     get: str

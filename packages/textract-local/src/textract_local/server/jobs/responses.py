@@ -1,8 +1,8 @@
-"""Builds the answers of the Get operations, with members in the order of real answers.
+"""Builds the responses of the Get operations, with members in the order of real responses.
 
 Observed on the real service (O): the order ``DocumentMetadata``, ``JobStatus``, ``Blocks``, the model's version;
 a job in progress has only ``JobStatus`` and the version; no member is null. The positions of ``NextToken``,
-``Warnings`` and ``StatusMessage`` are those of the model (D). Of a failed job's answer it is only known that it
+``Warnings`` and ``StatusMessage`` are those of the model (D). Of a failed job's response it is only known that it
 has a ``StatusMessage``, but not its text (?); that a job of PARTIAL_SUCCESS has one is a choice (?).
 """
 
@@ -18,11 +18,11 @@ from textract_local.server.jobs.records import AnalysisJob, JobStatus
 
 
 def unfinished(job: AnalysisJob) -> dict[str, Any]:
-    """Return the answer for a job without blocks: in progress, or failed."""
-    answer: dict[str, Any] = {"JobStatus": job.status.value}
+    """Return the response for a job without blocks: in progress, or failed."""
+    response: dict[str, Any] = {"JobStatus": job.status.value}
     if job.status_message is not None:
-        answer["StatusMessage"] = job.status_message
-    return answer | {job.kind.version_member: MODEL_VERSION}
+        response["StatusMessage"] = job.status_message
+    return response | {job.kind.version_member: MODEL_VERSION}
 
 
 def finished(
@@ -32,17 +32,17 @@ def finished(
     blocks: list[dict[str, Any]],
     next_token: str | None = None,
 ) -> dict[str, Any]:
-    """Return the answer with some of a job's blocks and the given status."""
-    answer: dict[str, Any] = {"DocumentMetadata": {"Pages": job.pages or 0}, "JobStatus": status.value}
+    """Return the response with some of a job's blocks and the given status."""
+    response: dict[str, Any] = {"DocumentMetadata": {"Pages": job.pages or 0}, "JobStatus": status.value}
     if next_token is not None:
-        answer["NextToken"] = next_token
-    answer["Blocks"] = blocks
+        response["NextToken"] = next_token
+    response["Blocks"] = blocks
     warnings = warnings_of(job.unread or {})
     if warnings:
-        answer["Warnings"] = warnings
+        response["Warnings"] = warnings
     if message is not None:
-        answer["StatusMessage"] = message
-    return answer | {job.kind.version_member: MODEL_VERSION}
+        response["StatusMessage"] = message
+    return response | {job.kind.version_member: MODEL_VERSION}
 
 
 def warnings_of(unread: Mapping[int, str]) -> list[dict[str, Any]]:

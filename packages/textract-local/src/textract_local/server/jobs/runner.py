@@ -27,8 +27,8 @@ from textract_local.server.jobs.thread import Clock, RetryWaits, StoreThread, ru
 
 logger = logging.getLogger(__name__)
 
-BLOCKS_AN_ANSWER = 1000
-"""The maximum and default number of blocks in one answer (D: GetDocumentTextDetection, MaxResults)."""
+BLOCKS_A_RESPONSE = 1000
+"""The maximum and default number of blocks in one response (D: GetDocumentTextDetection, MaxResults)."""
 
 # Queued jobs hold no document. More running jobs than this would only wait for each other's pages.
 _MOST_RUNNING = 16
@@ -216,11 +216,11 @@ class Runner:
         job = await self._store.retry(lambda store: store.job(job_id, self._clock()))
         if job is None or "OutputConfig" not in job.given:
             return
-        for number, first in enumerate(range(0, max(total, 1), BLOCKS_AN_ANSWER), start=1):
-            blocks = await self._store.retry(lambda store, first=first: store.blocks(job_id, first, BLOCKS_AN_ANSWER))  # type: ignore[misc]
-            answer = finished(job, ending.status, ending.message, blocks)
+        for number, first in enumerate(range(0, max(total, 1), BLOCKS_A_RESPONSE), start=1):
+            blocks = await self._store.retry(lambda store, first=first: store.blocks(job_id, first, BLOCKS_A_RESPONSE))  # type: ignore[misc]
+            response = finished(job, ending.status, ending.message, blocks)
             await _retry_s3(
-                lambda number=number, answer=answer: self._output.write(job_id, job.given, number, answer),  # type: ignore[misc]
+                lambda number=number, response=response: self._output.write(job_id, job.given, number, response),  # type: ignore[misc]
                 self._waits,
             )
 

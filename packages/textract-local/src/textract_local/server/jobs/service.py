@@ -25,7 +25,7 @@ from textract_local.server.jobs.output import Output
 from textract_local.server.jobs.ports import Documents, JobFaults, Pages
 from textract_local.server.jobs.records import KINDS, AnalysisJob, JobStatus, name_of
 from textract_local.server.jobs.responses import finished, unfinished
-from textract_local.server.jobs.runner import BLOCKS_AN_ANSWER, Runner
+from textract_local.server.jobs.runner import BLOCKS_A_RESPONSE, Runner
 from textract_local.server.jobs.store import JobStore
 from textract_local.server.jobs.thread import Clock, RetryWaits, StoreThread
 from textract_local.server.jobs.tokens import PageTokens
@@ -124,7 +124,7 @@ class Jobs:
         await self._store.close()
 
     async def start(self, operation: str, given: Mapping[str, Any], counters: Counters) -> dict[str, Any]:
-        """Start a job, or find the one that was started with the same token, and return the answer.
+        """Start a job, or find the one that was started with the same token, and return the response.
 
         The input must be valid, including its features and queries.
 
@@ -160,7 +160,7 @@ class Jobs:
         first = self._tokens.read(given["NextToken"], job_id) if "NextToken" in given else 0
         if job.blocks is None or job.status in {JobStatus.IN_PROGRESS, JobStatus.FAILED}:
             return unfinished(job)
-        most = min(given.get("MaxResults", BLOCKS_AN_ANSWER), BLOCKS_AN_ANSWER)
+        most = min(given.get("MaxResults", BLOCKS_A_RESPONSE), BLOCKS_A_RESPONSE)
         blocks = await self._store.do(lambda store: store.blocks(job_id, first, most))
         end = first + len(blocks)
         next_token = self._tokens.make(job_id, end) if end < job.blocks else None
