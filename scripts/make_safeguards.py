@@ -17,7 +17,7 @@ def page() -> str:
         "",
         "Each line is one thing that the product does so that nothing is lost, doubled or charged twice. The crash",
         "tests switch each of them off, one at a time, in a copy of the source that only exists in memory, and run the",
-        "test named here: it must fail. So a safeguard that somebody removes, or that no test would miss, ends CI with",
+        "test named here: it must fail. So a safeguard that was removed, or that no test would miss, ends CI with",
         "its name. Numbers are those of the [invariants](../explanation/crash-safety.md#invariants).",
         "",
         f"{len(SAFEGUARDS)} safeguards. `python3 dev.py nox --session crash -- tests/crash/test_safeguards.py` runs",

@@ -33,7 +33,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
   initdb --pgdata="$PGDATA" --username="$user" --pwfile="$secret" --auth=trust --encoding=UTF8 \
     --locale-provider=builtin --locale=C.UTF-8 --no-sync >/dev/null
   rm "$secret"
-  # Whoever comes from outside of the container is asked for the password.
+  # Clients from outside of the container are asked for the password.
   echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
   echo "listen_addresses = '*'" >>"$PGDATA/postgresql.conf"
   echo "unix_socket_directories = '/tmp'" >>"$PGDATA/postgresql.conf"

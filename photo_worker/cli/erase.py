@@ -80,7 +80,7 @@ def _confirm(traces: Traces, with_source: bool) -> None:
     click.echo(f"Job {traces.job_id} has:", err=True)
     for line in describe_traces(traces, with_source):
         click.echo(f"  {printable(line)}", err=True)
-    click.confirm("Delete all of this for good? Nobody can use the id again.", abort=True, err=True)
+    click.confirm("Delete all of this for good? The id cannot be used again.", abort=True, err=True)
 
 
 def describe_traces(traces: Traces, with_source: bool) -> list[str]:

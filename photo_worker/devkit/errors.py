@@ -102,7 +102,7 @@ class ServiceUnknown(StackError):
 
     code = "service_unknown"
     wrong_use = True
-    hint = "Choose one of these; a service that --external names is nobody's to pause or to make fail from here."
+    hint = "Choose one of these; a service that --external names cannot be paused or made to fail from here."
 
 
 class FaultNotSet(StackError):

@@ -87,7 +87,7 @@ class BucketMissing(InputError):
 
 
 class BucketForbidden(InputError):
-    """Access to bucket {bucket!r} is refused, or it belongs to somebody else."""
+    """Access to bucket {bucket!r} is refused, or it belongs to another account."""
 
     code = "bucket_forbidden"
     fault = "worker"

@@ -231,7 +231,7 @@ def _replayed(service: Service) -> None:
 def _unknown_next_token(service: Service) -> None:
     job_id = service.start(one_page())
     service.succeeded(job_id)
-    code, _ = service.refused(GET[START], JobId=job_id, NextToken="a-token-that-nobody-gave")
+    code, _ = service.refused(GET[START], JobId=job_id, NextToken="a-token-that-was-not-issued")
     assert code == "InvalidParameterException"
 
 
@@ -364,7 +364,7 @@ EXPECTATIONS: tuple[Expectation, ...] = (
     Expectation(
         "job.paging.unknown",
         UNKNOWN,
-        "a NextToken that nobody gave",
+        "a NextToken that was not issued",
         "400 `InvalidParameterException`",
         _unknown_next_token,
     ),

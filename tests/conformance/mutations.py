@@ -121,7 +121,7 @@ MUTATIONS = {
     "invented text": EmulatorMutation(
         "document.png.inline", (_edit("reader/blocks.py", "_word", "$word.text", '"Hello"'),)
     ),
-    "blocks of a feature nobody asked for": EmulatorMutation(
+    "blocks of a feature that was not requested": EmulatorMutation(
         "analysis.nothing-else.TABLES",
         (_edit("reader/analysis/blocks.py", "_Analysis.blocks", "request.FORMS in $features", "$features"),),
     ),

@@ -151,7 +151,7 @@ CHARGING: tuple[Safeguard, ...] = (
     ),
     Safeguard(
         "token-of-unknown-bytes",
-        "bytes that nobody hashed are taken for no others",
+        "bytes without a hash are taken for no others",
         "a photo whose hash is not known gets the text of the one that had its name before",
         (5,),
         "unknown bytes have one token",
@@ -283,7 +283,7 @@ CHARGING: tuple[Safeguard, ...] = (
     Safeguard(
         "attempt-ends-in-time",
         "an attempt ends before its time does",
-        "an attempt asks Textract without a pause until Temporal cuts it off, and nobody says why",
+        "an attempt asks Textract without a pause until Temporal cuts it off, and nothing says why",
         (2, 11),
         "looking has no deadline",
         (Mutation(_FILE, "TextDetectionJobs.pause", "$left <= 0", "False"),),

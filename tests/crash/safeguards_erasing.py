@@ -34,7 +34,7 @@ ERASING: tuple[Safeguard, ...] = (
         "a copy that another job reads stays",
         "the other job fails, because Textract does not find what the worker told it to read",
         (2, 4),
-        "a copy is deleted whoever uses it",
+        "a copy is deleted although another job uses it",
         (
             Mutation(
                 _ERASE,
@@ -128,7 +128,7 @@ ERASING: tuple[Safeguard, ...] = (
     Safeguard(
         "workflow-before-objects",
         "what a workflow has stored is deleted when the workflow is gone",
-        "what a worker stores as it dies stays, because nobody tries its step again and finds the mark",
+        "what a worker stores as it dies stays, because no attempt of its step follows that finds the mark",
         (9,),
         "objects are deleted before the workflow",
         (
@@ -171,7 +171,7 @@ ERASING: tuple[Safeguard, ...] = (
         "a photo that other jobs use goes with the last of them",
         "erasing one job takes the photo of another away",
         (4,),
-        "the photo is deleted whoever uses it",
+        "the photo is deleted although another job uses it",
         (
             Mutation(
                 _ERASE,
@@ -184,7 +184,7 @@ ERASING: tuple[Safeguard, ...] = (
     ),
     Safeguard(
         "somebodys-own-photo-stays",
-        "an object that somebody else put there is deleted only when asked for",
+        "an object that the worker did not upload is deleted only when asked for",
         "erasing a job deletes the original out of its owner's bucket",
         (4,),
         "every photo counts as uploaded",
@@ -213,7 +213,7 @@ ERASING: tuple[Safeguard, ...] = (
     Safeguard(
         "unlisted-versions-go",
         "an object that is behind a delete marker is deleted too",
-        "an answer that somebody deleted by hand in a bucket with versions outlives the erasure",
+        "a result that was deleted by hand in a bucket with versions outlives the erasure",
         (9,),
         "only what a listing shows is deleted",
         (Mutation(_ERASE, "Erasure._objects", "list(dict.fromkeys([*$named, *$listed]))", "$listed"),),
@@ -221,7 +221,7 @@ ERASING: tuple[Safeguard, ...] = (
     ),
     Safeguard(
         "lost-lock-is-told",
-        "who loses the lock on an object hears of it",
+        "a holder that loses the lock on an object hears of it",
         "a deletion whose connection was cut in the middle counts as done, though a job may have been queued meanwhile",
         (4,),
         "the end of the lock's transaction is not asked for",

@@ -36,8 +36,8 @@ CHECKING: tuple[Safeguard, ...] = (
     ),
     Safeguard(
         "second-look-at-photos",
-        "the check asks the database again before it calls a photo nobody's",
-        "the photo of a job that was submitted while the check ran is reported as nobody's",
+        "the check asks the database again before it calls a photo an orphan",
+        "the photo of a job that was submitted while the check ran is reported as an orphan",
         (4,),
         "what the listing of rows has shown is believed",
         (
@@ -112,7 +112,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "a repair deletes no photo that a job uses by then",
         "a photo that is submitted between check and repair is gone, and its job fails",
         (4,),
-        "the photo is deleted whoever uses it",
+        "the photo is deleted although a job uses it",
         (
             Mutation(
                 _REPAIR,
@@ -126,7 +126,7 @@ CHECKING: tuple[Safeguard, ...] = (
     Safeguard(
         "repair-needs-the-right-database",
         "nothing is deleted where bucket and database do not belong together",
-        "with another deployment's DATABASE_URL every object is nobody's, and `--repair` deletes them all",
+        "with another deployment's DATABASE_URL every object is an orphan, and `--repair` deletes them all",
         (4,),
         "any number of orphans is believed",
         (Mutation(_REPAIR, "_refusal", "$orphans > $report.linked", "False"),),
@@ -236,7 +236,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "nothing is deleted where rows seem to be lost",
         "after a restore of yesterday's database `--repair` deletes today's results",
         (4,),
-        "objects without a row are nobody's",
+        "objects without a row are orphans",
         (
             Mutation(
                 _REPAIR,

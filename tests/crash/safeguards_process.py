@@ -39,7 +39,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
     ),
     Safeguard(
         "object-looked-at-again",
-        "a queued job's photo is there, whoever erased another job with it",
+        "a queued job's photo is there, even if another job with it was erased",
         "a photo that an erasure took between its storing and its row is missing for good",
         (2, 4),
         "the photo is not looked at after the row was written",
@@ -128,9 +128,9 @@ SUBMISSION: tuple[Safeguard, ...] = (
     Safeguard(
         "shared-photo-stays",
         "a refused upload takes no other job's photo away",
-        "a job fails because somebody submitted the same photo under a wrong id",
+        "a job fails because the same photo was submitted under a wrong id",
         (4,),
-        "a refused upload is deleted whoever uses it",
+        "a refused upload is deleted although another job uses it",
         (
             Mutation(
                 "photo_worker/services/jobs.py",
@@ -190,7 +190,7 @@ PROCESS: tuple[Safeguard, ...] = (
     ),
     Safeguard(
         "settled-by-who-waits",
-        "a terminated job gets its reason from whoever waits for it",
+        "a terminated job gets its reason from the command that waits for it",
         "the row of a job that was terminated by hand stays queued or running",
         (2, 10),
         "wait writes nothing",

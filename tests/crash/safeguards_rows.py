@@ -32,7 +32,7 @@ ROWS: tuple[Safeguard, ...] = (
     Safeguard(
         "queued-is-first",
         "queueing again does not put a running job back",
-        "whoever submits the same id again turns a running job's row into a queued one",
+        "a second submission of an id turns a running job's row into a queued one",
         (6,),
         "the upsert lets queued replace running",
         (
@@ -197,7 +197,7 @@ ROWS: tuple[Safeguard, ...] = (
     ),
     Safeguard(
         "result-of-a-peer",
-        "who waited for a row reads it again",
+        "a call that waited for a row reads it again",
         "an attempt beside another that finished the job hands out a succeeded row without its result",
         (10,),
         "the row is returned as the statement saw it",
@@ -265,7 +265,7 @@ ROWS: tuple[Safeguard, ...] = (
     ),
     Safeguard(
         "a-stall-opens-no-connections",
-        "who finds every connection busy opens none to ask why",
+        "a call that finds every connection busy opens none to ask why",
         "workers that wait for a slow Postgres take the last connections that it has left",
         (2,),
         "a full pool is explained by a connection beside it",

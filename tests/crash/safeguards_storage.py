@@ -19,7 +19,7 @@ ERASURE: tuple[Safeguard, ...] = (
     Safeguard(
         "erased-is-refused",
         "an erased job is refused by the statement that writes it",
-        "a late attempt, or somebody who submits the id again, brings an erased job back",
+        "a late attempt, or a second submission of the id, brings an erased job back",
         (9,),
         "the trigger lets writes of marked jobs pass",
         (
@@ -69,7 +69,7 @@ ERASURE: tuple[Safeguard, ...] = (
     ),
     Safeguard(
         "sole-user-holds-the-object",
-        "nobody can queue a job for an object while it is being deleted",
+        "no job can be queued for an object while it is being deleted",
         "a photo that is uploaded again at the moment of an erasure is deleted under its new job",
         (4, 9),
         "writers take no lock on their object",

@@ -249,7 +249,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "an attempt whose job was erased leaves a copy that another job may read",
         "the other job fails, because Textract does not find what the worker told it to read",
         (2, 4),
-        "the copy is deleted whoever uses it",
+        "the copy is deleted although another job uses it",
         (
             Mutation(
                 "photo_worker/activities/assets.py",
@@ -281,7 +281,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "an attempt that finds other bytes leaves the copy that another job reads",
         "the other job fails, because Textract does not find what the worker told it to read",
         (2, 4),
-        "the copy is deleted whoever uses it",
+        "the copy is deleted although another job uses it",
         (
             Mutation(
                 "photo_worker/activities/assets.py",

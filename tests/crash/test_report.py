@@ -146,7 +146,7 @@ class TestVerdict:
         "broken",
         [
             replace(BARE, cells=(CELL, replace(CELL, outcome=VIOLATED))),
-            replace(BARE, cells=(replace(CELL, outcome="something that nobody has heard of"),)),
+            replace(BARE, cells=(replace(CELL, outcome="an unknown outcome"),)),
             replace(BARE, safeguards=(SAFEGUARD, replace(SAFEGUARD, name="other", outcome=SURVIVED))),
             replace(BARE, soak={"uploads": 300, "violations": 2}),
             replace(BARE, soak={"uploads": 300, "violations": ["invariant 3: two charges"]}),

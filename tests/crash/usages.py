@@ -280,7 +280,7 @@ def _repaired(console: Console, folder: Path) -> None:
     _until(console, lambda: console.world.rows.get(ONE) is not None)
     for strand in command.strands:
         strand.process.alive = False
-    command.refused = "nobody came back"
+    command.refused = "the process died"
     console.world.run()
     # Before that a submission may still be in progress.
     console.world.now += timedelta(hours=1)
@@ -380,10 +380,10 @@ USAGES: tuple[Usage, ...] = (
         (ONE,),
     ),
     Usage("absent", "The object does not exist.", _absent, End({ONE: "object_missing"}, 0, 0), (ONE,)),
-    Usage("theirs", "The photo is somebody's own object.", _theirs, End({ONE: _OK}, 1, 3), (ONE,)),
+    Usage("theirs", "The photo is an object of the user's.", _theirs, End({ONE: _OK}, 1, 3), (ONE,)),
     Usage(
         "theirs-later",
-        "Somebody's own object is read, read again, replaced and read once more.",
+        "An object of the user's is read, read again, replaced and read once more.",
         _theirs_later,
         End({ONE: _OK, TWO: _OK, THREE: _OK}, 2, 7),
         (ONE, TWO, THREE),

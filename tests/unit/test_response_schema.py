@@ -141,7 +141,10 @@ BROKEN: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "a box in pixels": (lambda a: a["Blocks"][3]["Geometry"]["Polygon"][0].update(X=120), "leaves the page"),
     "a polygon of three": (lambda a: a["Blocks"][3]["Geometry"]["Polygon"].pop(), "a Polygon of 3"),
-    "a rotation that nobody saw": (lambda a: a["Blocks"][3]["Geometry"].update(RotationAngle=0), "has a Geometry of"),
+    "a rotation of the page's that was not observed": (
+        lambda a: a["Blocks"][3]["Geometry"].update(RotationAngle=0),
+        "has a Geometry of",
+    ),
 }
 
 

@@ -88,7 +88,7 @@ def told(given: dict[str, Any]) -> Any:
     messages: list[Any] = []
     while not messages:
         if time.monotonic() > deadline:
-            sys.exit("nobody says that the job is done")
+            sys.exit("no message says that the job is done")
         messages = queue.receive_message(QueueUrl=given["queue"], WaitTimeSeconds=5).get("Messages", [])
     client = boto3.client("textract")
     response = client.get_document_analysis(JobId=started["JobId"])

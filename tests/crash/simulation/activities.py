@@ -131,7 +131,7 @@ class ActivityLedger(Ledger):
     def _find(self, execution: Execution, seq: int, token: int) -> Activity:
         activity = execution.activities.get(seq)
         if not self.current(execution) or activity is None:
-            raise Stale("nobody waits for the activity")
+            raise Stale("nothing waits for the activity")
         if activity.attempt is None or activity.attempt.token != token:
             raise Stale("the attempt was given up")
         return activity

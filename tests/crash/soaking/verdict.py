@@ -123,7 +123,7 @@ def _endings(users: Users, rows: Mapping[UUID, JobRecord]) -> Iterator[Violation
         if upload.cancel_after is not None:
             allowed |= {"job_cancelled"}
         if row.status == "succeeded" and unreadable:
-            yield Violation(2, f"{job_id} succeeded although nobody can read its document")
+            yield Violation(2, f"{job_id} succeeded although its document cannot be read")
         elif row.status == "failed" and (row.error_code not in allowed or not row.error_message):
             yield Violation(2, f"{job_id} failed with {row.error_code}: {row.error_message}")
         elif row.status not in {"succeeded", "failed"}:
