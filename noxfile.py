@@ -52,11 +52,11 @@ def workers() -> int:
     return min((os.cpu_count() or 1) + 1, 8)
 
 
-def pytest(session: nox.Session, *folders: str, marked: str | None = None) -> None:
+def pytest(session: nox.Session, *directories: str, marked: str | None = None) -> None:
     """Run pytest in parallel on directories, or on the session's arguments; ``marked`` selects by marker."""
     python = prepare(session)
     named = any(not argument.startswith("-") and Path(argument.split("::")[0]).exists() for argument in session.posargs)
-    chosen = [] if named else [folder for folder in folders if (ROOT / folder).exists()]
+    chosen = [] if named else [directory for directory in directories if (ROOT / directory).exists()]
     parallel = ["--numprocesses", str(workers()), "--dist", "worksteal"]
     chosen += [] if marked is None else ["-m", marked]
     session.run(python, "-m", "pytest", *parallel, *chosen, *session.posargs)
@@ -71,8 +71,8 @@ def demo(session: nox.Session) -> None:
 @nox.session(venv_backend=BACKEND)
 def tests(session: nox.Session) -> None:
     """Run the tests of units, adapters, the stack and the whole, and textract-local's; `replay` has the gate's."""
-    folders = ("packages/textract-local", "tests/unit", "tests/integration", "tests/stack", "tests/e2e")
-    pytest(session, *folders, "tests/compose/test_file.py")
+    directories = ("packages/textract-local", "tests/unit", "tests/integration", "tests/stack", "tests/e2e")
+    pytest(session, *directories, "tests/compose/test_file.py")
 
 
 @nox.session(python=PYTHONS)
@@ -111,9 +111,9 @@ def e2e_compose(session: nox.Session) -> None:
 
 def prepare_clients(session: nox.Session, python: str) -> None:
     """Make the environment of the client programs, and set the variable that names it."""
-    folder = ROOT / ".nox" / "client-programs"
-    session.run(python, "scripts/make_clients.py", str(folder), silent=True)
-    session.env["PHOTO_WORKER_CLIENTS"] = str(folder)
+    directory = ROOT / ".nox" / "client-programs"
+    session.run(python, "scripts/make_clients.py", str(directory), silent=True)
+    session.env["PHOTO_WORKER_CLIENTS"] = str(directory)
 
 
 @nox.session(venv_backend=BACKEND)
@@ -205,8 +205,8 @@ def lint(session: nox.Session) -> None:
 @nox.session(venv_backend=BACKEND)
 def types(session: nox.Session) -> None:
     """Check types, strictly, tests included."""
-    folders = ["photo_worker", *PACKAGES, "tests", "benchmarks", "scripts", ".ci"]
-    targets = [name for name in folders if any(Path(name).rglob("*.py"))]
+    directories = ["photo_worker", *PACKAGES, "tests", "benchmarks", "scripts", ".ci"]
+    targets = [name for name in directories if any(Path(name).rglob("*.py"))]
     session.run(prepare(session), "-m", "mypy", *(session.posargs or [*targets, "dev.py", "noxfile.py"]))
 
 

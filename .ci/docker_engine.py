@@ -54,8 +54,8 @@ def responding() -> str | None:
 
 def missing() -> list[str]:
     """Return the missing ones of the programs that an engine and the images need."""
-    folders = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-    return [program for program in PACKAGES if shutil.which(program, path=folders) is None]
+    directories = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    return [program for program in PACKAGES if shutil.which(program, path=directories) is None]
 
 
 def install() -> None:
@@ -97,7 +97,7 @@ def _started() -> Iterator[str]:
         raise NoEngine(f"no Docker engine responds, and there is no {' and no '.join(lacking)}")
     if os.geteuid() != 0:
         raise NoEngine("no Docker engine responds, and only root can start one")
-    folders = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    directories = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     with tempfile.TemporaryDirectory(prefix="photo-worker-engine-") as temporary:
         work = Path(temporary)
         log = work / "log"
@@ -105,7 +105,7 @@ def _started() -> Iterator[str]:
             # In its own session, so that a Ctrl-C reaches the programs that use containers before the engine.
             daemon = subprocess.Popen(
                 ["dockerd", "--exec-root", str(work / "exec"), "--pidfile", str(work / "pid")],
-                env={**os.environ, "PATH": folders},
+                env={**os.environ, "PATH": directories},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

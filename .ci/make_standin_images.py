@@ -123,8 +123,8 @@ def _make(docker: Docker, recipe: Recipe, name: str, architecture: str) -> Made:
         labels[STAND_IN] = name
     try:
         with tempfile.TemporaryDirectory(prefix="photo-worker-image-") as temporary:
-            folder = Path(temporary)
-            context = recipe.context or folder / "context"
+            directory = Path(temporary)
+            context = recipe.context or directory / "context"
             if recipe.fill is not None:
                 context.mkdir()
                 recipe.fill(context, architecture)
@@ -134,19 +134,19 @@ def _make(docker: Docker, recipe: Recipe, name: str, architecture: str) -> Made:
                 recipe.file,
                 arguments={"BASE": base_name()},
                 labels=labels,
-                secrets=_secrets(folder) if recipe.ours else {},
+                secrets=_secrets(directory) if recipe.ours else {},
             )
     except (DockerError, NotMade, OSError) as error:
         return Made(recipe.service, name, "failed", time.monotonic() - began, str(error))
     return Made(recipe.service, name, "made", time.monotonic() - began)
 
 
-def _secrets(folder: Path) -> Mapping[str, Path]:
+def _secrets(directory: Path) -> Mapping[str, Path]:
     """Return the build secrets with which pip trusts this machine's certificate authorities."""
     authorities = certificates()
     if authorities is None:
         return {}
-    settings = folder / "pip.conf"
+    settings = directory / "pip.conf"
     settings.write_text(_PIP, encoding="utf-8")
     return {"pip.conf": settings, "ca.crt": authorities}
 

@@ -192,8 +192,8 @@ def _word(block: Block, width: int, height: int) -> EngineWord:
 
 def with_own_words(document: TruthDocument, reader: DocumentReader) -> list[dict[str, Any]]:
     """Analyse a document as the emulator does."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "document")
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "document")
         path.write_bytes(document.content)
         return list(reader.page(PageRequest(path, document.name, 1, document.name, analysis=ANALYSIS)).blocks)
 

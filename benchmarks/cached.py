@@ -136,16 +136,16 @@ def compare(
 
 def run(variables: dict[str, str], *, rounds: int = ROUNDS, seconds: float = ROUND_SECONDS) -> dict[str, Any]:
     """Measure documents of three sizes over one connection and over several."""
-    folder = moto.programs()
+    directory = moto.programs()
     results = {}
-    with moto.running(folder) as url:
+    with moto.running(directory) as url:
         urls = {"emulator": variables["AWS_ENDPOINT_URL_TEXTRACT"], "moto": url}
         for name in DOCUMENTS:
             content = (ROOT / "fixtures" / name).read_bytes()
             for connections in (1, CONNECTIONS):
                 results[f"{name} x{connections}"] = compare(urls, content, connections, rounds=rounds, seconds=seconds)
     worst = min(result["ratio"] for result in results.values())
-    return {"moto": moto.version(folder), "by_document": results, "ratio": worst, "bar": BAR, "met": worst >= BAR}
+    return {"moto": moto.version(directory), "by_document": results, "ratio": worst, "bar": BAR, "met": worst >= BAR}
 
 
 def table(result: dict[str, Any]) -> Sequence[tuple[str, str]]:

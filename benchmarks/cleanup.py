@@ -75,13 +75,13 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin.readlines():
         match line.split():
-            case ["stack", folder] if Path(folder).exists():
+            case ["stack", directory] if Path(directory).exists():
                 from photo_worker.devkit.stack import Stack
 
                 # The directory also has the file that keeps the stacks out of version control.
-                for stack in filter(Path.is_dir, Path(folder).iterdir()):
-                    Stack(Path(folder), stack.name).delete()
-                shutil.rmtree(folder, ignore_errors=True)
+                for stack in filter(Path.is_dir, Path(directory).iterdir()):
+                    Stack(Path(directory), stack.name).delete()
+                shutil.rmtree(directory, ignore_errors=True)
             case ["process", pid, created]:
                 with suppress(psutil.NoSuchProcess):
                     process = psutil.Process(int(pid))

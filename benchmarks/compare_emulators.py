@@ -54,27 +54,27 @@ def ours() -> Iterator[Target]:
 
 
 @contextlib.contextmanager
-def motos(folder: Path) -> Iterator[Target]:
+def motos(directory: Path) -> Iterator[Target]:
     """Yield moto's server, which provides all services."""
     with ExitStack() as running:
 
         def start() -> str:
             running.close()
-            return running.enter_context(moto.running(folder))
+            return running.enter_context(moto.running(directory))
 
         yield Target(start(), client, start, (ROOT / "fixtures" / PAGE).read_bytes(), WORD)
 
 
 def compare() -> dict[str, dict[str, str]]:
     """Return the observation by emulator and promise."""
-    folder = moto.programs()
+    directory = moto.programs()
     with ExitStack() as stack:
         if not all(f"AWS_ENDPOINT_URL_{service.upper()}" in os.environ for service in _SERVICES):
             stack.enter_context(_running_stack())
         with ours() as target:
             seen = {"photo-worker": ask(target)}
-    with motos(folder) as target:
-        seen[f"moto {moto.version(folder)}"] = ask(target)
+    with motos(directory) as target:
+        seen[f"moto {moto.version(directory)}"] = ask(target)
     return seen
 
 

@@ -63,33 +63,33 @@ NO_TRUTH = (
 )
 
 
-def truth_folder() -> Path | None:
+def truth_directory() -> Path | None:
     """Return the directory of the truth set, or None if there is none."""
-    folder = Path(os.environ.get("PHOTO_WORKER_TRUTH") or ROOT.parent / "shared" / "truth")
-    return folder if (folder / "index.json").is_file() else None
+    directory = Path(os.environ.get("PHOTO_WORKER_TRUTH") or ROOT.parent / "shared" / "truth")
+    return directory if (directory / "index.json").is_file() else None
 
 
 def truth_documents() -> list[TruthDocument]:
     """Return the truth set; empty if there is none."""
-    folder = truth_folder()
-    if folder is None:
+    directory = truth_directory()
+    if directory is None:
         return []
     documents = []
-    for entry in json.loads((folder / "index.json").read_text("utf-8")):
+    for entry in json.loads((directory / "index.json").read_text("utf-8")):
         recorded = next(name for name in entry["files"] if name.endswith(".json"))
         document = next(name for name in entry["files"] if name != recorded)
-        response = json.loads((folder / recorded).read_text("utf-8"))
-        documents.append(TruthDocument(entry["name"], (folder / document).read_bytes(), response))
+        response = json.loads((directory / recorded).read_text("utf-8"))
+        documents.append(TruthDocument(entry["name"], (directory / document).read_bytes(), response))
     return documents
 
 
 def fixtures() -> list[Fixture]:
     """Return the project's own photos."""
-    folder = ROOT / "fixtures"
+    directory = ROOT / "fixtures"
     return [
         Fixture(
             name=entry["name"],
-            content=(folder / entry["file"]).read_bytes(),
+            content=(directory / entry["file"]).read_bytes(),
             content_type=entry["content_type"],
             lines=tuple(entry["lines"]),
             words=tuple(entry["words"]),
@@ -97,7 +97,7 @@ def fixtures() -> list[Fixture]:
             rotation=entry["rotation"],
             min_word_recall=entry["expected"]["min_word_recall"],
         )
-        for entry in json.loads((folder / "index.json").read_text("utf-8"))["fixtures"]
+        for entry in json.loads((directory / "index.json").read_text("utf-8"))["fixtures"]
     ]
 
 

@@ -36,8 +36,8 @@ DEADLINE_SECONDS = 60
 @contextmanager
 def started(*arguments: str) -> Iterator[tuple[psutil.Process, str, float]]:
     """Start an emulator on a free port; yield its process, its address, and the time of the start."""
-    with ended_in_any_case() as ending, tempfile.TemporaryDirectory(prefix="photo-worker-bench-") as folder:
-        log = Path(folder) / "log"
+    with ended_in_any_case() as ending, tempfile.TemporaryDirectory(prefix="photo-worker-bench-") as directory:
+        log = Path(directory) / "log"
         began = time.perf_counter()
         with log.open("wb") as output:
             command = [sys.executable, "-m", "textract_local.server", "--port", "0", *arguments]

@@ -19,24 +19,24 @@ DEADLINE_SECONDS = 60
 def programs() -> Path:
     """Return the clients' environment; make it if the variable names none."""
     named = os.environ.get("PHOTO_WORKER_CLIENTS")
-    folder = Path(named) if named else make_clients.DEFAULT
+    directory = Path(named) if named else make_clients.DEFAULT
     if not named:
-        make_clients.make(folder)
-    return folder
+        make_clients.make(directory)
+    return directory
 
 
-def version(folder: Path) -> str:
+def version(directory: Path) -> str:
     """Return the version of moto in an environment."""
-    command = [str(folder / "bin" / "python"), "-c", "import moto; print(moto.__version__)"]
+    command = [str(directory / "bin" / "python"), "-c", "import moto; print(moto.__version__)"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[str]:
+def running(directory: Path) -> Iterator[str]:
     """Run the server on a port that the system assigns and yield its address."""
     with tempfile.TemporaryFile("w+b") as log:
         process = subprocess.Popen(
-            [str(folder / "bin" / "moto_server"), "-H", "127.0.0.1", "-p", "0"], stdout=log, stderr=log
+            [str(directory / "bin" / "moto_server"), "-H", "127.0.0.1", "-p", "0"], stdout=log, stderr=log
         )
         try:
             yield _address(process, log.fileno())

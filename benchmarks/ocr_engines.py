@@ -187,8 +187,8 @@ def as_png(document: TruthDocument) -> bytes:
         return turned(document.content, 0)
     import ocrust
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "page.pdf")
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "page.pdf")
         path.write_bytes(document.content)
         return turned(ocrust.Ocr(preprocess=False, threads=1).to_tiff(path)[0], 0)
 

@@ -78,23 +78,23 @@ def originals() -> list[Path]:
     return found
 
 
-def copies(folder: Path, count: int) -> int:
-    """Fill ``folder`` with ``count`` histories, each with its own run id; return their size in bytes.
+def copies(directory: Path, count: int) -> int:
+    """Fill ``directory`` with ``count`` histories, each with its own run id; return their size in bytes.
 
     Files next to the committed ones, such as the list of allowed drift, are copied too, for the gate to find them.
     ``count`` is at least the number of committed histories, or an entry of that list would match nothing.
     """
     size = 0
-    folder.mkdir(parents=True)
+    directory.mkdir(parents=True)
     for beside in HISTORIES.parents[1].iterdir():
         if beside.is_file() and beside.suffix != ".py":
-            shutil.copy2(beside, folder.parent)
+            shutil.copy2(beside, directory.parent)
     for number, path in enumerate(itertools.islice(itertools.cycle(originals()), count)):
         text = path.read_text(encoding="utf-8")
         started = json.loads(text)["events"][0]["workflowExecutionStartedEventAttributes"]
         run_id = started["originalExecutionRunId"]
         text = text.replace(run_id, str(uuid5(NAMESPACE_OID, f"{run_id}-{number}")))
-        target = folder / "image_processing_workflow" / "copies" / f"{number:03}-{path.name}"
+        target = directory / "image_processing_workflow" / "copies" / f"{number:03}-{path.name}"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
         provenance = Provenance.from_json(provenance_path(path).read_text(encoding="utf-8"))
@@ -141,8 +141,8 @@ def timed(arguments: Sequence[str]) -> tuple[float, int, str]:
     return seconds, peak.bytes, output
 
 
-def _gate(folder: Path, count: int, *options: str) -> tuple[float, int]:
-    command = ["-m", "photo_worker.cli", "replay", "check", str(folder), "--format", "json", *options]
+def _gate(directory: Path, count: int, *options: str) -> tuple[float, int]:
+    command = ["-m", "photo_worker.cli", "replay", "check", str(directory), "--format", "json", *options]
     seconds, peak, output = timed(command)
     checked = sum(each["state"] == "ok" for each in json.loads(output)["data"]["histories"])
     if checked != count:
@@ -158,18 +158,18 @@ def run(*, count: int = COUNT, rounds: int = ROUNDS) -> dict[str, Any]:
     count = max(count, len(originals()))
     bare, gate, alone, memory = [], [], [], {"bare": 0, "gate": 0}
     with tempfile.TemporaryDirectory(prefix="photo-worker-bench-") as name:
-        folder = Path(name) / "histories"
-        size = copies(folder, count)
+        directory = Path(name) / "histories"
+        size = copies(directory, count)
         for _ in range(rounds):
-            seconds, peak, output = timed(["-c", BARE, str(folder)])
+            seconds, peak, output = timed(["-c", BARE, str(directory)])
             if int(output) != count:
                 raise RuntimeError(f"the Replayer saw {output.strip()} histories, not {count}")
             bare.append(seconds)
             memory["bare"] = max(memory["bare"], peak)
-            seconds, peak = _gate(folder, count)
+            seconds, peak = _gate(directory, count)
             gate.append(seconds)
             memory["gate"] = max(memory["gate"], peak)
-            alone.append(_gate(folder, count, "--jobs", "1")[0])
+            alone.append(_gate(directory, count, "--jobs", "1")[0])
     pairs = [ours / theirs for ours, theirs in zip(gate, bare, strict=True)]
     ratio = statistics.median(pairs)
     megabytes = memory["gate"] / 1e6

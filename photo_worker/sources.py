@@ -73,18 +73,18 @@ def _found(argument: str, left_out: list[str]) -> list[Path]:
     raise SourceMissing(path=cut(argument), reason="no file has this name, and none matches it as a pattern")
 
 
-def _photos_in(folder: Path, left_out: list[str]) -> list[Path]:
+def _photos_in(directory: Path, left_out: list[str]) -> list[Path]:
     """Return a directory's photos and documents; append a line about its other entries to ``left_out``."""
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    entries = sorted(entry for entry in directory.iterdir() if not entry.name.startswith("."))
     reasons = {entry: _unfit(entry) for entry in entries}
     photos = [entry for entry in entries if reasons[entry] is None]
     others = [f"{printable(entry.name)} ({reason})" for entry, reason in reasons.items() if reason is not None]
     named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
     if not photos:
         reason = f"no photo or document is in this folder, only {named}" if others else "the folder is empty"
-        raise SourceMissing(path=str(folder), reason=reason)
+        raise SourceMissing(path=str(directory), reason=reason)
     if others:
-        left_out.append(f"{len(others)} of {len(entries)} entries of {str(folder)!r} are left out: {named}")
+        left_out.append(f"{len(others)} of {len(entries)} entries of {str(directory)!r} are left out: {named}")
     return photos
 
 

@@ -79,8 +79,8 @@ class FontsMissing(Exception):
 class FontShelf:
     """Finds the font files below some directories, by name and content."""
 
-    def __init__(self, folders: Iterable[Path]) -> None:
-        self._folders = tuple(folders)
+    def __init__(self, directories: Iterable[Path]) -> None:
+        self._directories = tuple(directories)
         self._files: dict[str, Path] = {}
 
     def face(self, name: str) -> FontAt:
@@ -100,16 +100,16 @@ class FontShelf:
     def _file(self, name: str, weight: int, sha256: str) -> Path:
         if sha256 not in self._files:
             wanted = f"{name}-latin-{weight}-normal.woff"
-            found = [path for folder in self._folders for path in sorted(folder.rglob(wanted))]
+            found = [path for directory in self._directories for path in sorted(directory.rglob(wanted))]
             for path in found:
                 self._files[hashlib.sha256(path.read_bytes()).hexdigest()] = path
             if sha256 not in self._files:
-                raise FontsMissing(_how_to_get(wanted, self._folders, other_release=bool(found)))
+                raise FontsMissing(_how_to_get(wanted, self._directories, other_release=bool(found)))
         return self._files[sha256]
 
 
-def _how_to_get(wanted: str, folders: tuple[Path, ...], *, other_release: bool) -> str:
-    where = ", ".join(map(str, folders)) or "no folder"
+def _how_to_get(wanted: str, directories: tuple[Path, ...], *, other_release: bool) -> str:
+    where = ", ".join(map(str, directories)) or "no folder"
     problem = f"{wanted} is {'another release' if other_release else 'missing'} (looked in {where})"
     packages = " ".join(f"@fontsource/{name}@{face.version}" for name, face in FACES.items())
     return (

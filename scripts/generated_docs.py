@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def texts() -> dict[Path, str]:
     """Return the text of each generated page by its path."""
     pages = {module.PAGE: module.page() for module in (make_conformance, make_s3_page, make_safeguards)}
-    for folder in (make_command_pages, make_reference):
-        pages |= {folder.PAGES / name: text for name, text in folder.pages().items()}
+    for directory in (make_command_pages, make_reference):
+        pages |= {directory.PAGES / name: text for name, text in directory.pages().items()}
     return pages
 
 

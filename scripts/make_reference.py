@@ -181,12 +181,12 @@ def _replay_coverage() -> str:
         scenario.name: scenario.about
         for scenario in (*BEFORE_LIFETIME_SCENARIOS, *ACROSS_RELEASES_SCENARIOS, *SCENARIOS)
     }
-    for title, folder in (
+    for title, directory in (
         ("The product's workflows", HISTORIES / "histories"),
         ("Workflows for what the product does not use yet", HISTORIES / "features" / "histories"),
     ):
         lines += ["", f"## {title}"]
-        for workflow in sorted(path for path in folder.iterdir() if path.is_dir()):
+        for workflow in sorted(path for path in directory.iterdir() if path.is_dir()):
             documents = [
                 (path, json.loads(path.read_text(encoding="utf-8"))["events"]) for path in discover([workflow])
             ]

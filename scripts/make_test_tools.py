@@ -38,8 +38,8 @@ def install(python: Path, requirements: str, *options: str) -> None:
     """Install pinned requirements for an interpreter, with uv, or with pip and its configuration files."""
     if not requirements:
         return
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "requirements.txt"
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "requirements.txt"
         file.write_text(requirements, "utf-8")
         pinned = ("--quiet", "--no-deps", "--require-hashes", *options, "-r", str(file))
         installers = (
@@ -57,20 +57,20 @@ def install(python: Path, requirements: str, *options: str) -> None:
 
 def make(name: str) -> Path:
     """Make the environment unless it is up to date; return its directory."""
-    folder = ROOT / ".nox" / name
+    directory = ROOT / ".nox" / name
     wanted = hashlib.sha256((sys.version + "".join(parts(name))).encode()).hexdigest()
-    marker = folder / "made-from.txt"
+    marker = directory / "made-from.txt"
     if marker.is_file() and marker.read_text("utf-8") == wanted:
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    venv = [sys.executable, "-m", "uv", "venv", "--quiet", "--python", sys.executable, str(folder)]
+        return directory
+    shutil.rmtree(directory, ignore_errors=True)
+    venv = [sys.executable, "-m", "uv", "venv", "--quiet", "--python", sys.executable, str(directory)]
     subprocess.run(venv, check=True)
     wheels, built = parts(name)
-    python = folder / "bin" / "python"
+    python = directory / "bin" / "python"
     install(python, wheels, "--only-binary", ":all:")
     install(python, built, "--no-build-isolation")
     marker.write_text(wanted, "utf-8")
-    return folder
+    return directory
 
 
 def main() -> None:

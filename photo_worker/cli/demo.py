@@ -67,8 +67,8 @@ def demo(
     from photo_worker.sources import expand_sources
 
     _check_engine(engine)
-    folder = fixtures or fixture_directory()
-    found = expand_sources([str(folder)])
+    directory = fixtures or fixture_directory()
+    found = expand_sources([str(directory)])
     for what in found.left_out:
         click.echo(what, err=True)
     sources = [(_named(source), uuid4() if fresh else _job_id(source)) for source in found.sources]
@@ -113,9 +113,9 @@ def fixture_directory() -> Path:
     from photo_worker.devkit.layout import worktree_root
 
     places = [worktree_root(Path.cwd()) / "fixtures" / "photos", Path(devkit.__path__[0]) / "photos"]
-    for folder in places:
-        if folder.is_dir():
-            return folder
+    for directory in places:
+        if directory.is_dir():
+            return directory
     raise FixturesMissing(path=str(places[0]))
 
 

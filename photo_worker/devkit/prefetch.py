@@ -137,17 +137,23 @@ def _build_minio(tell: Tell) -> None:
     module = f"{MINIO_MODULE}@{minio.MINIO_VERSION}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".minio-", dir=target.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=".minio-", dir=target.parent) as directory:
             _require_sum(
                 _run(
-                    "MinIO", [go, "mod", "download", "-json", module], env, tell, _GO_SECONDS, captures=True, cwd=folder
+                    "MinIO",
+                    [go, "mod", "download", "-json", module],
+                    env,
+                    tell,
+                    _GO_SECONDS,
+                    captures=True,
+                    cwd=directory,
                 )
             )
             # The build takes two cores some five minutes and prints nothing.
             tell(f"building {module} with {go}: this takes minutes")
             argv = [go, "install", "-trimpath", "-ldflags=-s -w", module]
-            _run("MinIO", argv, {**env, "GOBIN": folder}, tell, _GO_SECONDS, cwd=folder)
-            (Path(folder) / "minio").replace(target)
+            _run("MinIO", argv, {**env, "GOBIN": directory}, tell, _GO_SECONDS, cwd=directory)
+            (Path(directory) / "minio").replace(target)
     except OSError as error:
         raise DataUnwritable(path=error.filename or str(target), reason=error.strerror or str(error)) from error
 

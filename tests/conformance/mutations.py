@@ -199,7 +199,7 @@ MUTATIONS = {
     ),
     "job lost with the process": EmulatorMutation(
         "job.restart.done",
-        (_edit("server/jobs/store.py", "JobStore.open", 'self.folder / "jobs.sqlite3"', '":memory:"'),),
+        (_edit("server/jobs/store.py", "JobStore.open", 'self.directory / "jobs.sqlite3"', '":memory:"'),),
     ),
     "job for the other Get": EmulatorMutation(
         "job.other-operation.StartDocumentAnalysis",

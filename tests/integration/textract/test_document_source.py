@@ -55,7 +55,7 @@ def stored(bucket: str, key: str) -> dict[str, Any]:
 
 
 def files(spool: Spool) -> list[Path]:
-    return [path for path in spool.folder.iterdir() if path.name != ".lock"]
+    return [path for path in spool.directory.iterdir() if path.name != ".lock"]
 
 
 async def code_of(call: Any) -> tuple[str, str]:

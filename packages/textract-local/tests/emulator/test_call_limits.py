@@ -80,7 +80,7 @@ async def test_page_read_ends_when_last_caller_is_cancelled(made: Make, tmp_path
     await until_async(lambda: not alive(reader))
     assert await read(ours, doc("next")) == "next"
     # The cancelled reading left no file.
-    assert [path for path in ours.spool.folder.iterdir() if path.name != ".lock"] == []
+    assert [path for path in ours.spool.directory.iterdir() if path.name != ".lock"] == []
 
 
 async def test_page_slow_is_refused_in_time_and_remembered(made: Make, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from textract_local.server.documents import Document, DocumentSource
 from textract_local.server.failures import DiskFails
-from textract_local.server.spool import Readings, Spool, private_folder
+from textract_local.server.spool import Readings, Spool, private_directory
 
 
 def mode(path: Path) -> int:
@@ -25,7 +25,7 @@ def mode(path: Path) -> int:
 
 
 def documents(spool: Spool) -> list[Path]:
-    return [path for path in spool.folder.iterdir() if path.name != ".lock"]
+    return [path for path in spool.directory.iterdir() if path.name != ".lock"]
 
 
 @contextmanager
@@ -45,18 +45,18 @@ def no_file_over(size: int) -> Iterator[None]:
 def test_spool_is_private_to_its_user(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "data" / "spool")
     path = spool.write(b"of a document")
-    assert [mode(folder) for folder in (tmp_path / "data" / "spool", spool.folder)] == [0o700, 0o700]
+    assert [mode(directory) for directory in (tmp_path / "data" / "spool", spool.directory)] == [0o700, 0o700]
     assert mode(path) == 0o600
     spool.close()
-    assert not spool.folder.exists()
+    assert not spool.directory.exists()
 
 
 def test_spool_directory_open_to_others_is_made_private(tmp_path: Path) -> None:
-    folder = tmp_path / "spool"
-    folder.mkdir(mode=0o777)
-    folder.chmod(0o777)
-    Spool(folder).close()
-    assert mode(folder) == 0o700
+    directory = tmp_path / "spool"
+    directory.mkdir(mode=0o777)
+    directory.chmod(0o777)
+    Spool(directory).close()
+    assert mode(directory) == 0o700
 
 
 def test_spool_directory_that_is_symlink_is_refused(tmp_path: Path) -> None:
@@ -68,11 +68,11 @@ def test_spool_directory_that_is_symlink_is_refused(tmp_path: Path) -> None:
     assert list(elsewhere.iterdir()) == []
 
 
-def test_private_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "spool").mkdir(mode=0o700)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     with pytest.raises(PermissionError, match="belongs to another user"):
-        private_folder(tmp_path / "spool")
+        private_directory(tmp_path / "spool")
 
 
 def test_spool_removes_files_of_dead_processes_only(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_spool_write_does_not_follow_symlink(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("secrets.token_hex", lambda _: "foreseen")
     victim = tmp_path / "victim"
     victim.write_bytes(b"whole")
-    (spool.folder / "foreseen").symlink_to(victim)
+    (spool.directory / "foreseen").symlink_to(victim)
     with pytest.raises(FileExistsError):
         spool.write(b"overwritten")
     assert victim.read_bytes() == b"whole"

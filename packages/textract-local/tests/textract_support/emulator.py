@@ -49,9 +49,9 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, variables: Mapping[str, str], *arguments: str) -> Iterator[Running]:
+def running(directory: Path, variables: Mapping[str, str], *arguments: str) -> Iterator[Running]:
     """Start an emulator on a free port, and kill it at the end of the block."""
-    log = folder / f"emulator-{secrets.token_hex(4)}.log"
+    log = directory / f"emulator-{secrets.token_hex(4)}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, *(arguments or ("-m", __name__))],
@@ -60,7 +60,7 @@ def running(folder: Path, variables: Mapping[str, str], *arguments: str) -> Iter
                 "PYTHONUNBUFFERED": "1",
                 # Reading processes do not import from their working directory.
                 "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path.cwd())]),
-                "TEXTRACT_TEST_DATA": str(folder / f"data-{secrets.token_hex(4)}"),
+                "TEXTRACT_TEST_DATA": str(directory / f"data-{secrets.token_hex(4)}"),
                 **variables,
             },
             stdout=output,

@@ -130,7 +130,7 @@ class Emulated:
 
     def __init__(
         self,
-        folder: Path,
+        directory: Path,
         objects: Objects,
         *,
         most_open: int = 100,
@@ -139,7 +139,7 @@ class Emulated:
         waits: RetryWaits | None = None,
     ) -> None:
         self.objects = objects
-        self.spool = Spool(folder / "spool")
+        self.spool = Spool(directory / "spool")
         self.reader = FakeReader(self.spool)
         self.reader.identity = ("obedient", version)
         self.clock = Clock()
@@ -147,7 +147,7 @@ class Emulated:
         self.faults = FaultInjector()
         self.counters = Counters()
         self.jobs = Jobs(
-            folder,
+            directory,
             objects,
             self.reader,
             self.spool,

@@ -84,14 +84,14 @@ def _load(threads: int | None) -> tuple[Any, tuple[str, ...]]:
         import onnxruntime
     except ImportError as error:
         raise EngineUnavailable(engine="ocrust", reason=str(error)) from error
-    folder = ocrust.default_models_dir()  # type: ignore[attr-defined]
-    if folder is None or not (folder / _MODEL).is_file():
+    directory = ocrust.default_models_dir()  # type: ignore[attr-defined]
+    if directory is None or not (directory / _MODEL).is_file():
         raise EngineUnavailable(engine="ocrust", reason=f"there is no {_MODEL} among its models")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     # Pieces differ in width: memory that is kept for one is of no use to the next.
     options.enable_cpu_mem_arena = False
-    session = onnxruntime.InferenceSession(str(folder / _MODEL), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(directory / _MODEL), options, providers=["CPUExecutionProvider"])
     listed = session.get_modelmeta().custom_metadata_map["character"].split("\n")
     # Of the model's outputs, the first is "nothing new" (CTC) and the last the blank between words.
     return session, ("", *listed, " ")

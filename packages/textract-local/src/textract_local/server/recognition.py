@@ -29,7 +29,7 @@ from textract_local.server.reading_failures import defect_error, refusal_error, 
 from textract_local.server.reading_memory import REMEMBERED_BYTES, ReadingMemory, Running, SizedCache
 from textract_local.server.reading_parent import ProcessEnded, ReaderUnavailable
 from textract_local.server.spawning import OWN_READER, ReadingLimits
-from textract_local.server.spool import Readings, Spool, private_folder
+from textract_local.server.spool import Readings, Spool, private_directory
 
 logger = logging.getLogger(__name__)
 
@@ -417,7 +417,7 @@ def make(
     reader and these bounds; ``most_ends`` is as for ``PageRecogniser``. Raises ``OSError`` if the directory cannot be
     used.
     """
-    private_folder(data)
+    private_directory(data)
     spool, readings = Spool(data / "spool"), Readings(data / "readings")
     pool = ReadingPool(reader, replace(bounds or ReadingLimits(), processes=processes), first)
     return PageRecogniser(pool, spool, readings, check=check, most_ends=most_ends)

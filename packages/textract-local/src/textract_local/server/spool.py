@@ -22,7 +22,7 @@ _LOCK = ".lock"
 _PARTIAL = ".partial"
 
 
-def private_folder(path: Path) -> Path:
+def private_directory(path: Path) -> Path:
     """Create a directory with mode 0700, or set the mode of an existing one, and return it.
 
     Raises ``OSError`` if the path is something else, such as a symlink, or another user's directory.
@@ -44,26 +44,26 @@ class Spool:
     Directories of processes that have ended or were killed are removed at the next start.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         """Raises ``OSError`` if the directory cannot be created or used."""
-        private_folder(folder)
+        private_directory(directory)
         # One process at a time: a directory that another has created but not yet locked looks abandoned.
-        turn = _locked(folder / _LOCK)
+        turn = _locked(directory / _LOCK)
         try:
-            _remove_abandoned(folder)
-            self._folder = private_folder(folder / secrets.token_hex(8))
-            self._lock = _locked(self._folder / _LOCK)
+            _remove_abandoned(directory)
+            self._directory = private_directory(directory / secrets.token_hex(8))
+            self._lock = _locked(self._directory / _LOCK)
         finally:
             os.close(turn)
 
     @property
-    def folder(self) -> Path:
+    def directory(self) -> Path:
         """The directory with the documents."""
-        return self._folder
+        return self._directory
 
     def new(self) -> tuple[Path, BinaryIO]:
         """Create a file with an unpredictable name; return its path and the open file."""
-        path = self._folder / secrets.token_hex(16)
+        path = self._directory / secrets.token_hex(16)
         opened = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         return path, os.fdopen(opened, "wb")
 
@@ -81,7 +81,7 @@ class Spool:
 
     def close(self) -> None:
         """Remove the directory."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._directory, ignore_errors=True)
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -94,8 +94,8 @@ def _locked(path: Path) -> int:
     return opened
 
 
-def _remove_abandoned(folder: Path) -> None:
-    for other in folder.iterdir():
+def _remove_abandoned(directory: Path) -> None:
+    for other in directory.iterdir():
         if other.is_symlink() or not other.is_dir():
             if other.name != _LOCK:
                 other.unlink(missing_ok=True)
@@ -114,13 +114,13 @@ def _remove_abandoned(folder: Path) -> None:
 class Readings:
     """An LRU cache on disk of page readings, limited by their total size. It survives restarts."""
 
-    def __init__(self, folder: Path, limit_bytes: int = READINGS_BYTES) -> None:
+    def __init__(self, directory: Path, limit_bytes: int = READINGS_BYTES) -> None:
         """Raises ``OSError`` if the directory cannot be created or read."""
-        self._folder = private_folder(folder)
+        self._directory = private_directory(directory)
         self._limit = limit_bytes
         self._size = 0
         self._sizes: OrderedDict[str, int] = OrderedDict()
-        found = [(path, path.lstat()) for path in self._folder.iterdir()]
+        found = [(path, path.lstat()) for path in self._directory.iterdir()]
         for path, status in sorted(found, key=lambda pair: pair[1].st_mtime):
             if stat.S_ISREG(status.st_mode) and path.suffix != _PARTIAL:
                 self._sizes[path.name] = status.st_size
@@ -134,7 +134,7 @@ class Readings:
         if name not in self._sizes:
             return None
         self._sizes.move_to_end(name)
-        path = self._folder / name
+        path = self._directory / name
         try:
             os.utime(path)
         except FileNotFoundError:
@@ -150,12 +150,12 @@ class Readings:
         if len(reading) > self._limit:
             return
         name = _name(key)
-        partial = self._folder / f"{secrets.token_hex(8)}{_PARTIAL}"
+        partial = self._directory / f"{secrets.token_hex(8)}{_PARTIAL}"
         opened = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(opened, "wb") as file:
                 file.write(reading)
-            partial.replace(self._folder / name)
+            partial.replace(self._directory / name)
         except OSError:
             partial.unlink(missing_ok=True)
             raise
@@ -171,7 +171,7 @@ class Readings:
 
     def _remove(self, name: str) -> None:
         self._size -= self._sizes.pop(name)
-        (self._folder / name).unlink(missing_ok=True)
+        (self._directory / name).unlink(missing_ok=True)
 
 
 def _name(key: tuple[object, ...]) -> str:

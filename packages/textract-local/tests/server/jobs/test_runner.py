@@ -29,9 +29,9 @@ async def until_read(emulated: Emulated, pages: int) -> None:
     await until(are_read)
 
 
-async def until_kept(folder: Path, documents: int) -> None:
+async def until_kept(directory: Path, documents: int) -> None:
     async def are_kept() -> bool:
-        return len(list((folder / "jobs" / "documents").iterdir())) == documents
+        return len(list((directory / "jobs" / "documents").iterdir())) == documents
 
     await until(are_kept)
 
@@ -256,7 +256,7 @@ async def test_job_disk_full_resumes_without_loss_when_space_is_free(
     sha256 = objects.put(pages=[2000, 2000, 2000])
     emulated.reader.gate.clear()
     job_id = await emulated.start()
-    await until_kept(emulated.jobs._folder.parent, 1)
+    await until_kept(emulated.jobs._directory.parent, 1)
     store = emulated.jobs._store
 
     async def allow(pages: int) -> None:

@@ -28,8 +28,8 @@ def job(job_id: str, *, created: float = NOW) -> AnalysisJob:
 
 
 @contextmanager
-def store_in(folder: Path) -> Iterator[JobStore]:
-    store = JobStore(folder)
+def store_in(directory: Path) -> Iterator[JobStore]:
+    store = JobStore(directory)
     store.open()
     try:
         yield store
@@ -87,12 +87,12 @@ def test_store_open_directory_is_file_raises_data_unwritable(tmp_path: Path) -> 
 
 def test_store_open_makes_private_directory(tmp_path: Path) -> None:
     with store_in(tmp_path / "new") as store:
-        assert store.folder.stat().st_mode & 0o777 == 0o700
+        assert store.directory.stat().st_mode & 0o777 == 0o700
 
 
 @given(st.lists(st.integers(min_value=0, max_value=7), max_size=8), st.integers(min_value=1, max_value=9))
 def test_store_blocks_of_any_size_are_same_in_order(counts: list[int], most: int) -> None:
-    with tempfile.TemporaryDirectory() as folder, store_in(Path(folder)) as store:
+    with tempfile.TemporaryDirectory() as directory, store_in(Path(directory)) as store:
         store.begin(job("a"), None, 100)
         # In any order: pages are read in parallel.
         for number in sorted(range(1, len(counts) + 1), key=lambda number: -number):
@@ -157,9 +157,9 @@ def test_store_expire_frees_disk_space(tmp_path: Path) -> None:
         assert _database_bytes(tmp_path) < full / 4
 
 
-def _database_bytes(folder: Path) -> int:
+def _database_bytes(directory: Path) -> int:
     # Including the write-ahead log.
-    return sum(path.stat().st_size for path in folder.glob("jobs.sqlite3*"))
+    return sum(path.stat().st_size for path in directory.glob("jobs.sqlite3*"))
 
 
 def _outgoing(store: JobStore, now: float = NOW) -> list[str]:

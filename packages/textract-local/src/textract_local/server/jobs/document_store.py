@@ -14,40 +14,40 @@ from pathlib import Path
 
 from textract_local.server.documents import Document
 from textract_local.server.jobs.records import AnalysisJob
-from textract_local.server.spool import Spool, private_folder
+from textract_local.server.spool import Spool, private_directory
 
 
 class DocumentStore:
     """A directory with one file per job. Its methods block on the disk, and raise ``OSError``."""
 
-    def __init__(self, folder: Path, spool: Spool) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path, spool: Spool) -> None:
+        self._directory = directory
         self._spool = spool
 
     def open(self, known: Collection[str]) -> None:
         """Create the directory, and delete the files of jobs that are not known."""
-        private_folder(self._folder)
-        self.remove({path.name for path in self._folder.iterdir()} - set(known))
+        private_directory(self._directory)
+        self.remove({path.name for path in self._directory.iterdir()} - set(known))
 
     def keep(self, job_id: str, document: Document) -> None:
         """Save a job's document, replacing an earlier one."""
         with document.file(self._spool) as path:
-            _link(path, self._folder / job_id)
+            _link(path, self._directory / job_id)
 
     def get(self, job: AnalysisJob) -> Document | None:
         """Return the document that the job has begun to read; None if no file or no hash of it was saved."""
-        kept = self._folder / job.id
+        kept = self._directory / job.id
         if not job.sha256 or not kept.is_file():
             return None
         # A separate link: the file of a ``Document`` is deleted with the object, the stored one when the job ends.
-        own = self._spool.folder / secrets.token_hex(16)
+        own = self._spool.directory / secrets.token_hex(16)
         _link(kept, own)
         return Document(job.document_name, job.sha256, own.stat().st_size, own)
 
     def remove(self, job_ids: Iterable[str]) -> None:
         """Delete the files of these jobs."""
         for job_id in job_ids:
-            (self._folder / job_id).unlink(missing_ok=True)
+            (self._directory / job_id).unlink(missing_ok=True)
 
 
 def _link(path: Path, new: Path) -> None:

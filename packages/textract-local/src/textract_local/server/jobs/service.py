@@ -65,9 +65,9 @@ class Jobs:
         self._clock = clock
         self._clients = AwsClients()
         self._output = Output(self._clients)
-        self._folder = data / "jobs"
-        self._store = StoreThread(JobStore(self._folder), waits)
-        self._kept = DocumentStore(self._folder / "documents", spool)
+        self._directory = data / "jobs"
+        self._store = StoreThread(JobStore(self._directory), waits)
+        self._kept = DocumentStore(self._directory / "documents", spool)
         self._notifier = Notifier(self._store, self._clients, clock)
         self._runner = Runner(
             self._store,
@@ -100,7 +100,7 @@ class Jobs:
             raise DataUnwritable(path=str(error.filename), reason=error.strerror or str(error)) from error
         except DiskFails as error:
             await self._store.close()
-            raise DataUnwritable(path=str(self._folder), reason=error.message) from error
+            raise DataUnwritable(path=str(self._directory), reason=error.message) from error
         except TextractLocalError:
             await self._store.close()
             raise

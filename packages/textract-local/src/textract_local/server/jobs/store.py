@@ -104,8 +104,8 @@ class NewNotification:
 class JobStore:
     """The database. All methods must be called in the thread that opens it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self._lock: IO[str] | None = None
         self._database: sqlite3.Connection | None = None
 
@@ -116,18 +116,18 @@ class JobStore:
         the file is not a database, or one of a later release.
         """
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = (self.folder / "jobs.lock").open("a")
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = (self.directory / "jobs.lock").open("a")
         except OSError as error:
             raise DataUnwritable(
-                path=str(error.filename or self.folder), reason=error.strerror or str(error)
+                path=str(error.filename or self.directory), reason=error.strerror or str(error)
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise DataInUse(path=str(self.folder)) from None
-        path = self.folder / "jobs.sqlite3"
+            raise DataInUse(path=str(self.directory)) from None
+        path = self.directory / "jobs.sqlite3"
         try:
             self._database = sqlite3.connect(path, isolation_level=None)
             self._prepare(self._database)
@@ -323,7 +323,9 @@ class JobStore:
                 database.execute("INSERT INTO settings VALUES (?, ?)", (_KEY, new_key()))
                 database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif version != SCHEMA_VERSION:
-            raise DataMismatch(path=str(self.folder), reason=f"its jobs have the form {version}, not {SCHEMA_VERSION}")
+            raise DataMismatch(
+                path=str(self.directory), reason=f"its jobs have the form {version}, not {SCHEMA_VERSION}"
+            )
 
     def _job(self, row: tuple[Any, ...]) -> AnalysisJob:
         job_id, operation, given, created, status, fault, *rest = row
