@@ -1,7 +1,7 @@
 """Ends what a benchmark started if the benchmark itself is killed.
 
-`python -m benchmarks.cleanup` reads ``stack FOLDER`` and ``process PID CREATED`` from standard input until that closes,
-and then deletes the stacks in the directories and ends the processes. After a normal end nothing is left.
+`python -m benchmarks.cleanup` reads ``stack DIRECTORY`` and ``process PID CREATED`` from standard input until that
+closes, and then deletes the stacks in the directories and ends the processes. After a normal end nothing is left.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Ending:
         self._process.stdout.readline()
 
     def register(self, *what: str) -> None:
-        """Register stacks or processes to end, as ``stack FOLDER`` or ``process PID CREATED``."""
+        """Register stacks or processes to end, as ``stack DIRECTORY`` or ``process PID CREATED``."""
         assert self._process.stdin is not None
         self._process.stdin.write(" ".join(what) + "\n")
 

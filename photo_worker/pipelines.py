@@ -166,15 +166,15 @@ def artifact_keys(job_id: UUID) -> list[str]:
 
 def artifact_folders() -> tuple[str, ...]:
     """Return the folders of all results, each with a slash at its end."""
-    return tuple(f"{folder}/" for folder in _nobodys_keys())
+    return tuple(f"{folder}/" for folder in _keys_of_no_job())
 
 
-def nobodys_keys() -> tuple[str, ...]:
+def unused_keys() -> tuple[str, ...]:
     """Return a key in each folder of results, as the worker gives them, of a job that cannot exist."""
-    return tuple(_nobodys_keys().values())
+    return tuple(_keys_of_no_job().values())
 
 
-def _nobodys_keys() -> dict[str, str]:
+def _keys_of_no_job() -> dict[str, str]:
     found: dict[str, str] = {}
     for key in artifact_keys(UUID(int=0)):
         found.setdefault(key.partition("/")[0], key)

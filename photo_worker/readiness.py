@@ -19,12 +19,12 @@ from photo_worker.errors import (
     WorkerBucketForbidden,
     WorkerBucketMissing,
 )
-from photo_worker.pipelines import nobodys_keys
+from photo_worker.pipelines import unused_keys
 from photo_worker.ports.object_store import ObjectStore
 from photo_worker.services.binding import MARKER_KEY, require_own_bucket
 
 # Keys that belong to no job, in the form of jobs' keys, because policies may allow only such keys.
-_NEVER_WRITTEN = (*nobodys_keys(), converted_key("none", "none", "0" * 64))
+_NEVER_WRITTEN = (*unused_keys(), converted_key("none", "none", "0" * 64))
 # An ETag that no object has: real ones are an MD5 digest, or a digest with the number of parts.
 _NO_ETAG = "0" * 32
 

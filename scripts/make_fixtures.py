@@ -35,7 +35,7 @@ Reader = Callable[[bytes], Mapping[str, Any]]
 """A document's bytes in, a DetectDocumentText response out."""
 
 
-def font_folders(named: list[Path]) -> list[Path]:
+def font_directories(named: list[Path]) -> list[Path]:
     """Return the directories to search for fonts: the named ones, else the variable's."""
     return named or [Path(part) for part in os.environ.get(FONTS_VARIABLE, "").split(os.pathsep) if part]
 
@@ -160,11 +160,11 @@ def main(arguments: list[str] | None = None) -> int:
             names = record(options.out, load_reader, force=options.force)
             print("\n".join(f"recorded: {name}" for name in names) or "every photo has a recording")
         elif options.check:
-            changed = check_photos(options.out, FontShelf(font_folders(options.fonts)))
+            changed = check_photos(options.out, FontShelf(font_directories(options.fonts)))
             print("\n".join(f"differs: {name}" for name in changed) or "all photos are as stored")
             return int(bool(changed))
         else:
-            write_photos(options.out, FontShelf(font_folders(options.fonts)))
+            write_photos(options.out, FontShelf(font_directories(options.fonts)))
     except FontsMissing as problem:
         print(problem, file=sys.stderr)
         return 1

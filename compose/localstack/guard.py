@@ -11,14 +11,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-FOLDER = Path(os.environ.get("PHOTO_WORKER_GUARD", "/usr/local/lib/photo-worker"))
+DIRECTORY = Path(os.environ.get("PHOTO_WORKER_GUARD", "/usr/local/lib/photo-worker"))
 
 
 def load_rules() -> ModuleType:
     """Load the rules, the same file that the native stack uses; raises ``ImportError``."""
-    spec = spec_from_file_location("photo_worker_rules", FOLDER / "origins.py")
+    spec = spec_from_file_location("photo_worker_rules", DIRECTORY / "origins.py")
     if spec is None or spec.loader is None:
-        raise ImportError(f"there is no {FOLDER / 'origins.py'}")
+        raise ImportError(f"there is no {DIRECTORY / 'origins.py'}")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

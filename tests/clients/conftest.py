@@ -32,13 +32,13 @@ PATIENCE_SECONDS = 200
 class Clients:
     """The environment of the clients, and the variables that point them to the stack."""
 
-    folder: Path
+    directory: Path
     variables: Mapping[str, str]
 
     def run(self, *command: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
         """Run a program of the environment and return its status and output."""
         return subprocess.run(
-            [str(self.folder / "bin" / command[0]), *map(str, command[1:])],
+            [str(self.directory / "bin" / command[0]), *map(str, command[1:])],
             input=given,
             env=dict(self.variables),
             cwd=PROGRAMS,
@@ -56,10 +56,10 @@ class Clients:
         return json.loads(done.stdout)
 
 
-def variables_for(folder: Path, stack: Mapping[str, str]) -> dict[str, str]:
+def variables_for(directory: Path, stack: Mapping[str, str]) -> dict[str, str]:
     """Return a complete environment: the stack's address and keys, without the caller's variables."""
     return {
-        "PATH": os.pathsep.join([str(folder / "bin"), os.environ.get("PATH", os.defpath)]),
+        "PATH": os.pathsep.join([str(directory / "bin"), os.environ.get("PATH", os.defpath)]),
         "HOME": os.devnull,
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -67,7 +67,7 @@ def variables_for(folder: Path, stack: Mapping[str, str]) -> dict[str, str]:
         "AWS_PAGER": "",
         # One attempt, so that no client hides an error by a retry.
         "AWS_MAX_ATTEMPTS": "1",
-        "NODE_PATH": str(folder / "node" / "node_modules"),
+        "NODE_PATH": str(directory / "node" / "node_modules"),
         "PYTHONDONTWRITEBYTECODE": "1",
         **{name: value for name, value in stack.items() if name.startswith("AWS_")},
         "AWS_DEFAULT_REGION": stack["AWS_REGION"],
@@ -79,9 +79,9 @@ def client_programs() -> Path:
     """The directory of the clients' environment."""
     if CLIENTS not in os.environ:
         pytest.skip("the clients are not installed; run: python3 dev.py nox -s clients")
-    folder = Path(os.environ[CLIENTS])
-    assert (folder / "bin" / "node").exists(), f"{folder} is not whole; run: python3 dev.py nox -s clients"
-    return folder
+    directory = Path(os.environ[CLIENTS])
+    assert (directory / "bin" / "node").exists(), f"{directory} is not whole; run: python3 dev.py nox -s clients"
+    return directory
 
 
 @pytest.fixture(scope="session")

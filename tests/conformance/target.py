@@ -55,7 +55,7 @@ def aws(session: boto3.Session, variables: Mapping[str, str]) -> Service:
 
 @contextmanager
 def emulated(
-    stack_env: Mapping[str, str], folder: Path, *program: str, variables: Mapping[str, str] | None = None
+    stack_env: Mapping[str, str], directory: Path, *program: str, variables: Mapping[str, str] | None = None
 ) -> Iterator[Service]:
     """Start an emulator with a separate data directory on a stack's S3, SNS and SQS; end it with the block.
 
@@ -69,7 +69,7 @@ def emulated(
     bucket = f"conformance-{secrets.token_hex(8)}"
     s3.create_bucket(Bucket=bucket)
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    processes = _Processes(stack_env, folder, program or ("-m", _MODULE), variables or {})
+    processes = _Processes(stack_env, directory, program or ("-m", _MODULE), variables or {})
     try:
         started = processes.start()
         control = Control(started, processes.start)
@@ -97,19 +97,19 @@ class _Processes:
     """Emulator processes, one at a time, with the same port and data directory."""
 
     def __init__(
-        self, stack_env: Mapping[str, str], folder: Path, program: tuple[str, ...], variables: Mapping[str, str]
+        self, stack_env: Mapping[str, str], directory: Path, program: tuple[str, ...], variables: Mapping[str, str]
     ) -> None:
         self._variables = {name: value for name, value in stack_env.items() if name.startswith("AWS_")} | dict(
             variables
         )
-        self._folder = folder
-        self._arguments = [*program, "--port", str(_free_port()), "--data", str(folder / "data")]
+        self._directory = directory
+        self._arguments = [*program, "--port", str(_free_port()), "--data", str(directory / "data")]
         self._running = ExitStack()
 
     def start(self) -> Running:
         """Kill the process, if there is one, and start another."""
         self._running.close()
-        return self._running.enter_context(running(self._folder, self._variables, *self._arguments))
+        return self._running.enter_context(running(self._directory, self._variables, *self._arguments))
 
     def end(self) -> None:
         self._running.close()

@@ -38,8 +38,8 @@ def test_mutation_fails_its_check(stack_env: dict[str, str], tmp_path: Path, nam
 @pytest.fixture(scope="module")
 def unbroken(stack_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The emulator with the mutation that changes nothing."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    with target.emulated(stack_env, folder, *_PROGRAM, NOTHING) as made:
+    directory = tmp_path_factory.mktemp("unbroken")
+    with target.emulated(stack_env, directory, *_PROGRAM, NOTHING) as made:
         yield made
 
 

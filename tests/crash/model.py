@@ -45,9 +45,9 @@ class Deployment(RuleBasedStateMachine):
 
     jobs: Bundle[UUID] = Bundle("jobs")
 
-    def __init__(self, folder: Path, tally: Tally, command: str) -> None:
+    def __init__(self, directory: Path, tally: Tally, command: str) -> None:
         super().__init__()
-        self._folder = folder
+        self._directory = directory
         self._tally = tally
         self._again = command
         self._seed = 0
@@ -81,7 +81,7 @@ class Deployment(RuleBasedStateMachine):
     # -- users ------------------------------------------------------------------
 
     def _submit(self, job_id: UUID, name: str) -> None:
-        source = self._theirs() if name == _THEIRS else photo(self._folder, name)
+        source = self._theirs() if name == _THEIRS else photo(self._directory, name)
         self._submissions.append((job_id, self._console.submit(job_id, source)))
         self._tally["submissions"] += 1
 

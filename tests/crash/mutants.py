@@ -187,7 +187,7 @@ class Mutants:
 
 def serve(requests: IO[str], responses: IO[str]) -> None:
     """Respond to each line of ``requests`` with one line until the input ends."""
-    with tempfile.TemporaryDirectory(prefix="photo-worker-mutants-") as folder:
+    with tempfile.TemporaryDirectory(prefix="photo-worker-mutants-") as directory:
         for name in _WARM:
             importlib.import_module(name)
         # The garbage collector of forks ignores the objects that exist now.
@@ -195,7 +195,7 @@ def serve(requests: IO[str], responses: IO[str]) -> None:
         gc.freeze()
         for line in requests:
             request = json.loads(line)
-            output = Path(folder) / "output"
+            output = Path(directory) / "output"
             responses.write(json.dumps(_in_fork(request, output) if _FORKS else _here(request, output)) + "\n")
             responses.flush()
             if not _FORKS:

@@ -25,7 +25,7 @@ import photo_worker
 ROOT = Path(__file__).resolve().parents[2]
 
 # Names another directory for a nested run, whose cells are not part of the report.
-FOLDER_VARIABLE = "PHOTO_WORKER_CRASH_REPORTS"
+DIRECTORY_VARIABLE = "PHOTO_WORKER_CRASH_REPORTS"
 
 SAME = "same as fault-free"
 VIOLATED = "violated"
@@ -138,9 +138,9 @@ class Report:
         return tuple(sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name)))
 
 
-def folder() -> Path:
+def directory() -> Path:
     """Return the directory of this run's lines."""
-    return Path(os.environ.get(FOLDER_VARIABLE) or ROOT / ".reports" / "crash")
+    return Path(os.environ.get(DIRECTORY_VARIABLE) or ROOT / ".reports" / "crash")
 
 
 def record(cell: Cell) -> None:
@@ -159,7 +159,7 @@ def record_safeguard(outcome: SafeguardOutcome) -> None:
 
 
 def _append(kind: str, values: dict[str, Any]) -> None:
-    where = folder()
+    where = directory()
     where.mkdir(parents=True, exist_ok=True)
     # One write per line: a process that is killed here leaves an incomplete last line at worst.
     with (where / f"{os.getpid()}.jsonl").open("a", encoding="utf-8") as lines:

@@ -74,7 +74,7 @@ def modes_of(call: Call) -> Iterator[tuple[Phase, Mode]]:
         yield Phase.AFTER, Mode.DOUBLE
 
 
-def play(usage: Usage, folder: Path, *faults: Fault) -> tuple[World, dict[str, Any], list[Violation]]:
+def play(usage: Usage, directory: Path, *faults: Fault) -> tuple[World, dict[str, Any], list[Violation]]:
     """Run a usage to its end; return the world, its outcome, and the violations."""
     world = World(seed=seed(), faults=faults, versions=usage.versions)
     watch = Watch(world)
@@ -84,7 +84,7 @@ def play(usage: Usage, folder: Path, *faults: Fault) -> tuple[World, dict[str, A
     random.seed(seed())
     try:
         console = Console(world)
-        usage.drive(console, folder)
+        usage.drive(console, directory)
     finally:
         random.setstate(drawn)
         world.close()
@@ -116,13 +116,13 @@ def _told(found: dict[str, Any]) -> str:
     return f"rows {rows}, objects {sorted(found['objects'])}, workflows {found['workflows']}, {found['charges']}"
 
 
-def run_cell(usage: Usage, folder: Path, call: Call, phase: Phase, mode: Mode, without: dict[str, Any]) -> Cell:
+def run_cell(usage: Usage, directory: Path, call: Call, phase: Phase, mode: Mode, without: dict[str, Any]) -> Cell:
     """Run one cell and record it."""
     began = time.perf_counter()
     command = f"{COMMAND}{usage.name}/{call.number}/{phase}/{mode}"
     detail = ""
     try:
-        world, found, broken = play(usage, folder, Fault(call.number, phase, mode))
+        world, found, broken = play(usage, directory, Fault(call.number, phase, mode))
         detail = judge(usage, without, found, broken, mode)
         reached = (call.number, phase) in world.gate.met
         ended = VIOLATED if detail else SAME if reached else NOT_REACHED

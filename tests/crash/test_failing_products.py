@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.mutants import Mutants
-from tests.crash.report import FOLDER_VARIABLE
+from tests.crash.report import DIRECTORY_VARIABLE
 from tests.support.mutation import Mutation
 
 _WORKFLOW = "photo_worker/workflows/image.py"
@@ -89,7 +89,7 @@ def mutants() -> Iterator[Mutants]:
 @pytest.mark.parametrize("product", _PRODUCTS)
 def test_layers_with_failing_product_are_red(product: str, layer: str, mutants: Mutants, tmp_path: Path) -> None:
     test = _ENUMERATION + "[photo]" if layer == "enumeration" else _MODEL
-    environment = {FOLDER_VARIABLE: str(tmp_path), "PHOTO_WORKER_MODEL_SHRINK": "0"}
+    environment = {DIRECTORY_VARIABLE: str(tmp_path), "PHOTO_WORKER_MODEL_SHRINK": "0"}
     found = mutants.run([_PRODUCTS[product]], [test], environment=environment, limit_seconds=90)
     assert found.red, f"{product}: {found.errors}\n{found.output}"
     assert "invariant 2" in "".join(found.failures), found.failures
@@ -98,7 +98,7 @@ def test_layers_with_failing_product_are_red(product: str, layer: str, mutants: 
 @pytest.mark.parametrize("usage", ["erased", "absent", "refused", "cancelled", "replaced"])
 def test_enumeration_of_usage_without_success_is_red(usage: str, mutants: Mutants, tmp_path: Path) -> None:
     """None of these usages ends with a success: an erasure leaves nothing, and the others must fail."""
-    environment = {FOLDER_VARIABLE: str(tmp_path)}
+    environment = {DIRECTORY_VARIABLE: str(tmp_path)}
     found = mutants.run(
         [_DAMAGED if usage != "absent" else _CANCELS], [f"{_ENUMERATION}[{usage}]"], environment=environment
     )

@@ -9,7 +9,7 @@ import pytest
 
 from tests.crash import report as crash_report
 from tests.crash.report import (
-    FOLDER_VARIABLE,
+    DIRECTORY_VARIABLE,
     NOT_REACHED,
     RED,
     SAME,
@@ -93,7 +93,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "crash"))
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path / "crash"))
     return tmp_path / "crash"
 
 

@@ -79,7 +79,7 @@ def told(ask: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def simulated(folder: Path) -> Iterator[Side]:
+def simulated(directory: Path) -> Iterator[Side]:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     store = MemoryObjectStore()
     store.ensure_bucket(BUCKET)
@@ -101,13 +101,13 @@ def simulated(folder: Path) -> Iterator[Side]:
         fail_jobs=lambda: textract.failures.append(FAULT),
         refuse_calls=refuse_calls,
         charges=lambda sha256: textract.charges[sha256],
-        gate=folder / "simulated-gate",
+        gate=directory / "simulated-gate",
     )
 
 
 @contextmanager
-def emulated(folder: Path, variables: Mapping[str, str], s3: S3Client, bucket: str) -> Iterator[Side]:
-    with world_in(folder / "emulator", variables, s3, bucket) as world:
+def emulated(directory: Path, variables: Mapping[str, str], s3: S3Client, bucket: str) -> Iterator[Side]:
+    with world_in(directory / "emulator", variables, s3, bucket) as world:
         script = {"job-fails": {"kind": "job-fails", "message": FAULT, "times": 1}}
         script["refuse"] = {"kind": "provisioned-throughput", "calls": [1], "operation": "Start*"}
         yield Side(
@@ -118,7 +118,7 @@ def emulated(folder: Path, variables: Mapping[str, str], s3: S3Client, bucket: s
             fail_jobs=lambda: world.control("faults", "PUT", rules=[script["job-fails"]]),
             refuse_calls=lambda: world.control("faults", "PUT", rules=[script["refuse"]]),
             charges=lambda sha256: world.tally(sha256)["billed"],
-            gate=folder / "gate",
+            gate=directory / "gate",
         )
 
 

@@ -30,7 +30,7 @@ ORDER = SoakOptions(uploads=310, seconds=63.0, seed=48, kills=20, restarts=1, wo
 @pytest.mark.io_bound
 @pytest.mark.timeout(600)
 def test_soak_with_faults_loses_and_doubles_nothing() -> None:
-    written = report.folder().parent / "soak.json"
+    written = report.directory().parent / "soak.json"
     options = [f"--{name}={value:g}" for name, value in vars(ORDER).items()]
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.crash.soak", *options, "--report", str(written)],

@@ -21,14 +21,14 @@ from tests.crash.violation import Violation
 _USAGES = ("photo", "phone", "theirs", "no-photo")
 
 
-def _play(usage: Usage, folder: Path, *faults: Fault) -> tuple[World, Intruder, list[Violation]]:
+def _play(usage: Usage, directory: Path, *faults: Fault) -> tuple[World, Intruder, list[Violation]]:
     world = World(faults=faults)
     intruder = Intruder(world, ONE)
     world.gate.outside[Mode.INTRUDE] = intruder.intrude
     watch = Watch(world)
     world.watch = watch.now
     try:
-        usage.drive(Console(world), folder)
+        usage.drive(Console(world), directory)
     finally:
         world.close()
     seen = [found for found in world.violations if isinstance(found, Violation)]

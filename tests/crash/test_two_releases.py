@@ -58,7 +58,7 @@ class Run:
         return self.world.service.executions[str(ONE)]
 
 
-def _play(usage: Usage, folder: Path, release_of: Callable[[World], type], *, seed: int = 0) -> Run:
+def _play(usage: Usage, directory: Path, release_of: Callable[[World], type], *, seed: int = 0) -> Run:
     """Run a usage; before every step the workers switch to the release that ``release_of`` returns."""
     world = World(seed=seed)
     watch = Watch(world)
@@ -71,7 +71,7 @@ def _play(usage: Usage, folder: Path, release_of: Callable[[World], type], *, se
     look()
     world.watch = look
     try:
-        usage.drive(Console(world), folder)
+        usage.drive(Console(world), directory)
     finally:
         world.close()
     seen = [found for found in world.violations if isinstance(found, Violation)]
@@ -165,13 +165,13 @@ def test_both_releases_side_by_side_complete_every_job(name: str, before: type, 
     assert failed, "no task of a job was given to a worker that could not run it"
 
 
-def _side_by_side(usage: Usage, folder: Path, before: type, seed: int) -> Run:
+def _side_by_side(usage: Usage, directory: Path, before: type, seed: int) -> Run:
     world = World(seed=seed, workers=2)
     world.workers[0].run(before)
     watch = Watch(world)
     world.watch = watch.now
     try:
-        usage.drive(Console(world), folder)
+        usage.drive(Console(world), directory)
     finally:
         world.close()
     seen = [found for found in world.violations if isinstance(found, Violation)]

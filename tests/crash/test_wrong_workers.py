@@ -67,7 +67,7 @@ _USAGES = ("photo", "phone", "theirs", "no-photo", "failing", "refused", "cancel
 
 
 def _run(
-    name: str, folder: Path, seed: int, prepare: Callable[[World], object]
+    name: str, directory: Path, seed: int, prepare: Callable[[World], object]
 ) -> tuple[World, dict[str, object], list[Violation]]:
     usage = named(name)
     world = World(seed=seed, workers=2)
@@ -75,7 +75,7 @@ def _run(
     watch = Watch(world)
     world.watch = watch.now
     try:
-        usage.drive(Console(world), folder)
+        usage.drive(Console(world), directory)
     finally:
         world.close()
     seen = [found for found in world.violations if isinstance(found, Violation)]

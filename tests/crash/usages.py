@@ -80,85 +80,85 @@ class Usage:
     """Events outside of the deployment to inject at every call; other usages cover its processes and services."""
 
 
-def photo(folder: Path, name: str = "photo", content: bytes | None = None) -> Source:
+def photo(directory: Path, name: str = "photo", content: bytes | None = None) -> Source:
     """Return a file to submit."""
-    path = folder / f"{name}.png"
+    path = directory / f"{name}.png"
     if not path.exists():
         path.write_bytes(PNG + name.encode() if content is None else content)
     return Source(label=name, path=path)
 
 
-def _one(console: Console, folder: Path) -> None:
-    console.submit(ONE, photo(folder))
+def _one(console: Console, directory: Path) -> None:
+    console.submit(ONE, photo(directory))
     console.settle()
 
 
-def _same_photo_twice(console: Console, folder: Path) -> None:
-    console.submit(ONE, photo(folder))
-    console.submit(TWO, photo(folder))
+def _same_photo_twice(console: Console, directory: Path) -> None:
+    console.submit(ONE, photo(directory))
+    console.submit(TWO, photo(directory))
     console.settle()
 
 
-def _same_id_twice(console: Console, folder: Path) -> None:
-    console.submit(ONE, photo(folder))
-    console.submit(ONE, photo(folder))
+def _same_id_twice(console: Console, directory: Path) -> None:
+    console.submit(ONE, photo(directory))
+    console.submit(ONE, photo(directory))
     console.settle()
 
 
-def _no_photo(console: Console, folder: Path) -> None:
-    console.submit(ONE, photo(folder, "text", b"no photo at all"))
+def _no_photo(console: Console, directory: Path) -> None:
+    console.submit(ONE, photo(directory, "text", b"no photo at all"))
     console.settle()
 
 
-def phone_photo(folder: Path) -> Source:
+def phone_photo(directory: Path) -> Source:
     """Return a photo that has to be converted, as phones send them; a WebP, which tests can create."""
-    path = folder / "phone.webp"
+    path = directory / "phone.webp"
     if not path.exists():
         path.write_bytes(encoded(card(size=(16, 16)), "WEBP", lossless=True, method=0))
     return Source(label="phone", path=path)
 
 
-def _phone(console: Console, folder: Path) -> None:
-    console.submit(ONE, phone_photo(folder))
+def _phone(console: Console, directory: Path) -> None:
+    console.submit(ONE, phone_photo(directory))
     console.settle()
 
 
-def _phone_twice(console: Console, folder: Path) -> None:
-    console.submit(ONE, phone_photo(folder))
-    console.submit(TWO, phone_photo(folder))
+def _phone_twice(console: Console, directory: Path) -> None:
+    console.submit(ONE, phone_photo(directory))
+    console.submit(TWO, phone_photo(directory))
     console.settle()
 
 
-def _phone_erased(console: Console, folder: Path) -> None:
-    _phone(console, folder)
+def _phone_erased(console: Console, directory: Path) -> None:
+    _phone(console, directory)
     console.erase(ONE)
     console.settle()
 
 
-def _phone_erased_in_verify(console: Console, folder: Path) -> None:
-    console.submit(ONE, phone_photo(folder))
+def _phone_erased_in_verify(console: Console, directory: Path) -> None:
+    console.submit(ONE, phone_photo(directory))
     _until(console, lambda: any(call.name == "temporal.complete_workflow_task" for call in console.world.gate.calls))
     _erase_and_check(console)
 
 
-def _phone_erased_beside(console: Console, folder: Path) -> None:
-    _phone(console, folder)
-    console.submit(TWO, phone_photo(folder))
+def _phone_erased_beside(console: Console, directory: Path) -> None:
+    _phone(console, directory)
+    console.submit(TWO, phone_photo(directory))
     console.erase(ONE)
     console.settle()
 
 
-def _many_pages(console: Console, folder: Path) -> None:
-    console.submit(ONE, photo(folder, "pages", pdf(3)))
+def _many_pages(console: Console, directory: Path) -> None:
+    console.submit(ONE, photo(directory, "pages", pdf(3)))
     console.settle()
 
 
-def _absent(console: Console, folder: Path) -> None:
+def _absent(console: Console, directory: Path) -> None:
     console.submit(ONE, Source(label="absent", bucket=BUCKET, key="theirs/absent.png"))
     console.settle()
 
 
-def _theirs(console: Console, folder: Path) -> None:
+def _theirs(console: Console, directory: Path) -> None:
     console.world.store.put(BUCKET, "theirs/photo.png", PNG, content_type="image/png")
     console.submit(ONE, Source(label="theirs", bucket=BUCKET, key="theirs/photo.png"))
     console.settle()
@@ -173,7 +173,7 @@ def _put(console: Console, body: bytes) -> None:
     console.world.owner.write(THEIRS, body)
 
 
-def _replaced(console: Console, folder: Path) -> None:
+def _replaced(console: Console, directory: Path) -> None:
     # The owner overwrites it with another photo while the job waits for Textract.
     _put(console, FIRST)
     console.submit(ONE, Source(label="theirs", bucket=BUCKET, key=THEIRS))
@@ -182,7 +182,7 @@ def _replaced(console: Console, folder: Path) -> None:
     console.settle()
 
 
-def _replaced_and_back(console: Console, folder: Path) -> None:
+def _replaced_and_back(console: Console, directory: Path) -> None:
     # Textract reads the second photo under the first one's key; then the first is restored and submitted again.
     _put(console, FIRST)
     console.submit(ONE, Source(label="theirs", bucket=BUCKET, key=THEIRS))
@@ -194,32 +194,32 @@ def _replaced_and_back(console: Console, folder: Path) -> None:
     console.settle()
 
 
-def _throttled(console: Console, folder: Path) -> None:
+def _throttled(console: Console, directory: Path) -> None:
     console.world.textract.throttled = 3
-    _one(console, folder)
+    _one(console, directory)
 
 
-def _failed_job(console: Console, folder: Path) -> None:
+def _failed_job(console: Console, directory: Path) -> None:
     console.world.textract.failures.append("Internal error")
-    _one(console, folder)
+    _one(console, directory)
 
 
-def _failing(console: Console, folder: Path) -> None:
+def _failing(console: Console, directory: Path) -> None:
     console.world.textract.failures += ["Internal server error"] * 3
-    _one(console, folder)
+    _one(console, directory)
 
 
-def _not_let_in(console: Console, folder: Path) -> None:
+def _not_let_in(console: Console, directory: Path) -> None:
     # The missing permission of Textract is granted, and the photo submitted again while the failed job still exists.
     console.world.textract.failures.append(ACCESS)
-    _one(console, folder)
-    console.submit(TWO, photo(folder))
+    _one(console, directory)
+    console.submit(TWO, photo(directory))
     console.settle()
 
 
-def _refused(console: Console, folder: Path) -> None:
+def _refused(console: Console, directory: Path) -> None:
     console.world.textract.failures += ["The document has an unsupported format"] * 3
-    _one(console, folder)
+    _one(console, directory)
 
 
 def _until(console: Console, happened: Callable[[], bool]) -> None:
@@ -237,21 +237,21 @@ def _reached(console: Console, job_id: UUID, event: str, number: int) -> Callabl
     return happened
 
 
-def _cancelled(console: Console, folder: Path) -> None:
-    console.submit(ONE, photo(folder))
+def _cancelled(console: Console, directory: Path) -> None:
+    console.submit(ONE, photo(directory))
     _until(console, _reached(console, ONE, "ActivityTaskScheduled", 2))
     console.cancel(ONE)
     console.settle()
 
 
-def _erased_at_the_end(console: Console, folder: Path) -> None:
-    _one(console, folder)
+def _erased_at_the_end(console: Console, directory: Path) -> None:
+    _one(console, directory)
     console.erase(ONE)
     console.settle()
 
 
-def _erased_in_ocr(console: Console, folder: Path) -> None:
-    console.submit(ONE, photo(folder))
+def _erased_in_ocr(console: Console, directory: Path) -> None:
+    console.submit(ONE, photo(directory))
     _until(console, _reached(console, ONE, "ActivityTaskScheduled", 2))
     _erase_and_check(console)
 
@@ -266,16 +266,16 @@ def _erase_and_check(console: Console) -> None:
     console.settle()
 
 
-def _erased_beside_another(console: Console, folder: Path) -> None:
-    _one(console, folder)
-    console.submit(TWO, photo(folder))
+def _erased_beside_another(console: Console, directory: Path) -> None:
+    _one(console, directory)
+    console.submit(TWO, photo(directory))
     console.erase(ONE)
     console.settle()
 
 
-def _repaired(console: Console, folder: Path) -> None:
+def _repaired(console: Console, directory: Path) -> None:
     # A submission whose process died after writing the row and was not repeated.
-    source = photo(folder)
+    source = photo(directory)
     command = console.submit(ONE, source)
     _until(console, lambda: console.world.rows.get(ONE) is not None)
     for strand in command.strands:
@@ -309,7 +309,7 @@ def _gone(found: dict[str, Any]) -> bool:
 def _read_later(first: bytes, second: bytes, key: str, kind: str) -> Callable[[Console, Path], None]:
     """Return a drive in which three jobs read an owner's object in turn, the last one after it was overwritten."""
 
-    def drive(console: Console, folder: Path) -> None:
+    def drive(console: Console, directory: Path) -> None:
         console.world.owner.others = (first, second)
         console.world.owner.write(key, first, kind)
         source = Source(label="theirs", bucket=BUCKET, key=key)

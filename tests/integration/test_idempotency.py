@@ -68,13 +68,13 @@ class Photo:
         return hashlib.sha256(self.body).hexdigest()
 
 
-def a_photo(folder: Path) -> Photo:
+def a_photo(directory: Path) -> Photo:
     """Return a small photo that was never read before."""
     image = Image.new("L", (240, 80), 235)
     ImageDraw.Draw(image).text((20, 30), f"2 eggs {secrets.token_hex(4)}", fill=20)
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    path = folder / f"{secrets.token_hex(8)}.png"
+    path = directory / f"{secrets.token_hex(8)}.png"
     path.write_bytes(buffer.getvalue())
     return Photo(Source(path.name, path=path), buffer.getvalue())
 

@@ -80,10 +80,10 @@ async def submitted(harness: Harness, key: str) -> UUID:
     return (await harness.service.submit(Source(key, bucket=bucket, key=key), engine="recorded")).job_id
 
 
-@pytest.mark.parametrize("folder", ["refused", "unreadable"])
-async def test_admission_healthy_job_is_not_delayed(harness: Harness, s3_client: S3Client, folder: str) -> None:
+@pytest.mark.parametrize("directory", ["refused", "unreadable"])
+async def test_admission_healthy_job_is_not_delayed(harness: Harness, s3_client: S3Client, directory: str) -> None:
     async with watched_worker(harness, s3_client):
-        failing = [await submitted(harness, f"{folder}/{number}.png") for number in range(NEIGHBOURS)]
+        failing = [await submitted(harness, f"{directory}/{number}.png") for number in range(NEIGHBOURS)]
         await asyncio.gather(*(waiting_for(harness, job_id, 3) for job_id in failing))
         for number in range(3):
             async with asyncio.timeout(SOON_SECONDS):

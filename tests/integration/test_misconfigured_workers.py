@@ -69,15 +69,15 @@ class WorkerProcess:
 
 
 @asynccontextmanager
-async def worker_with(variables: dict[str, str], folder: Path) -> AsyncIterator[WorkerProcess]:
+async def worker_with(variables: dict[str, str], directory: Path) -> AsyncIterator[WorkerProcess]:
     """Run ``photo-worker worker`` with only these variables."""
-    log = folder / f"worker-{uuid4().hex[:8]}.log"
+    log = directory / f"worker-{uuid4().hex[:8]}.log"
     passed = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "photo_worker.cli", "worker"),
             env=passed | {"LOG_FORMAT": "json"} | variables,
-            cwd=folder,
+            cwd=directory,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -41,8 +41,8 @@ async def process(harness: Harness, path: Path, engine: str = "textract") -> Job
     return await asyncio.wait_for(harness.service.wait(submission.job_id), 90)
 
 
-def stored(folder: Path, name: str, body: bytes) -> Path:
-    path = folder / name
+def stored(directory: Path, name: str, body: bytes) -> Path:
+    path = directory / name
     path.write_bytes(body)
     return path
 

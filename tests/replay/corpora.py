@@ -31,8 +31,8 @@ class Corpus:
 
     def releases(self, scenario: Scenario) -> Iterator[list[Path]]:
         """Yield the histories of a scenario, run by run, for each release that recorded it."""
-        for folder in sorted((self.root / scenario.workflow).iterdir()):
-            paths = history_paths(self.root, scenario, folder.name)
+        for directory in sorted((self.root / scenario.workflow).iterdir()):
+            paths = history_paths(self.root, scenario, directory.name)
             if paths[0].exists():
                 yield paths
 

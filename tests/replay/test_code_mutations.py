@@ -14,7 +14,7 @@ from tests.replay.planted.mutations import CODE_MUTATIONS, HARMLESS
 from tests.replay.planted.variants import lay_out
 from tests.replay.product import product_code
 
-FOLDER = Path(__file__).parent / "planted"
+DIRECTORY = Path(__file__).parent / "planted"
 SHOWN: tuple[Shown, ...] = ("kitchen", "success", "failure", "cancellation")
 
 # These begin in asyncio tasks of their own, or at the workflow's end, so no line of the workflow is running.
@@ -31,11 +31,11 @@ LOCATED = [
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateReport, dict[str, Path]]:
     """Run the gate once over all mutations; return its report and the history of each mutation by name."""
-    folder = tmp_path_factory.mktemp("planted")
-    histories = {name: FOLDER / f"{name}.json" for name in SHOWN} | {"kitchen": GOOD}
-    workflows, files = lay_out([*CODE_MUTATIONS, *HARMLESS], histories, folder)
-    code = product_code(workflows=workflows, path=(str(folder),))
-    return check(GateOptions((folder / "histories",), code, coverage=False, provenance=False)), files
+    directory = tmp_path_factory.mktemp("planted")
+    histories = {name: DIRECTORY / f"{name}.json" for name in SHOWN} | {"kitchen": GOOD}
+    workflows, files = lay_out([*CODE_MUTATIONS, *HARMLESS], histories, directory)
+    code = product_code(workflows=workflows, path=(str(directory),))
+    return check(GateOptions((directory / "histories",), code, coverage=False, provenance=False)), files
 
 
 def of(report: tuple[GateReport, dict[str, Path]], mutation: CodeMutation) -> CheckedHistory:

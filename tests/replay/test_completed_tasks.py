@@ -86,14 +86,14 @@ def task(first: int, end: str | None = "COMPLETED") -> list[dict[str, Any]]:
     return events
 
 
-def code(folder: Path, *, first: str = "pass", then: str = "pass") -> str:
-    (folder / "waits_code.py").write_text(WAITS.format(first=first, then=then), encoding="utf-8")
+def code(directory: Path, *, first: str = "pass", then: str = "pass") -> str:
+    (directory / "waits_code.py").write_text(WAITS.format(first=first, then=then), encoding="utf-8")
     return "waits_code:Waits"
 
 
-def histories(folder: Path, *runs: Sequence[dict[str, Any]]) -> Path:
+def histories(directory: Path, *runs: Sequence[dict[str, Any]]) -> Path:
     """Write runs whose first task, completed by event 4, issued no command; each continues with further events."""
-    corpus = folder / "histories"
+    corpus = directory / "histories"
     corpus.mkdir()
     for number, events in enumerate(runs):
         head(corpus / f"run{number}.json", "waits", *events)
@@ -219,11 +219,11 @@ async def seen(handle: WorkflowHandle[Any, Any], path: Path, **counts: int) -> P
     return path
 
 
-def hasty(folder: Path) -> CodeUnderTest:
+def hasty(directory: Path) -> CodeUnderTest:
     """Write a variant whose update waits for one signal instead of two."""
     mutation = Mutation("tests/replay/planted/busy.py", "Busy.stir", "self.rung >= 2", "self.rung >= 1")
-    (folder / "hasty.py").write_text(unparsed(mutated([mutation]))[mutation.file], encoding="utf-8")
-    return product_code("hasty:Busy", path=(str(folder),))
+    (directory / "hasty.py").write_text(unparsed(mutated([mutation]))[mutation.file], encoding="utf-8")
+    return product_code("hasty:Busy", path=(str(directory),))
 
 
 def replayed(code: CodeUnderTest, paths: Sequence[Path]) -> list[ReplayOutcome]:

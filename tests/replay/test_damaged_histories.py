@@ -98,12 +98,12 @@ def _change(document: Any, where: tuple[Any, ...], drop: bool, what: Any) -> Non
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ReplayPool, ReplayPool]]:
     """Return a pool with the right code, and one with a mutation that the good history reveals."""
-    folder = tmp_path_factory.mktemp("wrong")
+    directory = tmp_path_factory.mktemp("wrong")
     mutation = next(mutation for mutation in CODE_MUTATIONS if mutation.name == "activity renamed")
-    workflows, _ = lay_out([mutation], {"kitchen": GOOD}, folder)
+    workflows, _ = lay_out([mutation], {"kitchen": GOOD}, directory)
     root = str(Path(__file__).resolve().parents[2])
     right = product_code("gate_support.kitchen:Kitchen", path=(root,))
-    wrong = product_code(workflows, path=(str(folder), root))
+    wrong = product_code(workflows, path=(str(directory), root))
     with (
         ReplayPool(right, limit_seconds=LIMIT_SECONDS, jobs=1) as engine,
         ReplayPool(wrong, limit_seconds=LIMIT_SECONDS, jobs=1) as diverging,

@@ -53,10 +53,10 @@ def replayed(code: CodeUnderTest, path: Path) -> Sequence[Finding]:
         return engine.run([ReplayTask(path)])[0].findings
 
 
-def changed(folder: Path, mutation: Mutation) -> CodeUnderTest:
+def changed(directory: Path, mutation: Mutation) -> CodeUnderTest:
     text = unparsed(mutated([mutation]))[mutation.file]
-    (folder / "changed_code.py").write_text(text, encoding="utf-8")
-    return product_code("changed_code:WORKFLOWS", path=(str(folder),))
+    (directory / "changed_code.py").write_text(text, encoding="utf-8")
+    return product_code("changed_code:WORKFLOWS", path=(str(directory),))
 
 
 def recorded(name: str) -> Path:

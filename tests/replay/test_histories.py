@@ -101,8 +101,8 @@ def test_histories_of_patched_workflow_cover_both_branches() -> None:
 
 
 def test_histories_of_chain_link_to_next_run() -> None:
-    folder = FEATURES.root / "feature_batch" / "0.1.0"
-    runs = [load(folder / f"batch-success-run{number}.json")["events"] for number in (1, 2, 3)]
+    directory = FEATURES.root / "feature_batch" / "0.1.0"
+    runs = [load(directory / f"batch-success-run{number}.json")["events"] for number in (1, 2, 3)]
     for run, following in itertools.pairwise(runs):
         assert attributes(run[-1])["newExecutionRunId"] == attributes(following[0])["originalExecutionRunId"]
 

@@ -109,12 +109,12 @@ def told(tmp_path: Path) -> Iterator[Told]:
         process.communicate(timeout=60)
 
 
-def command(folder: Path, text: str, told: Told, *options: str) -> subprocess.Popen[str]:
-    (folder / "code_under_test.py").write_text(text.replace("{told!r}", repr(str(told.path))), encoding="utf-8")
+def command(directory: Path, text: str, told: Told, *options: str) -> subprocess.Popen[str]:
+    (directory / "code_under_test.py").write_text(text.replace("{told!r}", repr(str(told.path))), encoding="utf-8")
     arguments = ["check", str(GOOD), "--workflows", "code_under_test:Kitchen", "--no-static", *options]
     process = subprocess.Popen(
         [sys.executable, "-m", "photo_worker.cli", "replay", *arguments],
-        cwd=folder,
+        cwd=directory,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -124,12 +124,14 @@ def command(folder: Path, text: str, told: Told, *options: str) -> subprocess.Po
     return process
 
 
-def reports(folder: Path) -> Sequence[str]:
-    return ("--format", f"json={folder / 'report.json'}", "--format", f"junit={folder / 'report.xml'}")
+def reports(directory: Path) -> Sequence[str]:
+    return ("--format", f"json={directory / 'report.json'}", "--format", f"junit={directory / 'report.xml'}")
 
 
-def findings(folder: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((folder / "report.json").read_text(encoding="utf-8"))["data"]["findings"]
+def findings(directory: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((directory / "report.json").read_text(encoding="utf-8"))["data"][
+        "findings"
+    ]
     return found
 
 

@@ -52,9 +52,9 @@ def timer(task: int = 4) -> dict[str, Any]:
     }
 
 
-def code(folder: Path, body: str = "pass", name: str = "waits") -> CodeUnderTest:
-    (folder / f"{name}_code.py").write_text(CODE.format(name=name, body=body), encoding="utf-8")
-    return product_code(f"{name}_code:Waits", path=(str(folder),))
+def code(directory: Path, body: str = "pass", name: str = "waits") -> CodeUnderTest:
+    (directory / f"{name}_code.py").write_text(CODE.format(name=name, body=body), encoding="utf-8")
+    return product_code(f"{name}_code:Waits", path=(str(directory),))
 
 
 RUNS: dict[str, tuple[str, list[dict[str, Any]], dict[str, bool]]] = {

@@ -57,8 +57,8 @@ def named(name: str) -> Scenario:
     return choose([*SCENARIOS, *SCENARIO_SUITE.scenarios], [name])[0]
 
 
-def written(folder: Path) -> list[Path]:
-    return list(folder.iterdir())
+def written(directory: Path) -> list[Path]:
+    return list(directory.iterdir())
 
 
 async def all_of(recording: AsyncIterator[RecordedHistory]) -> list[RecordedHistory]:

@@ -180,11 +180,11 @@ class TestCommand:
         assert capsys.readouterr().err
 
     def test_check_finds_allow_list_beside_directory(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        folder = tmp_path / "histories"
-        folder.mkdir()
-        (folder / "success.json").write_bytes(GOOD.read_bytes())
+        directory = tmp_path / "histories"
+        directory.mkdir()
+        (directory / "success.json").write_bytes(GOOD.read_bytes())
         (tmp_path / "allowed_drift.toml").write_text("[[drift]]\n", encoding="utf-8")
-        assert run(["replay", "check", str(folder), *TARGET]) == 2
+        assert run(["replay", "check", str(directory), *TARGET]) == 2
         assert "replay_allow_list_invalid" in capsys.readouterr().err
 
     def test_list_names_each_history_and_each_fault(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,12 +105,12 @@ async def service(stack_env: dict[str, str]) -> Service:
     return Service(client, name, f"queue-{name}", Selection((name,)))
 
 
-async def settled(service: Service, selection: Selection, folder: Path, *, closed: int, opened: int) -> Any:
+async def settled(service: Service, selection: Selection, directory: Path, *, closed: int, opened: int) -> Any:
     """Download until visibility shows how the runs ended."""
 
     async def probe() -> Any:
         try:
-            fetched = await download(service.client, selection, folder)
+            fetched = await download(service.client, selection, directory)
         except ReplayNothingFound:
             return None
         seen = sum(not run.is_open for run in fetched.runs), sum(run.is_open for run in fetched.runs)

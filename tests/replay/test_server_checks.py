@@ -72,7 +72,7 @@ class Site:
     """A workflow type, a task queue and a directory of one test."""
 
     client: Client
-    folder: Path
+    directory: Path
     name: str
 
     @property
@@ -81,11 +81,11 @@ class Site:
 
     def code(self, more: str = "", seconds: int = 60, workflows: str = "Sample, Child") -> None:
         text = CODE.format(name=self.name, more=more, seconds=seconds, workflows=workflows)
-        (self.folder / f"code_{self.name}.py").write_text(text, encoding="utf-8")
+        (self.directory / f"code_{self.name}.py").write_text(text, encoding="utf-8")
 
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[None]:
-        path = self.folder / f"code_{self.name}.py"
+        path = self.directory / f"code_{self.name}.py"
         module: dict[str, Any] = runpy.run_path(str(path), run_name=path.stem)
         with ThreadPoolExecutor(2) as executor:
             worker = Worker(
@@ -104,7 +104,7 @@ class Site:
             sys.executable,
             *("-m", "photo_worker.cli", "replay", "check", "--no-static"),
             *("--workflows", f"code_{self.name}:WORKFLOWS", *arguments),
-            cwd=self.folder,
+            cwd=self.directory,
             env=os.environ
             | {"PYTHONPATH": str(ROOT), "TEMPORAL_TARGET": self.client.service_client.config.target_host},
             stdout=asyncio.subprocess.PIPE,
@@ -150,7 +150,7 @@ async def reset(site: Site) -> Sequence[Path]:
     paths = []
     for handle, run_id in ((first, first.result_run_id), (second, answer.run_id)):
         history = await site.client.get_workflow_handle(handle.id, run_id=run_id).fetch_history()
-        paths.append(site.folder / f"{run_id}.json")
+        paths.append(site.directory / f"{run_id}.json")
         paths[-1].write_text(history.to_json(), encoding="utf-8")
     return paths
 
@@ -197,10 +197,10 @@ class TestUnknownTypes:
         assert code == 1, output + errors
         assert "[open_runs_of_unknown_type]" in output
         assert f"1 open runs in namespace default have the type '{site.name}'" in output
-        report = json.loads((site.folder / "report.json").read_text(encoding="utf-8"))
+        report = json.loads((site.directory / "report.json").read_text(encoding="utf-8"))
         assert report["status"] == "failed"
         assert [finding["workflow_type"] for finding in report["data"]["findings"]] == [site.name]
-        failures = re.findall('<failure type="(.*?)"', (site.folder / "report.xml").read_text(encoding="utf-8"))
+        failures = re.findall('<failure type="(.*?)"', (site.directory / "report.xml").read_text(encoding="utf-8"))
         assert failures == ["open_runs_of_unknown_type"]
 
     async def test_unknown_type_restored_in_code_is_green(self, site: Site) -> None:

@@ -37,8 +37,8 @@ class Servers:
     ``given`` are running servers.
     """
 
-    def __init__(self, folder: Path, stack: ExitStack, given: Mapping[str, Endpoint]) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path, stack: ExitStack, given: Mapping[str, Endpoint]) -> None:
+        self._directory = directory
         self._stack = stack
         self._opened: dict[str, Endpoint | NotToBeHad | ServerFailed] = dict(given)
         self._clients: dict[str, S3Client] = {}
@@ -47,7 +47,7 @@ class Servers:
         """Return a usable server; if there is none, skip, or fail if it was named."""
         if name not in self._opened:
             try:
-                self._opened[name] = self._stack.enter_context(open_server(name, self._folder / name))
+                self._opened[name] = self._stack.enter_context(open_server(name, self._directory / name))
             except (NotToBeHad, ServerFailed) as reason:
                 self._opened[name] = reason
         opened = self._opened[name]

@@ -56,7 +56,7 @@ class Recipe:
 
 
 @contextmanager
-def open_server(name: str, folder: Path) -> Iterator[Endpoint]:
+def open_server(name: str, directory: Path) -> Iterator[Endpoint]:
     """Yield a usable server; raises ``NotToBeHad`` and ``ServerFailed``."""
     given = os.environ.get(f"PHOTO_WORKER_S3_{name.upper()}")
     if given:
@@ -70,7 +70,7 @@ def open_server(name: str, folder: Path) -> Iterator[Endpoint]:
         return
     if name not in _RECIPES:
         raise NotToBeHad(f"there is no S3 server named {name}")
-    with _started(name, folder) as server:
+    with _started(name, directory) as server:
         yield server
 
 
@@ -99,16 +99,16 @@ def _given(name: str, url: str) -> Endpoint:
 
 
 @contextmanager
-def _started(name: str, folder: Path) -> Iterator[Endpoint]:
-    folder.mkdir(parents=True)
-    recipe = _RECIPES[name](folder)
-    log = folder / "log.txt"
+def _started(name: str, directory: Path) -> Iterator[Endpoint]:
+    directory.mkdir(parents=True)
+    recipe = _RECIPES[name](directory)
+    log = directory / "log.txt"
     base = {key: os.environ[key] for key in _PASSED if key in os.environ}
     with log.open("wb") as output:
         process = subprocess.Popen(
             recipe.argv,
             env={**base, **recipe.env},
-            cwd=folder,
+            cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -128,7 +128,7 @@ def _started(name: str, folder: Path) -> Iterator[Endpoint]:
             yield server
     finally:
         _stop(process)
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def wait_until_usable(server: Endpoint, still_runs: Callable[[], None], *, seconds: float) -> None:
@@ -182,7 +182,7 @@ def _found(find: Callable[[], Path]) -> str:
         raise NotToBeHad(str(error)) from error
 
 
-def _ministack(folder: Path) -> Recipe:
+def _ministack(directory: Path) -> Recipe:
     if find_spec("ministack") is None:
         raise NotToBeHad("the package ministack is not installed")
     (port,) = _free_ports(1)
@@ -197,33 +197,33 @@ def _ministack(folder: Path) -> Recipe:
         "SERVICES": "s3,sns,sqs",
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
-        "DOCKER_HOST": f"unix://{folder / 'no-docker'}",
+        "DOCKER_HOST": f"unix://{directory / 'no-docker'}",
         "S3_PERSIST": "1",
-        "S3_DATA_DIR": str(folder / "s3"),
+        "S3_DATA_DIR": str(directory / "s3"),
         "LOG_LEVEL": "WARNING",
     }
     return replace(recipe, env=env)
 
 
-def _seaweedfs(folder: Path) -> Recipe:
+def _seaweedfs(directory: Path) -> Recipe:
     weed = _found(seaweedfs_program)
     ports = dict(zip(_WEED_PORTS, _free_ports(len(_WEED_PORTS)), strict=True))
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     recipe = Recipe([], {}, ports["s3.port"])
     credentials = [{"accessKey": recipe.access_key, "secretKey": recipe.secret_key}]
     identities = {"identities": [{"name": "local", "credentials": credentials, "actions": actions}]}
-    config = folder / "s3.json"
+    config = directory / "s3.json"
     config.write_text(json.dumps(identities), "utf-8")
     options = {
-        "dir": str(folder),
+        "dir": str(directory),
         "ip": HOST,
         "ip.bind": HOST,
         "s3.config": str(config),
         # As in S3: no bucket is created implicitly, and none with objects is deleted.
         "s3.autoCreateBucket": "false",
         "s3.allowDeleteBucketNotEmpty": "false",
-        "s3.localSocket": str(folder / "s3.sock"),
-        "filer.localSocket": str(folder / "filer.sock"),
+        "s3.localSocket": str(directory / "s3.sock"),
+        "filer.localSocket": str(directory / "filer.sock"),
         "s3.port.iceberg": "0",
         "s3.port.lance": "0",
         "webdav": "false",
@@ -239,14 +239,14 @@ _WEED_PORTS = tuple(
 )
 
 
-def _minio(folder: Path) -> Recipe:
+def _minio(directory: Path) -> Recipe:
     minio = _found(minio_program)
     port, console = _free_ports(2)
     recipe = Recipe(
         [
             minio,
             "server",
-            str(folder / "data"),
+            str(directory / "data"),
             "--address",
             f"{HOST}:{port}",
             "--console-address",
@@ -265,7 +265,7 @@ def _minio(folder: Path) -> Recipe:
     return replace(recipe, env=env)
 
 
-def _localstack(folder: Path) -> Recipe:
+def _localstack(directory: Path) -> Recipe:
     program = os.environ.get("PHOTO_WORKER_LOCALSTACK_PYTHON", "")
     if not os.access(program, os.X_OK):
         raise NotToBeHad(
@@ -274,7 +274,7 @@ def _localstack(folder: Path) -> Recipe:
         )
     (port,) = _free_ports(1)
     env = {
-        "FILESYSTEM_ROOT": str(folder / "root"),
+        "FILESYSTEM_ROOT": str(directory / "root"),
         "GATEWAY_LISTEN": f"{HOST}:{port}",
         "LOCALSTACK_HOST": f"{HOST}:{port}",
         # The default server listens on every interface.

@@ -157,7 +157,7 @@ def _definitions(node: ast.AST, prefix: str, *, local: bool = False) -> Iterator
 
 def _elsewhere(mutation: Mutation, root: Path) -> str:
     """Return the other files that have such a definition, in words."""
-    paths = sorted(path for source in _SOURCES for folder in root.glob(source) for path in folder.rglob("*.py"))
+    paths = sorted(path for source in _SOURCES for directory in root.glob(source) for path in directory.rglob("*.py"))
     last = mutation.within.rpartition(".")[2]
     found = []
     for path in paths:

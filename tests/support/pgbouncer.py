@@ -26,7 +26,7 @@ from psycopg import conninfo
 # Set if the tests must not be skipped, as in the CI gate that has installed it.
 REQUIRED_VARIABLE = "PHOTO_WORKER_TEST_PGBOUNCER"
 # Debian's path is not on every user's PATH.
-_FOLDERS = ("/usr/sbin", "/opt/homebrew/bin", "/usr/local/bin")
+_DIRECTORIES = ("/usr/sbin", "/opt/homebrew/bin", "/usr/local/bin")
 _START_SECONDS = 20.0
 
 
@@ -44,7 +44,7 @@ class PgBouncer:
 
 def program() -> str:
     """Return PgBouncer's path; without it, skip the test, or fail it if the variable requires it."""
-    found = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_FOLDERS]))
+    found = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_DIRECTORIES]))
     if found is None:
         reason = "PgBouncer is not installed (Debian: apt-get install pgbouncer)"
         if os.environ.get(REQUIRED_VARIABLE):
@@ -68,17 +68,17 @@ def pgbouncer(
     path = program()
     parts: dict[str, Any] = conninfo.conninfo_to_dict(database_url)
     with tempfile.TemporaryDirectory(prefix="photo-worker-pgbouncer-") as name:
-        folder = Path(name)
+        directory = Path(name)
         user = _unprivileged()
         port = _free_port()
-        (folder / "users").write_text(f'"{parts["user"]}" "{parts["password"]}"\n', encoding="utf-8")
+        (directory / "users").write_text(f'"{parts["user"]}" "{parts["password"]}"\n', encoding="utf-8")
         chosen: Mapping[str, object] = {
             "listen_addr": "127.0.0.1",
             "listen_port": port,
             "unix_socket_dir": "",
             "auth_type": "scram-sha-256",
-            "auth_file": folder / "users",
-            "logfile": folder / "log",
+            "auth_file": directory / "users",
+            "logfile": directory / "log",
             "pool_mode": "transaction",
             **settings,
         }
@@ -88,12 +88,12 @@ def pgbouncer(
             "[pgbouncer]",
         ]
         lines += [f"{key} = {value}" for key, value in chosen.items()]
-        (folder / "ini").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (directory / "ini").write_text("\n".join(lines) + "\n", encoding="utf-8")
         if user is not None:
-            for file in (folder, folder / "users", folder / "ini"):
+            for file in (directory, directory / "users", directory / "ini"):
                 os.chown(file, user, -1)
         process = subprocess.Popen(
-            [path, "-q", str(folder / "ini")],
+            [path, "-q", str(directory / "ini")],
             user=user,
             extra_groups=[] if user is not None else None,
             cwd="/",
@@ -101,7 +101,7 @@ def pgbouncer(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        made = PgBouncer(port, folder / "log")
+        made = PgBouncer(port, directory / "log")
         try:
             _wait(process, made)
             yield made

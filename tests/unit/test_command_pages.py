@@ -43,8 +43,8 @@ def test_command_facts_exit_codes_match_help() -> None:
 
 def test_command_facts_errors_occur_in_tests() -> None:
     # Without the words of this test and of the pages.
-    folders = [ROOT / "tests", *ROOT.glob("packages/*/tests")]
-    files = [path for folder in folders for path in folder.rglob("*.py")]
+    directories = [ROOT / "tests", *ROOT.glob("packages/*/tests")]
+    files = [path for directory in directories for path in directory.rglob("*.py")]
     tests = {word for path in files for word in re.findall(r"\w+", path.read_text("utf-8"))}
     named = {code for slug in COMMANDS for code in facts_of(slug).errors}
     assert named <= set(made.messages())

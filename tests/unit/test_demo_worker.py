@@ -25,7 +25,7 @@ async def test_keep_worker_gives_up_and_names_log(tmp_path: Path, capsys: pytest
 PHOTOS = Path(__file__).resolve().parents[2] / "fixtures" / "photos"
 
 
-def test_fixture_folder_outside_checkout_is_in_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fixture_directory_outside_checkout_is_in_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert demo.fixture_directory() == PHOTOS
     monkeypatch.chdir(tmp_path)
     found = demo.fixture_directory()
@@ -37,7 +37,7 @@ def test_fixture_folder_outside_checkout_is_in_package(tmp_path: Path, monkeypat
     assert sum(map(len, packaged.values())) < 1_200_000
 
 
-def test_fixture_folder_missing_names_fixtures_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fixture_directory_missing_names_fixtures_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(devkit, "__path__", [str(tmp_path)])
     with pytest.raises(FixturesMissing) as caught:

@@ -179,11 +179,11 @@ def test_engine_check_without_local_engine_fails(monkeypatch: pytest.MonkeyPatch
 
 
 def test_backend_registry_lost_recordings_are_retryable(tmp_path: Path) -> None:
-    folder = tmp_path / "recorded"
-    shutil.copytree(FIXTURES / "recorded", folder)
-    backends = BackendRegistry(Settings(ocr_engine="recorded", ocr_recorded_dir=folder), MemoryObjectStore())
+    directory = tmp_path / "recorded"
+    shutil.copytree(FIXTURES / "recorded", directory)
+    backends = BackendRegistry(Settings(ocr_engine="recorded", ocr_recorded_dir=directory), MemoryObjectStore())
     backends.require_usable()
-    shutil.rmtree(folder)
+    shutil.rmtree(directory)
     document = DocumentRef("photos", "pie.jpg", "image/jpeg", 1, next((FIXTURES / "recorded").glob("*.json")).stem)
     with pytest.raises(PhotoWorkerError, match="OCR_RECORDED_DIR") as caught:
         backends(CONFIGURED_ENGINE).detect_text(document)

@@ -29,72 +29,74 @@ PNG = b"\x89PNG\r\n\x1a\n a photo"
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     made = tmp_path / "photos"
     made.mkdir()
     return made
 
 
-def names(folder: Path) -> list[str]:
-    return [source.path.name for source in expand_sources([str(folder)]).sources if source.path]
+def names(directory: Path) -> list[str]:
+    return [source.path.name for source in expand_sources([str(directory)]).sources if source.path]
 
 
 @pytest.mark.parametrize("argument", ["", "\0"])
-def test_expand_sources_empty_argument_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, argument: str) -> None:
-    (folder / "pie.png").write_bytes(PNG)
-    monkeypatch.chdir(folder)
+def test_expand_sources_empty_argument_is_refused(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, argument: str
+) -> None:
+    (directory / "pie.png").write_bytes(PNG)
+    monkeypatch.chdir(directory)
     with pytest.raises(SourceMissing, match="an empty argument names no file"):
         expand_sources([argument])
 
 
-def test_submit_empty_argument_is_usage_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "stack.env").write_text("PASSWORD=secret")
-    monkeypatch.chdir(folder)
+def test_submit_empty_argument_is_usage_error(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / "stack.env").write_text("PASSWORD=secret")
+    monkeypatch.chdir(directory)
     told = CliRunner().invoke(cli, ["submit", ""])
     assert told.exit_code == 2
     assert "an argument is empty" in told.output
 
 
-def test_expand_sources_directory_takes_documents_only(folder: Path) -> None:
-    (folder / "pie.png").write_bytes(PNG)
-    (folder / "no-suffix").write_bytes(b"%PDF-1.7\n")
-    (folder / "a.env").write_text("PASSWORD=secret")
-    (folder / "b.jpg").write_text("<html>a page, whatever its name says</html>")
-    (folder / "c.docx").write_bytes(b"PK\x03\x04 a zip")
-    (folder / "d.png").write_bytes(b"")
-    (folder / "e").mkdir()
-    (folder / "f.heic").symlink_to(folder / "gone")
-    os.mkfifo(folder / "g")
-    (folder / ".hidden.png").write_bytes(PNG)
-    expanded = expand_sources([str(folder)])
-    assert names(folder) == ["no-suffix", "pie.png"]
+def test_expand_sources_directory_takes_documents_only(directory: Path) -> None:
+    (directory / "pie.png").write_bytes(PNG)
+    (directory / "no-suffix").write_bytes(b"%PDF-1.7\n")
+    (directory / "a.env").write_text("PASSWORD=secret")
+    (directory / "b.jpg").write_text("<html>a page, whatever its name says</html>")
+    (directory / "c.docx").write_bytes(b"PK\x03\x04 a zip")
+    (directory / "d.png").write_bytes(b"")
+    (directory / "e").mkdir()
+    (directory / "f.heic").symlink_to(directory / "gone")
+    os.mkfifo(directory / "g")
+    (directory / ".hidden.png").write_bytes(PNG)
+    expanded = expand_sources([str(directory)])
+    assert names(directory) == ["no-suffix", "pie.png"]
     (said,) = expanded.left_out
     assert said == (
-        f"7 of 9 entries of {str(folder)!r} are left out: a.env (no photo or document), b.jpg (no photo or document), "
-        "c.docx (a ZIP archive, not read), d.png (empty), e (a folder) and 2 more"
+        f"7 of 9 entries of {str(directory)!r} are left out: a.env (no photo or document), b.jpg (no photo or"
+        " document), c.docx (a ZIP archive, not read), d.png (empty), e (a folder) and 2 more"
     )
 
 
-def test_expand_sources_directory_of_photos_leaves_none_out(folder: Path) -> None:
-    (folder / "pie.png").write_bytes(PNG)
-    assert expand_sources([str(folder)]).left_out == []
+def test_expand_sources_directory_of_photos_leaves_none_out(directory: Path) -> None:
+    (directory / "pie.png").write_bytes(PNG)
+    assert expand_sources([str(directory)]).left_out == []
 
 
-def test_expand_sources_named_file_is_taken(folder: Path) -> None:
-    (folder / "notes.txt").write_text("no photo")
-    (source,) = expand_sources([str(folder / "notes.txt")]).sources
-    assert source.path == folder / "notes.txt"
-    assert len(expand_sources([f"{folder}/*.txt"]).sources) == 1
+def test_expand_sources_named_file_is_taken(directory: Path) -> None:
+    (directory / "notes.txt").write_text("no photo")
+    (source,) = expand_sources([str(directory / "notes.txt")]).sources
+    assert source.path == directory / "notes.txt"
+    assert len(expand_sources([f"{directory}/*.txt"]).sources) == 1
 
 
-def test_expand_sources_directory_without_photos_is_refused(folder: Path) -> None:
+def test_expand_sources_directory_without_photos_is_refused(directory: Path) -> None:
     with pytest.raises(SourceMissing, match="the folder is empty"):
-        expand_sources([str(folder)])
-    (folder / "pie.png").symlink_to(folder / "gone")
+        expand_sources([str(directory)])
+    (directory / "pie.png").symlink_to(directory / "gone")
     with pytest.raises(SourceMissing, match=r"only pie\.png \(a link that leads nowhere\)"):
-        expand_sources([str(folder)])
+        expand_sources([str(directory)])
     with pytest.raises(SourceMissing, match="it is a link that leads nowhere"):
-        expand_sources([str(folder / "pie.png")])
+        expand_sources([str(directory / "pie.png")])
 
 
 def test_expand_sources_long_name_has_short_error() -> None:
@@ -104,13 +106,13 @@ def test_expand_sources_long_name_has_short_error() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
-def test_expand_sources_unreadable_directory_is_refused(folder: Path) -> None:
-    folder.chmod(0)
+def test_expand_sources_unreadable_directory_is_refused(directory: Path) -> None:
+    directory.chmod(0)
     try:
         with pytest.raises(SourceUnreadable, match="Permission denied"):
-            expand_sources([str(folder)])
+            expand_sources([str(directory)])
     finally:
-        folder.chmod(0o700)
+        directory.chmod(0o700)
 
 
 def service() -> tuple[JobService, MemoryObjectStore]:
@@ -119,27 +121,27 @@ def service() -> tuple[JobService, MemoryObjectStore]:
     return JobService(store, MemoryJobRepository(), None, "photos"), store
 
 
-async def test_submit_pipe_is_refused_at_once(folder: Path) -> None:
-    os.mkfifo(folder / "pipe")
+async def test_submit_pipe_is_refused_at_once(directory: Path) -> None:
+    os.mkfifo(directory / "pipe")
     jobs, store = service()
     async with asyncio.timeout(10):
         with pytest.raises(SourceUnreadable, match="a pipe, a socket or a device"):
-            await jobs.submit(Source("pipe", path=folder / "pipe"))
+            await jobs.submit(Source("pipe", path=directory / "pipe"))
     assert list(store.list("photos", "")) == []
 
 
-async def test_submit_device_is_refused_at_once(folder: Path) -> None:
-    (folder / "pie.png").symlink_to("/dev/zero")
+async def test_submit_device_is_refused_at_once(directory: Path) -> None:
+    (directory / "pie.png").symlink_to("/dev/zero")
     jobs, _ = service()
     with pytest.raises(SourceUnreadable, match="a pipe, a socket or a device"):
-        await jobs.submit(Source("pie.png", path=folder / "pie.png"))
+        await jobs.submit(Source("pie.png", path=directory / "pie.png"))
 
 
-async def test_submit_too_large_file_is_not_read(folder: Path) -> None:
-    with (folder / "huge.png").open("wb") as file:
+async def test_submit_too_large_file_is_not_read(directory: Path) -> None:
+    with (directory / "huge.png").open("wb") as file:
         file.truncate(UPLOAD_LIMIT_BYTES + 1)
     with pytest.raises(DocumentTooLarge):
-        await service()[0].submit(Source("huge.png", path=folder / "huge.png"))
+        await service()[0].submit(Source("huge.png", path=directory / "huge.png"))
 
 
 def test_read_regular_without_size_stops_at_limit() -> None:
@@ -154,28 +156,28 @@ def test_read_regular_without_size_stops_at_limit() -> None:
 
 
 @pytest.mark.parametrize("kind", ["x y z", "text/plain", "image/gif"])
-def test_submit_unsupported_type_is_usage_error(folder: Path, kind: str) -> None:
-    (folder / "pie.png").write_bytes(PNG)
-    told = CliRunner().invoke(cli, ["submit", str(folder), "--expect", kind])
+def test_submit_unsupported_type_is_usage_error(directory: Path, kind: str) -> None:
+    (directory / "pie.png").write_bytes(PNG)
+    told = CliRunner().invoke(cli, ["submit", str(directory), "--expect", kind])
     assert told.exit_code == 2
     assert "is no type that OCR reads" in told.output
 
 
-def test_submit_empty_job_id_is_usage_error(folder: Path) -> None:
+def test_submit_empty_job_id_is_usage_error(directory: Path) -> None:
     """An unset variable would create a job that the same call does not join."""
-    (folder / "pie.png").write_bytes(PNG)
-    told = CliRunner().invoke(cli, ["submit", str(folder), "--job-id", ""])
+    (directory / "pie.png").write_bytes(PNG)
+    told = CliRunner().invoke(cli, ["submit", str(directory), "--job-id", ""])
     assert told.exit_code == 2
     assert "job_id_invalid" in told.output
 
 
 @pytest.mark.parametrize("output", ["text", "json"])
 def test_submit_reports_left_out_files_before_upload(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, output: str
+    directory: Path, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
-    (folder / "pie.png").write_bytes(PNG)
-    (folder / "a.env").write_text("PASSWORD=secret")
-    monkeypatch.chdir(folder.parent)
+    (directory / "pie.png").write_bytes(PNG)
+    (directory / "a.env").write_text("PASSWORD=secret")
+    monkeypatch.chdir(directory.parent)
 
     class Store(MemoryObjectStore):
         def put_new(self, *given: Any, **named: Any) -> bool:
@@ -183,7 +185,7 @@ def test_submit_reports_left_out_files_before_upload(
             return super().put_new(*given, **named)
 
     # No stack that runs here gives the settings.
-    monkeypatch.setenv("PHOTO_WORKER_HOME", str(folder.parent / "stacks"))
+    monkeypatch.setenv("PHOTO_WORKER_HOME", str(directory.parent / "stacks"))
     monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere.invalid/db")
     store, repository = Store(), MemoryJobRepository()
     store.ensure_bucket("photo-worker")

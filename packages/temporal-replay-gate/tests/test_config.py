@@ -33,8 +33,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[name]
 
 
-def table(folder: Path, text: str) -> Path:
-    path = folder / "pyproject.toml"
+def table(directory: Path, text: str) -> Path:
+    path = directory / "pyproject.toml"
     path.write_text(f"[tool.replay-gate]\n{text}", encoding="utf-8")
     return path
 

@@ -48,7 +48,7 @@ def artifact_without_row(job: JobEvidence) -> Iterator[RuleBreach]:
     """Every artifact belongs to a job with a row, or is young."""
     if is_orphan(job) and not is_young(job) and not _has_result(job):
         yield RuleBreach(
-            _folder(job),
+            _directory(job),
             f"{_objects(job)} of a job that has no row.",
             "The row is written before any object of its job; it was deleted by something else than an erase.",
             f"Delete the objects: `photo-worker erase {job.job_id}`.",
@@ -60,7 +60,7 @@ def result_without_row(job: JobEvidence) -> Iterator[RuleBreach]:
     """Every finished result belongs to a job with a row, or is young."""
     if is_orphan(job) and not is_young(job) and _has_result(job):
         yield RuleBreach(
-            _folder(job),
+            _directory(job),
             f"{_objects(job)} of a finished job that has no row.",
             "The database was set back, by a restore for example, or the row was deleted by hand, or DATABASE_URL"
             " names the database of another bucket. A result that was paid for is never deleted by a repair.",
@@ -183,7 +183,7 @@ def _size(found: StoredObject) -> str:
     return f"{found.size_bytes} bytes{', behind a delete marker' if found.hidden else ''}"
 
 
-def _folder(job: JobEvidence) -> str:
+def _directory(job: JobEvidence) -> str:
     return s3((job.whole.bucket, job.objects[0].key.rpartition("/")[0] + "/"))
 
 

@@ -57,16 +57,16 @@ def analyse(given: dict[str, Any]) -> Any:
 def job(given: dict[str, Any]) -> Any:
     """Read a document by jobs: an object, and a file that is uploaded first; results from S3 and from Get."""
     reader = extractor()
-    folder = f"s3://{given['bucket']}"
+    directory = f"s3://{given['bucket']}"
     documents = [
         reader.start_document_text_detection(
-            file_source=uri(given), s3_output_path=f"{folder}/output", save_image=False
+            file_source=uri(given), s3_output_path=f"{directory}/output", save_image=False
         ),
         reader.start_document_text_detection(
-            file_source=given["file"], s3_upload_path=f"{folder}/upload", save_image=False
+            file_source=given["file"], s3_upload_path=f"{directory}/upload", save_image=False
         ),
         reader.start_document_analysis(
-            file_source=uri(given), features=[TextractFeatures.TABLES], s3_output_path=f"{folder}/output",
+            file_source=uri(given), features=[TextractFeatures.TABLES], s3_output_path=f"{directory}/output",
             save_image=False,
         ),
     ]  # fmt: skip

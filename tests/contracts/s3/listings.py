@@ -50,10 +50,10 @@ class ListingBehaviours(S3Suite):
             s3.put_object(Bucket=bucket, Key=key, Body=b"")
         top = s3.list_objects_v2(Bucket=bucket, Delimiter="/")
         assert [entry["Key"] for entry in top["Contents"]] == ["a"]
-        assert [folder["Prefix"] for folder in top["CommonPrefixes"]] == ["f/", "h/"]
+        assert [directory["Prefix"] for directory in top["CommonPrefixes"]] == ["f/", "h/"]
         below = s3.list_objects_v2(Bucket=bucket, Delimiter="/", Prefix="f/")
         assert [entry["Key"] for entry in below["Contents"]] == ["f/1", "f/2"]
-        assert [folder["Prefix"] for folder in below["CommonPrefixes"]] == ["f/g/"]
+        assert [directory["Prefix"] for directory in below["CommonPrefixes"]] == ["f/g/"]
 
     def test_list_objects_start_after_begins_behind_the_key(self, s3: S3Client, bucket: str) -> None:
         for key in ["a", "b é+&", "b é+&2", "f/c"]:

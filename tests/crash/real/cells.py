@@ -117,7 +117,7 @@ def cases_of(point: str) -> list[Case]:
 def document_of(environment: Environment, usage: str) -> Path:
     """Return the file that a usage's jobs submit."""
     converted = usage in {"phone", "erase"}
-    path = environment.folder / f"{usage}.{'webp' if converted else 'png'}"
+    path = environment.directory / f"{usage}.{'webp' if converted else 'png'}"
     make = documents.webp_of if converted else documents.damaged if usage == "damaged" else documents.png_of
     body = make(TEXT)
     if not path.exists():
@@ -260,7 +260,7 @@ async def _struck(case: Case, arm: Arm, child: Child) -> bool:
 
 
 def _arm(world: World, case: Case) -> Arm:
-    return Arm(case.point, case.phase, case.mode, str(world.folder / f"{case.name}.reached"))
+    return Arm(case.point, case.phase, case.mode, str(world.directory / f"{case.name}.reached"))
 
 
 async def _is_acknowledged(world: World, response: str, job_id: UUID) -> bool:

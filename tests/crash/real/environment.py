@@ -74,7 +74,7 @@ class World:
     orchestrator: WorkflowOrchestrator
     service: JobService
     scale: Scale
-    folder: Path
+    directory: Path
     children: list[Child] = field(default_factory=list)
 
     @property
@@ -116,7 +116,7 @@ class World:
         return "\n".join(child.output() for child in self.children)
 
     async def _spawn(self, main: str, arm: Arm | None, more: Mapping[str, str], *arguments: str) -> Child:
-        log = self.folder / f"{self.name}-{len(self.children)}.log"
+        log = self.directory / f"{self.name}-{len(self.children)}.log"
         variables = {**self.variables, **(arm.as_variables() if arm else {}), **more}
         child = await self.environment.forkserver.spawn(main, variables, log, *arguments)
         self.children.append(child)
@@ -132,7 +132,7 @@ class Environment:
     client: Client
     store: ObjectStore
     forkserver: Forkserver
-    folder: Path
+    directory: Path
 
     @asynccontextmanager
     async def world(self, name: str, scale: Scale | None = None, **own: str) -> AsyncIterator[World]:
@@ -161,7 +161,7 @@ class Environment:
         orchestrator = TemporalOrchestrator(self.client, settings.temporal_task_queue, types=workflow_types())
         await asyncio.to_thread(bind, self.store, repository, bucket)
         service = JobService(self.store, repository, orchestrator, bucket)
-        world = World(self, name, variables, settings, repository, orchestrator, service, scale, self.folder)
+        world = World(self, name, variables, settings, repository, orchestrator, service, scale, self.directory)
         try:
             yield world
         finally:
@@ -181,7 +181,7 @@ class Environment:
 
 @asynccontextmanager
 async def open_environment(
-    stack: dict[str, str], template: str, forkserver: Forkserver, folder: Path
+    stack: dict[str, str], template: str, forkserver: Forkserver, directory: Path
 ) -> AsyncIterator[Environment]:
     """Connect to a stack and yield the environment of its worlds."""
     settings = load_settings(read_environment(stack, None))
@@ -190,6 +190,6 @@ async def open_environment(
     config["interceptors"] = [_ShortTasks()]
     s3 = make_client(session=session_of(stack), endpoint_url=stack["AWS_ENDPOINT_URL_S3"], max_pool_connections=20)
     try:
-        yield Environment(stack, template, Client(**config), BotoObjectStore(s3), forkserver, folder)
+        yield Environment(stack, template, Client(**config), BotoObjectStore(s3), forkserver, directory)
     finally:
         s3.close()

@@ -21,23 +21,23 @@ _LOOK_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Holds:
-    """The crash point before which each job's attempts are held, as long as ``folder`` has no file ``go``."""
+    """The crash point before which each job's attempts are held, as long as ``directory`` has no file ``go``."""
 
     places: Mapping[UUID, CrashPoint]
-    folder: Path
+    directory: Path
 
     def as_variables(self) -> dict[str, str]:
         """Return the environment variable that passes it to a worker."""
         places = {str(job_id): point.value for job_id, point in self.places.items()}
-        return {VARIABLE: json.dumps({"places": places, "folder": str(self.folder)})}
+        return {VARIABLE: json.dumps({"places": places, "folder": str(self.directory)})}
 
     def held(self) -> bool:
         """Return whether every job has reached its point."""
-        return all((self.folder / str(job_id)).exists() for job_id in self.places)
+        return all((self.directory / str(job_id)).exists() for job_id in self.places)
 
     def release(self) -> None:
         """Release all attempts."""
-        (self.folder / "go").touch()
+        (self.directory / "go").touch()
 
 
 class Holder:
@@ -53,10 +53,10 @@ class Holder:
         job_id = activity.info().workflow_id or ""
         if self._holds.places.get(UUID(job_id)) is not point:
             return
-        (self._holds.folder / job_id).touch()
+        (self._holds.directory / job_id).touch()
         limit = activity.info().start_to_close_timeout
         over = time.monotonic() + limit.total_seconds() if limit else float("inf")
-        while not (self._holds.folder / "go").exists():
+        while not (self._holds.directory / "go").exists():
             if time.monotonic() > over:
                 # The server has timed it out: the next attempt waits here by now, and needs the thread.
                 raise ApplicationError("held for too long", type="held")

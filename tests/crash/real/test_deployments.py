@@ -54,10 +54,10 @@ async def test_misconfigured_workers_beside_valid_one_take_no_job(environment: E
         ]
         await asyncio.gather(*(says(child, "takes no work") for _, child in wrong))
         work = jobs()
-        folder = environment.folder / f"wrong-{work[0].id}"
-        await asyncio.to_thread(folder.mkdir)
+        directory = environment.directory / f"wrong-{work[0].id}"
+        await asyncio.to_thread(directory.mkdir)
         right = await world.worker()
-        await submit(world, work, folder)
+        await submit(world, work, directory)
         await all_ended(world, work)
         for code, child in wrong:
             assert child.alive, child.output()
@@ -80,7 +80,7 @@ async def test_other_deployment_changes_no_object_of_bound_bucket(environment: E
         holds = await held(world, work)
         worker = world.children[-1]
         before = await asyncio.to_thread(objects_of, world.store, world.bucket)
-        photo = await asyncio.to_thread(work[-1].file, holds.folder)
+        photo = await asyncio.to_thread(work[-1].file, holds.directory)
         common = ("--env-file", "/dev/null")
         for arguments in (
             ("check", "--repair", "--grace", "0s", "-o", "json"),
@@ -114,7 +114,7 @@ async def test_rollback_of_half_done_deploy_loses_no_job(environment: Environmen
         old = await worker_of(before, world)
         await holder.kill()
         # Begun under the old release, while jobs of the new one are in progress.
-        await world.submit(await asyncio.to_thread(new[-1].file, holds.folder), new[-1].id)
+        await world.submit(await asyncio.to_thread(new[-1].file, holds.directory), new[-1].id)
         await until(lambda: cannot_go_on(world, new), old)
         rows = await asyncio.to_thread(lambda: list(world.repository.all()))
         reasons = {row.error_code for row in rows if row.status == "failed"}
@@ -138,7 +138,7 @@ async def test_new_release_completes_jobs_of_previous_release(environment: Envir
         new = await world.worker()
         await old.kill()
         holds.release()
-        await world.submit(await asyncio.to_thread(work[-1].file, holds.folder), work[-1].id)
+        await world.submit(await asyncio.to_thread(work[-1].file, holds.directory), work[-1].id)
         await all_ended(world, work)
         await new.drain()
         ending = await cells.cell_result_of(world, *(job.id for job in work), words=[job.text for job in work])
@@ -147,7 +147,7 @@ async def test_new_release_completes_jobs_of_previous_release(environment: Envir
 
 async def worker_of(forkserver: Forkserver, world: World, **variables: str) -> Child:
     """Start a worker of another release."""
-    log = world.folder / f"{world.name}-{len(world.children)}.log"
+    log = world.directory / f"{world.name}-{len(world.children)}.log"
     child = await forkserver.spawn("worker", {**world.variables, **variables}, log)
     world.children.append(child)
     return child
@@ -155,19 +155,19 @@ async def worker_of(forkserver: Forkserver, world: World, **variables: str) -> C
 
 async def held(world: World, work: list[Job], forkserver: Forkserver | None = None) -> Holds:
     """Start a worker that runs each job except the last to its place; it is the world's last child."""
-    folder = world.folder / f"{world.name}-{work[0].id}"
-    await asyncio.to_thread(folder.mkdir)
-    holds = Holds({job.id: point for job, (_, point) in zip(work, PLACES, strict=False)}, folder)
+    directory = world.directory / f"{world.name}-{work[0].id}"
+    await asyncio.to_thread(directory.mkdir)
+    holds = Holds({job.id: point for job, (_, point) in zip(work, PLACES, strict=False)}, directory)
     variables = holds.as_variables()
     worker = await (worker_of(forkserver, world, **variables) if forkserver else world.worker(None, **variables))
-    await submit(world, work[:-1], folder)
+    await submit(world, work[:-1], directory)
     await all_held(holds, worker)
     return holds
 
 
-async def submit(world: World, work: list[Job], folder: Path) -> None:
+async def submit(world: World, work: list[Job], directory: Path) -> None:
     for job in work:
-        await world.submit(await asyncio.to_thread(job.file, folder), job.id)
+        await world.submit(await asyncio.to_thread(job.file, directory), job.id)
 
 
 async def all_ended(world: World, work: list[Job]) -> None:

@@ -63,9 +63,9 @@ class Job:
         """The document's words."""
         return documents.words_of(70_000 + self.number)
 
-    def file(self, folder: Path) -> Path:
+    def file(self, directory: Path) -> Path:
         """Write the document and return its file."""
-        path = folder / f"document-{self.number}.png"
+        path = directory / f"document-{self.number}.png"
         path.write_bytes((documents.damaged if self.usage == "damaged" else documents.png_of)(self.text))
         return path
 
@@ -138,9 +138,9 @@ async def run(environment: Environment, outage: Outage | None, gate: asyncio.Sem
     began = time.monotonic()
     work = jobs()
     name = outage.name if outage else "outage-faultless"
-    folder = environment.folder / f"{name}-{work[0].id}"
-    await asyncio.to_thread(folder.mkdir)
-    holds = Holds({job.id: point for job, (_, point) in zip(work, PLACES, strict=False)}, folder)
+    directory = environment.directory / f"{name}-{work[0].id}"
+    await asyncio.to_thread(directory.mkdir)
+    holds = Holds({job.id: point for job, (_, point) in zip(work, PLACES, strict=False)}, directory)
     async with AsyncExitStack() as stack:
         world = await stack.enter_async_context(environment.world(name, SCALE, MAX_ACTIVITIES=str(2 * len(work))))
         reach = None
@@ -149,12 +149,12 @@ async def run(environment: Environment, outage: Outage | None, gate: asyncio.Sem
         async with gate or asyncio.Semaphore():
             worker = await world.worker(None, **holds.as_variables(), **(reach.variables if reach else {}))
             for job in work[:-1]:
-                await world.submit(await asyncio.to_thread(job.file, folder), job.id)
+                await world.submit(await asyncio.to_thread(job.file, directory), job.id)
             await all_held(holds, worker)
             if outage is not None and reach is not None:
                 await asyncio.to_thread(reach.begin, outage.kind)
             holds.release()
-        await world.submit(await asyncio.to_thread(work[-1].file, folder), work[-1].id)
+        await world.submit(await asyncio.to_thread(work[-1].file, directory), work[-1].id)
         if outage is not None and reach is not None:
             # The duration is what is tested.
             await asyncio.sleep(LENGTH_SECONDS)

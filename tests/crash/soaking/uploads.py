@@ -65,7 +65,7 @@ class Users:
             self.problems.append(f"{upload.job_id}: [{error.code}] {error.message}")
 
     def _file(self, upload: Upload) -> Path:
-        path = self.world.folder / f"upload-{upload.document}.png"
+        path = self.world.directory / f"upload-{upload.document}.png"
         if not path.exists():
             path.write_bytes(self.body(upload.document))
         return path

@@ -25,8 +25,8 @@ _CONTROL_SECONDS = 10.0
 
 def main() -> None:
     """Set up the network, run the commands, and print the packets that were seen."""
-    folder, commands = Path(sys.argv[1]), json.loads(sys.argv[2])
-    _make_a_way_out(folder)
+    directory, commands = Path(sys.argv[1]), json.loads(sys.argv[2])
+    _make_a_way_out(directory)
     packets: list[str] = []
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL)) as tap:
         tap.bind((_DEVICE, _ALL))
@@ -43,7 +43,7 @@ def main() -> None:
     json.dump({"control": control, "responses": responses, "packets": packets}, sys.stdout)
 
 
-def _make_a_way_out(folder: Path) -> None:
+def _make_a_way_out(directory: Path) -> None:
     """Make a network interface with a gateway and a name server behind it, so that packets really leave."""
     _ip("link", "set", "lo", "up")
     try:
@@ -62,7 +62,7 @@ def _make_a_way_out(folder: Path) -> None:
         _ip("-6", "neigh", "add", _GATEWAY_6, "lladdr", _GATEWAY_MAC, "dev", _DEVICE, "nud", "permanent")
         _ip("-6", "route", "add", "default", "via", _GATEWAY_6)
     # With a name server on loopback, lookups would not leave this namespace and not be seen.
-    resolver = folder / "resolv.conf"
+    resolver = directory / "resolv.conf"
     resolver.write_text(f"nameserver {_GATEWAY}\noptions timeout:1 attempts:1\n")
     subprocess.run(["mount", "--bind", str(resolver), "/etc/resolv.conf"], check=True)
 

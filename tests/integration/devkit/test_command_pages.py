@@ -31,7 +31,7 @@ class ToyStack(Stack):
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Commands on a stack of fake services, with every directory that they could write to being watched."""
     roots = {"<home>": "stacks", "<stack>": "stacks/dev", "~": "home", "<tmp>": "tmp", "<cwd>": "here"}
-    paths = {name: tmp_path / folder for name, folder in roots.items()}
+    paths = {name: tmp_path / directory for name, directory in roots.items()}
     for name in ("~", "<tmp>", "<cwd>"):
         paths[name].mkdir()
     (paths["<cwd>"] / "pyproject.toml").touch()

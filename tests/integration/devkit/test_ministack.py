@@ -32,14 +32,14 @@ WHOLE = "import os, sys; os.execv(sys.executable, [sys.executable, '-m', 'photo_
 
 
 @contextmanager
-def ministack(folder: Path, program: str) -> Iterator[Any]:
+def ministack(directory: Path, program: str) -> Iterator[Any]:
     """Run ministack with its data in a directory, and yield an S3 client of it."""
     port = free_base()
     env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     env |= {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SERVICES": "s3", "S3_PERSIST": "1"}
-    env |= {"S3_DATA_DIR": str(folder / "s3"), "PERSIST_STATE": "1", "STATE_DIR": str(folder / "state")}
+    env |= {"S3_DATA_DIR": str(directory / "s3"), "PERSIST_STATE": "1", "STATE_DIR": str(directory / "state")}
     env |= {"IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "LOG_LEVEL": "WARNING", "DOCKER_HOST": "unix:///nowhere"}
-    with subprocess.Popen([sys.executable, "-c", program], env=env, cwd=folder) as process:
+    with subprocess.Popen([sys.executable, "-c", program], env=env, cwd=directory) as process:
         try:
             wait_until(lambda: http_ok(port, "/_ministack/health"), "ministack responds")
             client = boto3.client(

@@ -19,10 +19,10 @@ def reader() -> DocumentReader:
     return DocumentReader(threads=1)
 
 
-def analysed(reader: DocumentReader, image: Image.Image, folder: Path) -> list[dict[str, Any]]:
+def analysed(reader: DocumentReader, image: Image.Image, directory: Path) -> list[dict[str, Any]]:
     file = io.BytesIO()
     image.save(file, "PNG")
-    path = folder / "document"
+    path = directory / "document"
     path.write_bytes(file.getvalue())
     request = PageRequest(path, "document", 1, "seed", analysis=Analysis(frozenset({"TABLES"})))
     return list(reader.page(request).blocks)

@@ -167,7 +167,7 @@ def test_command_most_open_jobs_limits_open_jobs(
 
 
 @pytest.mark.parametrize(
-    ("variables", "folder"),
+    ("variables", "directory"),
     [
         ({}, ".local/state/photo-worker/textract-{port}"),
         ({"XDG_STATE_HOME": "{home}/state"}, "state/photo-worker/textract-{port}"),
@@ -176,7 +176,7 @@ def test_command_most_open_jobs_limits_open_jobs(
     ids=["home", "xdg", "stacks"],
 )
 def test_command_default_data_directory_is_named_for_port(
-    tmp_path: Path, variables: dict[str, str], folder: str
+    tmp_path: Path, variables: dict[str, str], directory: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -184,7 +184,7 @@ def test_command_default_data_directory_is_named_for_port(
     with alone(tmp_path, "--port", str(port), **told) as (_, line):
         assert port_of(line) == port
         until(lambda: send(port, "GET", "/_emulator/jobs").status == 200)
-        data = tmp_path / folder.format(port=port)
+        data = tmp_path / directory.format(port=port)
         assert (data / "jobs" / "jobs.sqlite3").is_file()
         assert data.stat().st_mode & 0o077 == 0
 

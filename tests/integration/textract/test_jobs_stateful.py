@@ -72,12 +72,12 @@ class Known:
 class JobMachine(RuleBasedStateMachine):
     """Applies the same operations to the emulator and to the model."""
 
-    def __init__(self, emulators: Emulators, channel: Channel, folder: Path) -> None:
+    def __init__(self, emulators: Emulators, channel: Channel, directory: Path) -> None:
         super().__init__()
         self.emulators, self.channel = emulators, channel
         self.jobs: dict[str, Known] = {}
         self.tokens: dict[tuple[str, str], tuple[str, Mapping[str, Any]]] = {}
-        self.gate = folder / secrets.token_hex(4)
+        self.gate = directory / secrets.token_hex(4)
         self.kills = self.restarts = 0
         # A separate prefix, so that no example sees another's objects.
         self.prefix = secrets.token_hex(4)

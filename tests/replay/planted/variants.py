@@ -17,25 +17,25 @@ _DEFN = re.compile(r"""@workflow\.defn\(name=["'](planted_kitchen|image_processi
 
 
 def lay_out(
-    mutations: Sequence[CodeMutation], histories: Mapping[Shown, Path], folder: Path
+    mutations: Sequence[CodeMutation], histories: Mapping[Shown, Path], directory: Path
 ) -> tuple[str, dict[str, Path]]:
-    """Write a module and a history for each mutation below ``folder``.
+    """Write a module and a history for each mutation below ``directory``.
 
-    Returns the dotted path of the workflow classes, importable with ``folder`` on the path, and
+    Returns the dotted path of the workflow classes, importable with ``directory`` on the path, and
     the history of each mutation by name. It differs from the original only in its type name and run id.
     """
     lines, files = [], {}
     for number, mutation in enumerate(mutations):
         text, module = mutation.text(), f"variant_{number:02}"
         if mutation.source == SUPPORT:
-            (folder / f"{module}_support.py").write_text(text, encoding="utf-8")
+            (directory / f"{module}_support.py").write_text(text, encoding="utf-8")
             text = (ROOT / IMAGE).read_text(encoding="utf-8")
             assert text.count(_SUPPORT) == 1
             text = text.replace(_SUPPORT, f"from {module}_support import")
         found = _DEFN.search(text)
         assert found is not None, f"{mutation.name}: no workflow class"
         kind = f"{found[1]}_{number:02}"
-        (folder / f"{module}.py").write_text(
+        (directory / f"{module}.py").write_text(
             re.sub(rf"""name=["']{found[1]}["']""", f'name="{kind}"', text), encoding="utf-8"
         )
         lines.append(f"from {module} import {found[2]} as Variant{number}")
@@ -43,10 +43,10 @@ def lay_out(
         started = json.loads(history)["events"][0]["workflowExecutionStartedEventAttributes"]
         run_id = started["originalExecutionRunId"]
         history = history.replace(run_id, str(uuid5(NAMESPACE_OID, f"{run_id}{number}")))
-        target = folder / "histories" / kind / "planted" / f"{module}.json"
+        target = directory / "histories" / kind / "planted" / f"{module}.json"
         target.parent.mkdir(parents=True)
         target.write_text(history.replace(f'"{found[1]}"', f'"{kind}"'), encoding="utf-8")
         files[mutation.name] = target
     classes = ", ".join(f"Variant{number}" for number in range(len(mutations)))
-    (folder / "variants.py").write_text("\n".join([*lines, f"WORKFLOWS = [{classes}]", ""]), encoding="utf-8")
+    (directory / "variants.py").write_text("\n".join([*lines, f"WORKFLOWS = [{classes}]", ""]), encoding="utf-8")
     return "variants:WORKFLOWS", files

@@ -39,11 +39,11 @@ esac
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: Patch) -> Path:
     """A machine with a fake Go toolchain, no S3 server, and a separate cache."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (folder / "go").write_text(_GO)
-    (folder / "go").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    (directory / "go").write_text(_GO)
+    (directory / "go").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("ASKED", str(tmp_path / "asked"))
     monkeypatch.setenv("SUM", prefetch.MINIO_SUM)

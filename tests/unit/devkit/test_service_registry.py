@@ -39,16 +39,16 @@ def paths(tmp_path: Path) -> StackPaths:
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: Patch) -> Path:
     """A directory on PATH with programs of the servers' names; no wheel is installed, and nothing was built."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
+    directory = tmp_path / "bin"
+    directory.mkdir()
     for name in ("weed", "minio"):
-        (folder / name).write_text("#!/bin/sh\n")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
+        (directory / name).write_text("#!/bin/sh\n")
+        (directory / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(directory))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(minio.MINIO_VARIABLE, raising=False)
     monkeypatch.setattr(metadata, "distribution", _no_distribution)
-    return folder
+    return directory
 
 
 def _no_distribution(name: str) -> None:
@@ -198,8 +198,8 @@ def test_minio_plan_uses_loopback_and_disables_updates(paths: StackPaths) -> Non
 
 
 def test_s3_server_plans_have_separate_data_directories(paths: StackPaths, programs: Path) -> None:
-    folders = {name: plan_of(name, paths).discard for name in SERVERS}
-    assert folders == {name: str(paths.data / f"s3-{name}") for name in SERVERS}
+    directories = {name: plan_of(name, paths).discard for name in SERVERS}
+    assert directories == {name: str(paths.data / f"s3-{name}") for name in SERVERS}
     assert programs.is_dir()
 
 

@@ -107,12 +107,12 @@ def test_recorded_backend_directory_as_recording_is_refused(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("sha256", ["", "f" * 64, "f" * 63, SHA.upper(), f"../{SHA}", f"{SHA}\n", "\x00" * 64])
 def test_recorded_backend_unknown_document_names_hash(tmp_path: Path, sha256: str) -> None:
-    folder = tmp_path / "recorded"
-    folder.mkdir()
-    record(folder, json.dumps(RESPONSE).encode())
+    directory = tmp_path / "recorded"
+    directory.mkdir()
+    record(directory, json.dumps(RESPONSE).encode())
     record(tmp_path, json.dumps(RESPONSE).encode())
     with pytest.raises(RecordingMissing) as caught:
-        play(folder, sha256)
+        play(directory, sha256)
     assert sha256 in caught.value.message
     assert not caught.value.retryable
 

@@ -49,10 +49,10 @@ def context(tmp_path: Path) -> BackendContext:
     return BackendContext(store=MemoryObjectStore(), session=session, recorded_dir=recorded)
 
 
-def install(monkeypatch: pytest.MonkeyPatch, folder: Path, entry_points: dict[str, str]) -> str:
+def install(monkeypatch: pytest.MonkeyPatch, directory: Path, entry_points: dict[str, str]) -> str:
     """Put a package with these entry points on the import path, as an installer does; return its module's name."""
     module = f"plugin_{uuid4().hex}"
-    site = folder / "site"
+    site = directory / "site"
     about = site / f"{module}-1.0.dist-info"
     about.mkdir(parents=True)
     (site / f"{module}.py").write_text(PLUGIN.format(engine="theirs"))

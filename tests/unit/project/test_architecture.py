@@ -73,6 +73,6 @@ def test_architecture_modules_exist() -> None:
 
 def test_architecture_tests_table_names_each_directory() -> None:
     named = {quoted(row[0])[0] for row in rows("The tests")}
-    folders = {"/".join(path.parts[:2]) for path in tracked() if path.parts[0] == "tests" and len(path.parts) > 2}
-    assert folders <= named
+    directories = {"/".join(path.parts[:2]) for path in tracked() if path.parts[0] == "tests" and len(path.parts) > 2}
+    assert directories <= named
     assert {path for path in named if not (ROOT / path).is_dir()} == set()

@@ -172,9 +172,9 @@ def test_dev_pip_variables_are_ignored(checkout: Checkout, tmp_path: Path) -> No
     assert not (tmp_path / "elsewhere").exists()
 
 
-def hide(folder: Path, *modules: str) -> Path:
+def hide(directory: Path, *modules: str) -> Path:
     """Return a launcher that hides modules from dev.py, as on a distribution that leaves them out."""
-    launcher = folder / "launcher.py"
+    launcher = directory / "launcher.py"
     launcher.write_text(
         f"""
 import importlib.util, runpy, sys

@@ -96,11 +96,11 @@ STILL = {
     ("tests/integration/devkit/test_external.py", "photo_worker.devkit.external.PATIENCE_SECONDS"),
     ("tests/unit/devkit/test_service_registry.py", "photo_worker.devkit.services.pgbouncer._DIRECTORIES"),
 }
-FOLDERS = [ROOT / "tests", ROOT / "benchmarks", *sorted(ROOT.glob("packages/*/tests"))]
+DIRECTORIES = [ROOT / "tests", ROOT / "benchmarks", *sorted(ROOT.glob("packages/*/tests"))]
 
 
 def test_tests_patch_no_policy_constant_or_worker() -> None:
-    files = [path for folder in FOLDERS for path in sorted(folder.rglob("*.py"))]
+    files = [path for directory in DIRECTORIES for path in sorted(directory.rglob("*.py"))]
     found = {
         (path.relative_to(ROOT).as_posix(), name)
         for path in files

@@ -231,11 +231,11 @@ def _report_of(
 
     if not server.from_server:
         return run(options, _progress(), clock)
-    with fetched(ctx, hooks, server, options.code, options.workflow, clock) as (folder, extra):
+    with fetched(ctx, hooks, server, options.code, options.workflow, clock) as (directory, extra):
         # The runs of a service need not cover every exit, and their files have no provenance.
         chosen = replace(
             options,
-            paths=(folder,),
+            paths=(directory,),
             coverage=bool(options.coverage),
             provenance=bool(options.provenance),
             sample=True,

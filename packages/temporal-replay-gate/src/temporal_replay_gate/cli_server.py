@@ -184,7 +184,7 @@ def fetched(
         task_queues=server.task_queue,
     )
 
-    async def run(folder: Path, chosen: Selection) -> FetchedHistories:
+    async def run(directory: Path, chosen: Selection) -> FetchedHistories:
         task = asyncio.current_task()
         loop = asyncio.get_running_loop()
 
@@ -196,7 +196,7 @@ def fetched(
         clock.on_stop(cancel)
         try:
             async with asyncio.timeout(clock.within(LONGEST_SECONDS)):
-                return await download(await service.connect(), chosen, folder, unavailable=hooks.unavailable)
+                return await download(await service.connect(), chosen, directory, unavailable=hooks.unavailable)
         except (TimeoutError, asyncio.CancelledError) as error:
             if clock.is_over():
                 raise RunOver("because the service's histories were still being fetched") from error
@@ -214,9 +214,9 @@ def fetched(
         yield Path(name), tuple(extra)
 
 
-def _keep(found: FetchedHistories, folder: Path, hooks: Hooks, *, raw: bool) -> None:
+def _keep(found: FetchedHistories, directory: Path, hooks: Hooks, *, raw: bool) -> None:
     from temporal_replay_gate.scrub import scrub
     from temporal_replay_gate.server import keep
 
-    keep(found.runs, folder, None if raw else partial(scrub, vocabulary=hooks.vocabulary()))
-    click.echo(f"kept {len(found.runs)} {'raw' if raw else 'scrubbed'} histories in {folder}", err=True)
+    keep(found.runs, directory, None if raw else partial(scrub, vocabulary=hooks.vocabulary()))
+    click.echo(f"kept {len(found.runs)} {'raw' if raw else 'scrubbed'} histories in {directory}", err=True)

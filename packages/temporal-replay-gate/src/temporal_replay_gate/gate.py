@@ -14,7 +14,7 @@ from temporal_replay_gate.allow import AllowListEntry
 from temporal_replay_gate.clock import DEFAULT_RUN_LIMIT_SECONDS, RunClock, RunOver
 from temporal_replay_gate.errors import ReplayTargetBroken, ReportedError, WorkflowUnknown
 from temporal_replay_gate.findings import Finding
-from temporal_replay_gate.histories import HistoryFile, is_folder, search
+from temporal_replay_gate.histories import HistoryFile, is_directory, search
 from temporal_replay_gate.replay_pool import (
     DEFAULT_LIMIT_SECONDS,
     OTHER_SEED,
@@ -51,7 +51,7 @@ class GateOptions:
     @property
     def corpus(self) -> bool:
         """Whether a directory is checked."""
-        return any(is_folder(path) for path in self.paths)
+        return any(is_directory(path) for path in self.paths)
 
     @property
     def covers(self) -> bool:
@@ -416,8 +416,8 @@ def _measure(
 
 def _without_histories(options: GateOptions) -> list[Finding]:
     """Return a finding for each directory that holds no file of a history, beside others that do."""
-    folders = [path for path in options.paths if is_folder(path)]
-    return [_nothing([path]) for path in folders if len(options.paths) > 1 and search([path]).empty]
+    directories = [path for path in options.paths if is_directory(path)]
+    return [_nothing([path]) for path in directories if len(options.paths) > 1 and search([path]).empty]
 
 
 def _nothing(paths: Sequence[Path], workflow: str | None = None) -> Finding:

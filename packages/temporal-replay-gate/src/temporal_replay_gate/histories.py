@@ -114,7 +114,7 @@ def provenance_path(history: Path) -> Path:
     return history.with_name(history.name.removesuffix(".json") + PROVENANCE_SUFFIX)
 
 
-def is_folder(path: Path) -> bool:
+def is_directory(path: Path) -> bool:
     """Tell whether ``path`` is a directory or a link to one; False also if the system cannot tell."""
     try:
         return path.is_dir()
@@ -171,7 +171,7 @@ def search(paths: Iterable[Path]) -> Searched:
     left_out: set[Path] = set()
     unread: dict[Path, str] = {}
     for path in paths:
-        if not is_folder(path):
+        if not is_directory(path):
             found.add(path)
             continue
         for entry in _entries(path, unread):
@@ -217,17 +217,17 @@ def _entries(root: Path, unread: dict[Path, str]) -> Iterator[Path]:
         unread[Path(os.fsdecode(error.filename)) if error.filename else root] = error.strerror or str(error)
 
     seen: set[Path] = set()
-    for folder, folders, names in os.walk(root, followlinks=True, onerror=note):
-        real = Path(folder).resolve()
+    for directory, directories, names in os.walk(root, followlinks=True, onerror=note):
+        real = Path(directory).resolve()
         if real in seen:
-            folders.clear()
+            directories.clear()
             continue
         seen.add(real)
         # A directory with the name of a history is no history: it is reported, not searched.
-        named = [name for name in folders if name.endswith(".json")]
-        folders[:] = sorted(set(folders) - set(named))
+        named = [name for name in directories if name.endswith(".json")]
+        directories[:] = sorted(set(directories) - set(named))
         for name in (*named, *names):
-            yield Path(folder) / name
+            yield Path(directory) / name
 
 
 def _broken_link(entry: Path) -> str | None:

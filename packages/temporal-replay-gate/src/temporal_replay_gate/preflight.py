@@ -25,7 +25,7 @@ from temporal_replay_gate.histories import (
     core_flags,
     event_name,
     exit_of,
-    is_folder,
+    is_directory,
     patch_ids,
     provenance_path,
     sha256_of,
@@ -223,7 +223,7 @@ def _reset_of(events: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _content(path: Path, limit_bytes: int) -> bytes:
-    if is_folder(path):
+    if is_directory(path):
         raise _Faulty("history_not_a_file", "It is a folder, not a file.", fix="Name a file, or the folder above it.")
     try:
         return read_regular(path, limit_bytes)

@@ -63,10 +63,10 @@ def choose(scenarios: Sequence[Scenario], names: Sequence[str]) -> list[Scenario
 
 def history_paths(root: Path, scenario: Scenario, release: str) -> list[Path]:
     """Return the paths of a scenario's histories: one file, or one for each run of a continue-as-new chain."""
-    folder = root / scenario.workflow / release
+    directory = root / scenario.workflow / release
     if scenario.expected.runs == 1:
-        return [folder / f"{scenario.name}.json"]
-    return [folder / f"{scenario.name}-run{number}.json" for number in range(1, scenario.expected.runs + 1)]
+        return [directory / f"{scenario.name}.json"]
+    return [directory / f"{scenario.name}-run{number}.json" for number in range(1, scenario.expected.runs + 1)]
 
 
 def refuse_existing(root: Path, scenarios: Sequence[Scenario], release: str) -> None:
@@ -125,11 +125,11 @@ def replay_problem(code: CodeUnderTest, histories: Sequence[Json]) -> str | None
 
     The replay uses today's code, not that of the recording: histories of an earlier release must replay with it too.
     """
-    with tempfile.TemporaryDirectory() as folder, ReplayPool(code, jobs=1) as pool:
+    with tempfile.TemporaryDirectory() as directory, ReplayPool(code, jobs=1) as pool:
         pool.types()
         jobs = []
         for number, history in enumerate(histories):
-            path = Path(folder) / f"{number}.json"
+            path = Path(directory) / f"{number}.json"
             path.write_text(_text_of(history), encoding="utf-8")
             jobs.append(ReplayTask(path))
         findings = [finding for outcome in pool.run(jobs) for finding in outcome.findings]

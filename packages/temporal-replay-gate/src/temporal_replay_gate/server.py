@@ -140,12 +140,12 @@ class FetchedHistories:
 async def download(
     client: Client,
     selection: Selection,
-    folder: Path,
+    directory: Path,
     *,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     unavailable: Callable[..., Exception] = TemporalUnavailable,
 ) -> FetchedHistories:
-    """Write the selected runs' histories below ``folder``, one directory per type, readable only by this user.
+    """Write the selected runs' histories below ``directory``, one directory per type, readable only by this user.
 
     Raises ``ReplayNothingFound`` if there is nothing to replay, ``ReplayQueryRefused`` if the service refuses
     the query or the namespace, and what ``unavailable`` makes of ``target`` and ``reason``.
@@ -162,7 +162,7 @@ async def download(
         unknown = await _unknown_types(client, selection, "IN", queues, _UNKNOWN_LOOKED_AT)
         elsewhere = await _unknown_types(client, selection, "NOT IN", queues, OTHER_QUEUES_LIMIT) if queues else {}
         limit = asyncio.Semaphore(_AT_ONCE)
-        fetched = await asyncio.gather(*(_fetch(client, run, folder, limit) for run in chosen.values()))
+        fetched = await asyncio.gather(*(_fetch(client, run, directory, limit) for run in chosen.values()))
     except RPCError as error:
         raise _explained(client, error, unavailable, asked=selection.query is not None) from error
     runs = tuple(sorted((run for run in fetched if isinstance(run, FetchedRun)), key=lambda run: str(run.path)))
@@ -277,7 +277,7 @@ def _in_turn(groups: Sequence[Sequence[WorkflowExecution]]) -> Iterable[Workflow
 async def _fetch(
     client: Client,
     run: WorkflowExecution,
-    folder: Path,
+    directory: Path,
     limit: asyncio.Semaphore,
 ) -> FetchedRun | _NotBegun | _Gone:
     handle = client.get_workflow_handle(run.id, run_id=run.run_id)
@@ -293,7 +293,7 @@ async def _fetch(
     # The list is older than the history: a run may have closed in between.
     is_open = not _is_closed(history)
     # A directory with the name of a history would not be searched.
-    target = folder / _file_name(run.workflow_type).replace(".json", "_json")
+    target = directory / _file_name(run.workflow_type).replace(".json", "_json")
     path = target / f"{_file_name(run.id)}.{run.run_id}.json"
     await asyncio.to_thread(_write, path, history.to_json())
     return FetchedRun(
@@ -307,15 +307,15 @@ async def _fetch(
     )
 
 
-def keep(runs: Iterable[FetchedRun], folder: Path, scrub: Callable[[Any], Mapping[str, Any]] | None) -> list[Path]:
-    """Copy downloaded histories into ``folder``, one directory per type; apply ``scrub`` to each if it is given.
+def keep(runs: Iterable[FetchedRun], directory: Path, scrub: Callable[[Any], Mapping[str, Any]] | None) -> list[Path]:
+    """Copy downloaded histories into ``directory``, one directory per type; apply ``scrub`` to each if it is given.
 
     Raises what ``scrub`` raises; then nothing of that history is written.
     """
     kept = []
     for run in runs:
         text = run.path.read_text(encoding="utf-8")
-        path = folder / run.path.parent.name / run.path.name
+        path = directory / run.path.parent.name / run.path.name
         _write(path, json.dumps(scrub(json.loads(text)), indent=2) + "\n" if scrub else text)
         kept.append(path)
     return kept

@@ -22,8 +22,8 @@ reason = "meant"
 """
 
 
-def written(folder: Path, what: str, change: str) -> Path:
-    path = folder / "allowed_drift.toml"
+def written(directory: Path, what: str, change: str) -> Path:
+    path = directory / "allowed_drift.toml"
     path.write_text(ENTRY.format(what=what, change=change), encoding="utf-8")
     return path
 

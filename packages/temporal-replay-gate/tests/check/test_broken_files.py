@@ -19,15 +19,15 @@ CODE = CodeUnderTest("gate_support.kitchen:Kitchen")
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> GateReport:
     """Run the gate once over all broken files, with good ones before, between and after them."""
-    folder = tmp_path_factory.mktemp("broken")
+    directory = tmp_path_factory.mktemp("broken")
     for number, broken in enumerate(BROKEN):
-        broken.make(folder / f"{number:02}-{broken.name.replace(' ', '-')}.json")
+        broken.make(directory / f"{number:02}-{broken.name.replace(' ', '-')}.json")
     text = GOOD.read_text(encoding="utf-8")
     run_id = good()["events"][0]["workflowExecutionStartedEventAttributes"]["originalExecutionRunId"]
-    (folder / "00-good.json").write_text(text, encoding="utf-8")
+    (directory / "00-good.json").write_text(text, encoding="utf-8")
     for name in ("15-good", "99-good"):
-        (folder / f"{name}.json").write_text(text.replace(run_id, str(uuid4())), encoding="utf-8")
-    return check(GateOptions((folder,), CODE, limit_seconds=8, coverage=False, provenance=False))
+        (directory / f"{name}.json").write_text(text.replace(run_id, str(uuid4())), encoding="utf-8")
+    return check(GateOptions((directory,), CODE, limit_seconds=8, coverage=False, provenance=False))
 
 
 @pytest.mark.parametrize("broken", [pytest.param(each, id=each.name.replace(" ", "-")) for each in BROKEN])

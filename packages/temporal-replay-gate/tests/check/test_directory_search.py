@@ -20,10 +20,10 @@ from temporal_replay_gate.main import main
 TARGET = ("--workflows", "gate_support.kitchen:Kitchen", "--no-static", "--no-coverage", "--no-provenance")
 
 
-def checked(folder: Path) -> tuple[int, dict[str, Any]]:
+def checked(directory: Path) -> tuple[int, dict[str, Any]]:
     """Run ``replay check`` on a directory as a child process; return the exit code and the report."""
     done = subprocess.run(
-        [sys.executable, "-m", "temporal_replay_gate.main", "check", str(folder), *TARGET, "--format", "json"],
+        [sys.executable, "-m", "temporal_replay_gate.main", "check", str(directory), *TARGET, "--format", "json"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -92,12 +92,12 @@ def test_search_directory_with_too_long_path_is_red(deep: Path) -> None:
     assert os.strerror(errno.ENAMETOOLONG) in data["findings"][0]["what"]
 
 
-def refusing(folder: Path) -> Callable[..., Any]:
+def refusing(directory: Path) -> Callable[..., Any]:
     scandir = os.scandir
 
     def listed(path: Any = ".") -> Any:
-        if Path(os.fsdecode(path)) == folder:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        if Path(os.fsdecode(path)) == directory:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
         return scandir(path)
 
     return listed

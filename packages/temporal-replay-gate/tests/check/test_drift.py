@@ -184,7 +184,7 @@ class TestCodec:
         "converter = DataConverter(payload_codec=Codec())\n"
     )
 
-    def encrypted(self, folder: Path) -> Path:
+    def encrypted(self, directory: Path) -> Path:
         def walk(value: Any) -> Any:
             if isinstance(value, list):
                 return [walk(entry) for entry in value]
@@ -199,9 +199,9 @@ class TestCodec:
             core = {"patch-data", "searchAttributes", "data"}
             return {name: entry if name in core else walk(entry) for name, entry in value.items()}
 
-        path = folder / "encrypted.json"
+        path = directory / "encrypted.json"
         path.write_text(json.dumps(walk(json.loads(GOOD.read_text(encoding="utf-8")))), encoding="utf-8")
-        (folder / "xor_converter.py").write_text(self.MODULE, encoding="utf-8")
+        (directory / "xor_converter.py").write_text(self.MODULE, encoding="utf-8")
         return path
 
     def test_codec_encrypted_history_is_compared_decoded(self, tmp_path: Path) -> None:

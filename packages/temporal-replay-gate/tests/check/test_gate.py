@@ -60,7 +60,7 @@ class TestNothing:
         (other / "notes.md").write_text("x", encoding="utf-8")
         report = check(replace(loose(full), paths=(full, GOOD, empty, other)))
         assert [(each.code, each.what) for each in report.findings] == [
-            ("no_histories", f"There are no histories in {folder}.") for folder in (empty, other)
+            ("no_histories", f"There are no histories in {directory}.") for directory in (empty, other)
         ]
         assert [each.state for each in report.checked] == ["ok", "ok"]
 
@@ -192,10 +192,10 @@ class TestCoverage:
 class TestAllowList:
     ENTRY = '[[coverage]]\nworkflow = "planted_kitchen"\nexit = "{exit}"\nreason = "no run of it lives"\n'
 
-    def options(self, folder: Path, text: str) -> GateOptions:
-        allow = folder.parent / f"{folder.name}.toml"
+    def options(self, directory: Path, text: str) -> GateOptions:
+        allow = directory.parent / f"{directory.name}.toml"
         allow.write_text(text, encoding="utf-8")
-        return replace(loose(folder), coverage=True, allow=allow)
+        return replace(loose(directory), coverage=True, allow=allow)
 
     def test_allow_list_coverage_entries_excuse_findings(self, tmp_path: Path) -> None:
         copy(tmp_path, "success")

@@ -102,19 +102,24 @@ UPDATED: list[dict[str, Any]] = [
 
 
 def run(
-    folder: Path, *events: dict[str, Any], handlers: str = "", begin: str = "pass", later: str = "pass", allow: str = ""
+    directory: Path,
+    *events: dict[str, Any],
+    handlers: str = "",
+    begin: str = "pass",
+    later: str = "pass",
+    allow: str = "",
 ) -> GateReport:
-    package = folder / "handlers_app"
+    package = directory / "handlers_app"
     package.mkdir(exist_ok=True)
     code = MODULE.format(handlers=handlers, begin=begin, later=later)
     for name, text in (("__init__", ""), ("code", code), ("helper", HELPER)):
         (package / f"{name}.py").write_text(text, encoding="utf-8")
     options = loose(
-        head(folder / "run.json", "waits", *events),
-        code=CodeUnderTest("handlers_app.code:WORKFLOWS", path=(str(folder),)),
+        head(directory / "run.json", "waits", *events),
+        code=CodeUnderTest("handlers_app.code:WORKFLOWS", path=(str(directory),)),
     )
-    (folder / "allowed.toml").write_text(allow, encoding="utf-8")
-    return check(replace(options, static=False, allow=folder / "allowed.toml"))
+    (directory / "allowed.toml").write_text(allow, encoding="utf-8")
+    return check(replace(options, static=False, allow=directory / "allowed.toml"))
 
 
 def found(report: GateReport) -> list[tuple[str, str, int | None]]:

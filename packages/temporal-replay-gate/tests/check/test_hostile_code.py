@@ -34,12 +34,12 @@ HARMLESS = {
 }
 
 
-def gate(folder: Path, history: str, workflows: str, *options: str) -> subprocess.CompletedProcess[str]:
+def gate(directory: Path, history: str, workflows: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run ``replay check`` on a history, in a directory."""
     command = [sys.executable, "-m", "temporal_replay_gate.main", "check", history, "--no-static"]
     return subprocess.run(
         [*command, "--workflows", workflows, *options],
-        cwd=folder,
+        cwd=directory,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -59,7 +59,7 @@ def test_check_of_code_that_changes_its_process_is_green(tmp_path: Path, name: s
     assert data["controls"] == {"planted_kitchen": {"command": True, "drift": True}}
 
 
-def answering(folder: Path, *lines: bytes) -> CodeUnderTest:
+def answering(directory: Path, *lines: bytes) -> CodeUnderTest:
     """Return code that writes ``lines`` to every open file descriptor, in place of the child's responses."""
     text = (
         "import os\nfrom pathlib import Path\n"
@@ -67,8 +67,8 @@ def answering(folder: Path, *lines: bytes) -> CodeUnderTest:
         f"    try:\n        os.write(each, {b''.join(line + chr(10).encode() for line in lines)!r})\n"
         "    except OSError:\n        pass\n"
     )
-    (folder / "writing_code.py").write_text(text + _END, encoding="utf-8")
-    return CodeUnderTest("writing_code:Kitchen", path=(str(folder),))
+    (directory / "writing_code.py").write_text(text + _END, encoding="utf-8")
+    return CodeUnderTest("writing_code:Kitchen", path=(str(directory),))
 
 
 NO_ANSWERS = [b"no answer", b"{}", b"[]", b'{"types": 1}', b'{"types": {"planted_kitchen": null}}']
@@ -163,10 +163,10 @@ def test_replacement_process_failing_to_start_is_crash(tmp_path: Path) -> None:
     assert "the port is taken" in of_good.findings[0].what
 
 
-def written(folder: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
+def written(directory: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
     workflows = "gate_support.kitchen:Kitchen"
-    done = gate(folder, str(GOOD), workflows, "--format", "json=report.json", *options)
-    return done.returncode, done.stderr, json.loads((folder / "report.json").read_text(encoding="utf-8"))["data"]
+    done = gate(directory, str(GOOD), workflows, "--format", "json=report.json", *options)
+    return done.returncode, done.stderr, json.loads((directory / "report.json").read_text(encoding="utf-8"))["data"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")

@@ -73,10 +73,10 @@ def test_child_endless_output_is_bounded(tmp_path: Path) -> None:
 
 def test_run_limit_exceeded_names_unreached_histories(tmp_path: Path) -> None:
     code = codec(tmp_path, "await asyncio.Event().wait() if b'hang' in text else None")
-    folder = tmp_path / "histories"
-    paths = [copy(folder, f"run{number}", dish="hang") for number in range(5)]
+    directory = tmp_path / "histories"
+    paths = [copy(directory, f"run{number}", dish="hang") for number in range(5)]
     began = time.monotonic()
-    options: GateOptions = replace(loose(folder, code=code, limit_seconds=120.0, jobs=1), run_limit_seconds=15.0)
+    options: GateOptions = replace(loose(directory, code=code, limit_seconds=120.0, jobs=1), run_limit_seconds=15.0)
     report = check(options)
     assert time.monotonic() - began < 60
     assert "run_limit_exceeded" in codes(report)

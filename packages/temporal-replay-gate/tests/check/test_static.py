@@ -35,14 +35,14 @@ Check = Callable[..., StaticReport]
 def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Check]:
     """Return a function that writes a package with one workflow, with the given body of ``run``, and checks it."""
     package = f"sample_{secrets.token_hex(6)}"
-    folder = tmp_path / package
-    folder.mkdir()
-    (folder / "__init__.py").touch()
+    directory = tmp_path / package
+    directory.mkdir()
+    (directory / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def run(body: str, *, helpers: str = "", head: str = HEAD) -> StaticReport:
-        (folder / "helpers.py").write_text(textwrap.dedent(helpers))
-        (folder / "flow.py").write_text(
+        (directory / "helpers.py").write_text(textwrap.dedent(helpers))
+        (directory / "flow.py").write_text(
             head.format(package=package) + textwrap.indent(textwrap.dedent(body), " " * 8) + "\n"
         )
         importlib.invalidate_caches()

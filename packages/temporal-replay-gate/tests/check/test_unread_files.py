@@ -66,7 +66,7 @@ class TestFiles:
         assert codes(check(loose(tmp_path))) == {"history_lost"}
 
 
-def reset(path: Path, folder: Path) -> Path:
+def reset(path: Path, directory: Path) -> Path:
     """Write the history as a reset leaves it: with the same head, and a task that failed because of the reset."""
     document = json.loads(path.read_text(encoding="utf-8"))
     events = document["events"]
@@ -86,7 +86,7 @@ def reset(path: Path, folder: Path) -> Path:
     for number, event in enumerate(moved, start=len(head) + 1):
         event["eventId"] = str(number)
     document["events"] = head + moved
-    target = folder / "reset.json"
+    target = directory / "reset.json"
     target.write_text(json.dumps(document), encoding="utf-8")
     return target
 

@@ -42,7 +42,7 @@ PYDANTIC = 'Plain(dish=order.dish, sides=[Side(name="rice"{side})])'
 DATACLASS = 'Dish(order.dish, [Spice("salt"{side})]{more})'
 
 
-def kitchen(folder: Path, argument: str, hot: bool = False, grams: int = 1) -> CodeUnderTest:
+def kitchen(directory: Path, argument: str, hot: bool = False, grams: int = 1) -> CodeUnderTest:
     """Write a module with the kitchen, with another argument of its first activity."""
     text = (HERE / "kitchen.py").read_text(encoding="utf-8")
     wash = "            wash,\n            order.dish,\n"
@@ -54,20 +54,20 @@ def kitchen(folder: Path, argument: str, hot: bool = False, grams: int = 1) -> C
     models = MODELS.replace("{hot}", str(hot)).replace("{grams}", str(grams))
     text = text.replace("import asyncio\n", "import asyncio\nimport dataclasses\n", 1)
     text = text.replace("\n\n@activity.defn\n", f"\n\n{models}\n@activity.defn\n", 1)
-    (folder / "added_kitchen.py").write_text(text, encoding="utf-8")
-    return CodeUnderTest("added_kitchen:Kitchen", PYDANTIC_CONVERTER, path=(str(folder),))
+    (directory / "added_kitchen.py").write_text(text, encoding="utf-8")
+    return CodeUnderTest("added_kitchen:Kitchen", PYDANTIC_CONVERTER, path=(str(directory),))
 
 
 PYDANTIC_CONVERTER = "temporalio.contrib.pydantic:pydantic_data_converter"
 
 
-def recorded(folder: Path, argument: object) -> Path:
+def recorded(directory: Path, argument: object) -> Path:
     """Write the kitchen's history with another recorded argument of its first activity."""
     document = json.loads((HERE / "kitchen.json").read_text(encoding="utf-8"))
     event = next(each for each in document["events"] if "activityTaskScheduledEventAttributes" in each)
     (payload,) = event["activityTaskScheduledEventAttributes"]["input"]["payloads"]
     payload["data"] = base64.b64encode(json.dumps(argument).encode()).decode()
-    path = folder / "history.json"
+    path = directory / "history.json"
     path.write_text(json.dumps(document), encoding="utf-8")
     return path
 

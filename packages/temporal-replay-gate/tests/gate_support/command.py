@@ -15,14 +15,14 @@ from gate_support.histories import copy
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def check(folder: Path, history: Path, workflows: str, *options: str, seed: str = "0") -> tuple[int, dict[str, Any]]:
+def check(directory: Path, history: Path, workflows: str, *options: str, seed: str = "0") -> tuple[int, dict[str, Any]]:
     """Run ``replay check`` in the code's directory, as a child process; return the exit code and the report."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "temporal_replay_gate.main", "check", str(history)),
             *("--workflows", workflows, "--no-static", "--format", "json", *options),
         ],
-        cwd=folder,
+        cwd=directory,
         env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed},
         capture_output=True,
         text=True,

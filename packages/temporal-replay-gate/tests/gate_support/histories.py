@@ -16,7 +16,7 @@ GOOD = Path(__file__).with_name("kitchen.json")
 KITCHEN = CodeUnderTest(workflows="gate_support.kitchen:Kitchen")
 
 
-def copy(folder: Path, name: str, *, dish: str | None = None) -> Path:
+def copy(directory: Path, name: str, *, dish: str | None = None) -> Path:
     """Write the kitchen's history with a new run id and, if ``dish`` is given, with that dish in its input."""
     document = json.loads(GOOD.read_text(encoding="utf-8"))
     started = document["events"][0]["workflowExecutionStartedEventAttributes"]
@@ -25,7 +25,7 @@ def copy(folder: Path, name: str, *, dish: str | None = None) -> Path:
         order = json.loads(base64.b64decode(started["input"]["payloads"][0]["data"]))
         changed = base64.b64encode(json.dumps(order | {"dish": dish}).encode()).decode()
         text = text.replace(started["input"]["payloads"][0]["data"], changed, 1)
-    path = folder / f"{name}.json"
+    path = directory / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
@@ -60,9 +60,9 @@ def loose(
     return GateOptions(paths, code, limit_seconds=limit_seconds, jobs=jobs, coverage=False, provenance=False)
 
 
-def codec(folder: Path, body: str) -> CodeUnderTest:
+def codec(directory: Path, body: str) -> CodeUnderTest:
     """Write a data converter whose codec runs ``body`` for each sequence of payloads it decodes."""
-    (folder / "own_converter.py").write_text(
+    (directory / "own_converter.py").write_text(
         "import asyncio, os\n"
         "from temporalio.converter import DataConverter, PayloadCodec\n"
         "seen = set()\n"
@@ -76,4 +76,4 @@ def codec(folder: Path, body: str) -> CodeUnderTest:
         "converter = DataConverter(payload_codec=Codec())\n",
         encoding="utf-8",
     )
-    return replace(KITCHEN, converter="own_converter:converter", path=(str(folder),))
+    return replace(KITCHEN, converter="own_converter:converter", path=(str(directory),))

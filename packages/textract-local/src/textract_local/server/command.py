@@ -85,7 +85,7 @@ def run(options: EmulatorOptions, first: subprocess.Popen[bytes] | None = None) 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ending)
     bound = listen(options.host, options.port)
-    with bound, _data_folder(options, bound) as data:
+    with bound, _data_directory(options, bound) as data:
         logger.info("%s", greeting(bound))
         try:
             recogniser = make(
@@ -157,7 +157,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _data_folder(options: EmulatorOptions, bound: socket.socket) -> Iterator[Path]:
+def _data_directory(options: EmulatorOptions, bound: socket.socket) -> Iterator[Path]:
     """Give the data directory: a temporary one if the port is 0 and none was given."""
     if options.data is None and options.port == 0:
         with tempfile.TemporaryDirectory(prefix="textract-local-", ignore_cleanup_errors=True) as passing:
