@@ -126,6 +126,10 @@ def _end(number: int, _frame: object) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
+    if "replay" in (sys.argv[1:] if arguments is None else arguments):
+        from temporal_replay_gate import supervise
+
+        supervise()
     code = 1
     try:
         # An ignored signal stays ignored: the parent process, such as nohup, asked for it.

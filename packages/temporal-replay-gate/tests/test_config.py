@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from temporal_replay_gate import Hooks, config
 from temporal_replay_gate.config import read_hooks
 from temporal_replay_gate.errors import ConfigInvalid, ReplayTargetInvalid, ScenariosUnusable
-from temporal_replay_gate.main import main
+from temporal_replay_gate.main import program
 from temporal_replay_gate.scrub import scrub
 from temporal_replay_gate.service import VariablesService
 from temporal_replay_gate.vocabulary import Vocabulary
@@ -116,11 +116,11 @@ def test_read_hooks_by_entry_point(here: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_main_unknown_key_exits_2_and_names_known_ones(here: Path) -> None:
     table(here, 'workflow = "a"\n')
-    outcome = CliRunner().invoke(main, ["check"])
+    outcome = CliRunner().invoke(program, ["check"])
     assert outcome.exit_code == 2
     assert "[replay_config_invalid]" in outcome.stderr
     assert "workflows" in outcome.stderr
-    assert CliRunner().invoke(main, ["--help"]).exit_code == 0
+    assert CliRunner().invoke(program, ["--help"]).exit_code == 0
 
 
 def test_vocabulary_default_keeps_ids_and_temporals_own_words() -> None:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from temporal_replay_gate import Hooks, command_group
-from temporal_replay_gate.main import main
+from temporal_replay_gate.main import program
 
 HERE = Path(__file__).parent
 TABLE = {"workflows": "greetings:WORKFLOWS", "histories": "histories", "scenarios": "greetings:SUITE"}
@@ -32,7 +32,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(main, arguments)
+    return CliRunner().invoke(program, arguments)
 
 
 def change(project: Path, old: str, new: str) -> None:
@@ -233,9 +233,9 @@ def test_module_runs_the_command(project: Path, command: tuple[str, ...]) -> Non
     assert done.stdout.startswith("Usage: ")
 
 
-@pytest.mark.parametrize("program", [main, command_group(Hooks(histories=Path("tests/replay/a-long-name/histories")))])
-def test_help_summaries_fit_in_80_columns(program: click.Group) -> None:
-    shown = CliRunner().invoke(program, ["--help"], terminal_width=80).stdout
+@pytest.mark.parametrize("group", [program, command_group(Hooks(histories=Path("tests/replay/a-long-name/histories")))])
+def test_help_summaries_fit_in_80_columns(group: click.Group) -> None:
+    shown = CliRunner().invoke(group, ["--help"], terminal_width=80).stdout
     listed = shown.partition("\nCommands:\n")[2].partition("\n\n")[0].splitlines()
     assert "  check   Replay recorded histories with the current code." in listed
     assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from temporal_replay_gate.dotted import NotImportable, imported
     from temporal_replay_gate.hooks import Hooks, TemporalService
     from temporal_replay_gate.scenario_runner import MAX_ACTIVITIES, MakeWorker, ScenarioRunner
+    from temporal_replay_gate.supervisor import supervise
     from temporal_replay_gate.target import WorkerOptions
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "WorkerOptions",
     "command_group",
     "imported",
+    "supervise",
 ]
 
 # The module that has a name.
@@ -45,6 +47,7 @@ _MODULES = {
     "MAX_ACTIVITIES": "scenario_runner",
     "MakeWorker": "scenario_runner",
     "ScenarioRunner": "scenario_runner",
+    "supervise": "supervisor",
     "WorkerOptions": "target",
 }
 

@@ -134,8 +134,8 @@ def check_command(hooks: Hooks) -> click.Command:
     @click.option("--static/--no-static", default=True, help="Also analyse the workflow code statically.")
     @server_options(hooks)
     @click.pass_context
-    def check(ctx: click.Context, /, **given: Any) -> None:
-        _check(ctx, hooks, **given)
+    def check(ctx: click.Context, /, **given: Any) -> int:
+        return _check(ctx, hooks, **given)
 
     about = {"help": _HELP % hooks.histories, "short_help": "Replay recorded histories with the current code."}
     command = click.command("check", cls=ErrorReportingCommand, epilog=ENDS, **about)(check)
@@ -168,7 +168,7 @@ def _check(
     provenance: bool | None,
     static: bool,
     **given: Any,
-) -> None:
+) -> int:
     from temporal_replay_gate.clock import RunClock, RunOver, stopping_on_signals
     from temporal_replay_gate.gate import GateOptions, ended_early, not_run
 
@@ -211,16 +211,16 @@ def _check(
         if failed is not None:
             emit_error(name, "text", failed)
         click.echo(f"ended by {clock.ended_by.name}", err=True)
-        ctx.exit(128 + clock.ended_by)
+        return 128 + clock.ended_by
     if failed is not None and failed.wrong_use:
         # The report above is the output; an envelope after it would be a second one.
         emit_error(name, "text", failed)
-        ctx.exit(2)
+        return 2
     if raised is not None:
         raise raised
     if unwritable is not None:
         raise unwritable
-    ctx.exit(0 if report.green else 1)
+    return 0 if report.green else 1
 
 
 def _report_of(

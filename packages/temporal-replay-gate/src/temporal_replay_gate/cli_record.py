@@ -74,8 +74,8 @@ def record_command(hooks: Hooks) -> click.Command:
     ]
 
     @click.pass_context
-    def record(ctx: click.Context, /, **given: Any) -> None:
-        _run(ctx, hooks, **given)
+    def record(ctx: click.Context, /, **given: Any) -> int:
+        return _run(ctx, hooks, **given)
 
     for option in reversed(options):
         record = option(record)
@@ -97,7 +97,7 @@ def _run(
     parallel: int,
     output: OutputFormat,
     **given: Any,
-) -> None:
+) -> int:
     from temporal_replay_gate.record import choose, history_paths, refuse_existing
 
     name = command_name(ctx)
@@ -112,7 +112,7 @@ def _run(
             data={"scenarios": [{"name": one.name, "workflow": one.workflow, "about": one.about} for one in chosen]},
             text="\n".join(f"{one.name:28} {one.about}" for one in chosen),
         )
-        return
+        return 0
     refuse_existing(root, chosen, hooks.release)
     service = service_of(ctx, hooks, given)
     ended = asyncio.run(_record(service, hooks, suite, chosen, root, parallel, quiet=output == "json"))
@@ -124,7 +124,7 @@ def _run(
         text=f"{len(ended) - len(failed)} of {len(ended)} scenarios recorded under {root}",
         status="failed" if failed else "ok",
     )
-    ctx.exit(1 if failed else 0)
+    return 1 if failed else 0
 
 
 def _suite_of(hooks: Hooks, target: str | None, given: Options) -> ScenarioSuite:

@@ -27,8 +27,8 @@ def list_command(hooks: Hooks) -> click.Command:
     @paths_argument
     @output_option
     @click.pass_context
-    def command(ctx: click.Context, paths: tuple[Path, ...], output: OutputFormat) -> None:
-        _list(ctx, hooks, paths, output)
+    def command(ctx: click.Context, paths: tuple[Path, ...], output: OutputFormat) -> int:
+        return _list(ctx, hooks, paths, output)
 
     return command
 
@@ -40,14 +40,14 @@ def show_command(hooks: Hooks) -> click.Command:
     @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
     @output_option
     @click.pass_context
-    def command(ctx: click.Context, file: Path, output: OutputFormat) -> None:
+    def command(ctx: click.Context, file: Path, output: OutputFormat) -> int:
         """Show the events of the history in FILE, with JSON payloads decoded."""
-        _show(ctx, hooks, file, output)
+        return _show(ctx, hooks, file, output)
 
     return command
 
 
-def _list(ctx: click.Context, hooks: Hooks, paths: tuple[Path, ...], output: OutputFormat) -> None:
+def _list(ctx: click.Context, hooks: Hooks, paths: tuple[Path, ...], output: OutputFormat) -> int:
     from temporal_replay_gate.histories import search
     from temporal_replay_gate.preflight import inspect, search_findings
     from temporal_replay_gate.view import list_row, recorded_coverage
@@ -83,9 +83,10 @@ def _list(ctx: click.Context, hooks: Hooks, paths: tuple[Path, ...], output: Out
     warnings = [f"{fault['file']}: [{fault['code']}] {fault['what']}" for fault in faults]
     data = {"histories": rows, "coverage": [row.as_dict() for row in coverage], "faults": faults}
     emit(command_name(ctx), output, data=data, text=text if rows else "There are no histories.", warnings=warnings)
+    return 0
 
 
-def _show(ctx: click.Context, hooks: Hooks, file: Path, output: OutputFormat) -> None:
+def _show(ctx: click.Context, hooks: Hooks, file: Path, output: OutputFormat) -> int:
     from temporal_replay_gate.preflight import inspect
     from temporal_replay_gate.view import event_line, event_rows, list_row
 
@@ -94,7 +95,7 @@ def _show(ctx: click.Context, hooks: Hooks, file: Path, output: OutputFormat) ->
         for fault in faults:
             echo_printable(f"error [{fault.code}]: {fault.file}: {fault.what}", err=True)
             echo_printable(f"hint: {fault.for_command(hooks.command).fix}", err=True)
-        ctx.exit(1)
+        return 1
     rows = event_rows(history)
     facts = list_row(history) | {"workflow_id": history.workflow_id, "run_id": history.run_id}
 
@@ -110,3 +111,4 @@ def _show(ctx: click.Context, hooks: Hooks, file: Path, output: OutputFormat) ->
 
     warnings = [f"[{fault.code}] {fault.what}" for fault in faults]
     emit(command_name(ctx), output, data={"history": facts, "events": rows}, text=text, warnings=warnings)
+    return 0

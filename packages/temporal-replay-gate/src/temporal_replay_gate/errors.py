@@ -95,6 +95,16 @@ class ServerOptionInvalid(ReplayError):
     hint = "Leave it out, or correct its name: {command} check --help."
 
 
+class EndedEarly(ReplayError):
+    """The command was ended before it had a result: {reason}."""
+
+    code = "replay_ended_early"
+    hint = (
+        "Look for what ends the process in hooks, scenarios and other code of the project that runs with the gate: "
+        "sys.exit, os._exit, os.execv, also in threads and exit handlers."
+    )
+
+
 class HistoryUnscrubbable(ReplayError):
     """The history cannot be scrubbed: {reason}."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from temporal_replay_gate import __version__
+from temporal_replay_gate import __version__, supervisor
 from temporal_replay_gate.cli import MAKERS
 from temporal_replay_gate.cli_check import ENDS
 from temporal_replay_gate.config import PYPROJECT, read_hooks
@@ -26,11 +26,15 @@ class _Program(click.Group):
         make = MAKERS.get(cmd_name)
         if make is None:
             return None
+        if not ctx.resilient_parsing:
+            supervisor.begun()
         try:
             return make(read_hooks(ctx.params.get("config") or PYPROJECT, ctx.params.get("hooks")))
         except ReplayError as error:
             emit_error(cmd_name, "text", error)
-            ctx.exit(2 if error.wrong_use else 1)
+            code = 2 if error.wrong_use else 1
+            supervisor.ended(code)
+            ctx.exit(code)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, make(Hooks()).get_short_help_str(60)) for name, make in MAKERS.items()]
@@ -52,9 +56,15 @@ class _Program(click.Group):
 @click.option("--debug", is_flag=True, help="Print the traceback of an error.")
 @click.version_option(__version__, prog_name=COMMAND)
 @click.pass_context
-def main(ctx: click.Context, config: Path | None, hooks: str | None, debug: bool) -> None:
+def program(ctx: click.Context, config: Path | None, hooks: str | None, debug: bool) -> None:
     """Check that the workflow code of a Temporal project replays recorded histories, and record new ones."""
     ctx.obj = {"debug": debug}
+
+
+def main() -> None:
+    """Run one command in a supervised process, and end the process with its exit code."""
+    supervisor.supervise()
+    program()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeVar, cast
 
 import click
 
-from temporal_replay_gate.errors import ReplayError, ReportedError
+from temporal_replay_gate import supervisor
+from temporal_replay_gate.errors import EndedEarly, ReplayError, ReportedError
 from temporal_replay_gate.printable import printable
 
 OutputFormat = Literal["text", "json"]
@@ -21,14 +22,37 @@ _SCHEMA_VERSION = 1
 
 
 class ErrorReportingCommand(click.Command):
-    """A command that turns an error of ``reported`` into one message and exit code 1, or 2 for a usage error."""
+    """A command whose function returns its exit code. Nothing else that happens while it runs makes the exit code 0.
+
+    It turns an error of ``reported`` into one message and exit code 1, or 2 for a usage error.
+    """
 
     reported: tuple[type[Exception], ...] = (ReplayError,)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; if it raises an error of ``reported``, print it and exit."""
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the arguments."""
+        if not extra.get("resilient_parsing"):
+            supervisor.begun()
         try:
-            return super().invoke(ctx)
+            return super().make_context(info_name, args, parent, **extra)
+        except click.exceptions.Exit as done:
+            # An option such as --help is all of the command.
+            supervisor.ended(done.exit_code)
+            raise
+
+    def invoke(self, ctx: click.Context) -> int:
+        """Run the command; if it raises an error of ``reported``, print it. Exit if the exit code is not 0."""
+        code = self._invoke(ctx)
+        supervisor.ended(code)
+        if code:
+            ctx.exit(code)
+        return code
+
+    def _invoke(self, ctx: click.Context) -> int:
+        try:
+            return self._result(ctx)
         except self.reported as raised:
             if (ctx.find_root().obj or {}).get("debug"):
                 import traceback
@@ -36,7 +60,16 @@ class ErrorReportingCommand(click.Command):
                 traceback.print_exception(raised)
             error = cast("ReportedError", raised)
             emit_error(command_name(ctx), ctx.params.get("output", "text"), error)
-            ctx.exit(2 if error.wrong_use else 1)
+            return 2 if error.wrong_use else 1
+
+    def _result(self, ctx: click.Context) -> int:
+        try:
+            code: int = super().invoke(ctx)
+        except (SystemExit, click.exceptions.Exit) as ended:
+            if (ended.exit_code if isinstance(ended, click.exceptions.Exit) else ended.code) in {0, None}:
+                raise EndedEarly(reason=f"code of the project raised {type(ended).__name__}") from ended
+            raise
+        return code
 
 
 def command_name(ctx: click.Context) -> str:

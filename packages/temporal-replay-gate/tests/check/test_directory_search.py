@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from gate_support.histories import GOOD, copy
-from temporal_replay_gate.main import main
+from temporal_replay_gate.main import program
 
 TARGET = ("--workflows", "gate_support.kitchen:Kitchen", "--no-static", "--no-coverage", "--no-provenance")
 
@@ -111,10 +111,10 @@ def test_search_directory_without_permission_is_red(
     closed = tmp_path / inner
     closed.mkdir(exist_ok=True)
     monkeypatch.setattr(os, "scandir", refusing(closed))
-    done = CliRunner().invoke(main, ["check", str(tmp_path), *TARGET, "--format", "json"])
+    done = CliRunner().invoke(program, ["check", str(tmp_path), *TARGET, "--format", "json"])
     assert done.exit_code == 1
     assert told(json.loads(done.stdout)["data"]) == [("folder_not_read", str(closed))]
-    done = CliRunner().invoke(main, ["list", str(tmp_path)])
+    done = CliRunner().invoke(program, ["list", str(tmp_path)])
     assert done.exit_code == 0
     assert "[folder_not_read] It cannot be searched: Permission denied." in done.stderr
 
