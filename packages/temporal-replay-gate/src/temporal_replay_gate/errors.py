@@ -12,6 +12,31 @@ from typing import ClassVar, Protocol, Self, runtime_checkable
 from temporal_replay_gate.defaults import COMMAND
 from temporal_replay_gate.printable import without_full_stops
 
+__all__ = [
+    "AllowListInvalid",
+    "ConfigInvalid",
+    "ConnectionInvalid",
+    "EndedEarly",
+    "HistoryExists",
+    "HistoryUnscrubbable",
+    "HistoryUnwritable",
+    "RecordingUnfit",
+    "ReplayError",
+    "ReplayNothingFound",
+    "ReplayQueryRefused",
+    "ReplayTargetBroken",
+    "ReplayTargetInvalid",
+    "ReportUnwritable",
+    "ReportedError",
+    "ScenarioDeviated",
+    "ScenarioUnknown",
+    "ScenariosNotNamed",
+    "ScenariosUnusable",
+    "ServerOptionInvalid",
+    "TemporalUnavailable",
+    "WorkflowUnknown",
+]
+
 
 @runtime_checkable
 class ReportedError(Protocol):

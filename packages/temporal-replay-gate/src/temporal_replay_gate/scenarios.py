@@ -18,6 +18,26 @@ if TYPE_CHECKING:
 
     from temporal_replay_gate.histories import Exit
 
+__all__ = [
+    "Action",
+    "ActivityOutcome",
+    "Cancel",
+    "Expected",
+    "FaultInjection",
+    "Outcome",
+    "Query",
+    "RestartWorker",
+    "Scenario",
+    "ScenarioSuite",
+    "Signal",
+    "Terminate",
+    "Unblock",
+    "Update",
+    "WaitForEvent",
+    "WaitUntilBlocked",
+    "joined",
+]
+
 Outcome = Literal["completed", "failed", "timed_out", "canceled", "cancel_requested"]
 
 

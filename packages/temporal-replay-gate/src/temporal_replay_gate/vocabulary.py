@@ -5,6 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+__all__ = [
+    "SHA256",
+    "TEMPORALS_WORDS",
+    "UUID",
+    "Vocabulary",
+]
+
 # What the server and the SDK write themselves: the reasons of timeouts and cancellations.
 TEMPORALS_WORDS = frozenset(
     {"activity StartToClose timeout", "activity Heartbeat timeout", "Workflow cancelled", "Cancelled"}
