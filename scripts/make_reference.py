@@ -13,8 +13,8 @@ from photo_worker.config import Settings
 from photo_worker.services.consistency.finding import REPAIRS
 from photo_worker.services.consistency.rules import PROMISES, all_rules
 from scripts.error_classes import a_job_waits, error_classes, hint_of
+from temporal_replay_gate.expected_outcome import activity_outcomes, failure_type
 from temporal_replay_gate.histories import attributes, discover, exit_of, patch_ids
-from temporal_replay_gate.outcomes import activity_outcomes, failure_type
 from tests.replay.scenarios.images import SCENARIOS
 from tests.replay.scenarios.images_before_lifetime import ACROSS_RELEASES_SCENARIOS, BEFORE_LIFETIME_SCENARIOS
 

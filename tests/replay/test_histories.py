@@ -22,6 +22,7 @@ from photo_worker.adapters.temporal.converter import data_converter
 from photo_worker.contracts.image import ImageProcessingResult
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from scripts.check_committed import problems_in
+from temporal_replay_gate.expected_outcome import difference_from_expected
 from temporal_replay_gate.gate import GateOptions, check
 from temporal_replay_gate.histories import (
     Provenance,
@@ -33,7 +34,6 @@ from temporal_replay_gate.histories import (
     provenance_path,
     sdk_version,
 )
-from temporal_replay_gate.outcomes import difference_from_expected
 from temporal_replay_gate.scenarios import Scenario
 from tests.replay.corpora import CORPORA, FEATURES, PRODUCT, Corpus, load
 from tests.replay.product import WORKFLOWS, product_code

@@ -24,6 +24,7 @@ from temporal_replay_gate.errors import (
     ScenarioDeviated,
     ScenarioUnknown,
 )
+from temporal_replay_gate.expected_outcome import difference_from_expected
 from temporal_replay_gate.histories import (
     Provenance,
     core_flags,
@@ -34,7 +35,6 @@ from temporal_replay_gate.histories import (
     sha256_of,
 )
 from temporal_replay_gate.hooks import Hooks
-from temporal_replay_gate.outcomes import difference_from_expected
 from temporal_replay_gate.replay_pool import CodeUnderTest, ReplayPool, ReplayTask
 from temporal_replay_gate.scenario_runner import ScenarioRunner
 from temporal_replay_gate.scenarios import Scenario
