@@ -73,16 +73,16 @@ def external_services(record: StackRecord) -> list[ExternalService]:
     return [ExternalService(name, record.external[name], record) for name in endpoints() if name in record.external]
 
 
-def make_ready(record: StackRecord, timeline: Timeline) -> StackRecord:
+def make_ready(record: StackRecord, timeline: Timeline, seconds: float = PATIENCE_SECONDS) -> StackRecord:
     """Probe all external services at the same time, and return the record with the names that they chose.
 
-    Raises ``ServiceFailed`` if one cannot be used within ``PATIENCE_SECONDS``, or a more specific error.
+    Raises ``ServiceFailed`` if one cannot be used within ``seconds``, or a more specific error.
     """
     externals = external_services(record)
     outcomes: queue.SimpleQueue[dict[str, str] | BaseException] = queue.SimpleQueue()
     for external in externals:
         # Daemon threads: an interrupt must not wait for a client's own timeout.
-        threading.Thread(target=_report, args=(external, timeline, outcomes), daemon=True).start()
+        threading.Thread(target=_report, args=(external, timeline, seconds, outcomes), daemon=True).start()
     found: dict[str, str] = {}
     for _ in externals:
         outcome = outcomes.get()
@@ -93,18 +93,21 @@ def make_ready(record: StackRecord, timeline: Timeline) -> StackRecord:
 
 
 def _report(
-    external: ExternalService, timeline: Timeline, outcomes: queue.SimpleQueue[dict[str, str] | BaseException]
+    external: ExternalService,
+    timeline: Timeline,
+    seconds: float,
+    outcomes: queue.SimpleQueue[dict[str, str] | BaseException],
 ) -> None:
     try:
-        outcomes.put(_made_ready(external, timeline))
+        outcomes.put(_made_ready(external, timeline, seconds))
     except BaseException as error:
         outcomes.put(error)
 
 
-def _made_ready(external: ExternalService, timeline: Timeline) -> dict[str, str]:
+def _made_ready(external: ExternalService, timeline: Timeline, seconds: float) -> dict[str, str]:
     from photo_worker.devkit.readiness import NotReady
 
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds
     with timeline.span(external.name, "external round trip"):
         while True:
             try:

@@ -22,6 +22,7 @@ from photo_worker.devkit.errors import (
     StackNotReady,
     StackNotRunning,
 )
+from photo_worker.devkit.external import PATIENCE_SECONDS
 from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, delete_tree, exclusive, is_locked
 from photo_worker.devkit.logs import SHOWN_LINES
 from photo_worker.devkit.runtime.protocol import Runtime
@@ -58,8 +59,9 @@ class Stack:
     ``kind`` is how its services run. ``base_port`` is the first of its twenty ports: None for the recorded ones, or
     else those derived from path and name; 0 for a free block, kept from then on. ``s3``, ``external`` and ``extras``,
     the optional services, are those recorded if None. ``durable=False`` trades safety against power cuts for speed, for
-    tests. ``timeout`` (seconds) bounds each process' start, and ``services`` replaces the processes that follow from
-    the other arguments. Several processes may call methods at once; the calls take turns.
+    tests. ``timeout`` (seconds) bounds each process' start, ``external_seconds`` the wait for external services, and
+    ``services`` replaces the processes that follow from the other arguments. Several processes may call methods at
+    once; the calls take turns.
     """
 
     def __init__(
@@ -75,10 +77,11 @@ class Stack:
         offline: bool = False,
         durable: bool = True,
         timeout: float = 90.0,
+        external_seconds: float = PATIENCE_SECONDS,
         services: Sequence[Service] | None = None,
     ) -> None:
         self.paths = StackPaths(home.expanduser().absolute(), check_name(name))
-        self._runtime = _runtime(kind, self.paths, timeout=timeout, offline=offline)
+        self._runtime = _runtime(kind, self.paths, timeout=timeout, offline=offline, external_seconds=external_seconds)
         if s3 is not None:
             require_known(kind, s3)
         self._base_port = base_port
@@ -418,14 +421,14 @@ class Stack:
         return self._base_port or ports.derived_base(self.paths.home, self.name)
 
 
-def _runtime(kind: Kind, paths: StackPaths, *, timeout: float, offline: bool) -> Runtime:
+def _runtime(kind: Kind, paths: StackPaths, *, timeout: float, offline: bool, external_seconds: float) -> Runtime:
     if kind == "compose":
         from photo_worker.devkit.runtime.compose import ComposeRuntime
 
-        return ComposeRuntime(paths, offline=offline)
+        return ComposeRuntime(paths, offline=offline, external_seconds=external_seconds)
     from photo_worker.devkit.runtime.native import NativeRuntime
 
-    return NativeRuntime(paths, timeout)
+    return NativeRuntime(paths, timeout, external_seconds=external_seconds)
 
 
 def _parsed(endpoints: Mapping[str, str]) -> dict[str, str]:

@@ -33,13 +33,20 @@ class StackStart:
     """Launches a stack's services and probes each until it completes a real round trip."""
 
     def __init__(
-        self, paths: StackPaths, record: StackRecord, services: Sequence[Service], timeline: Timeline, timeout: float
+        self,
+        paths: StackPaths,
+        record: StackRecord,
+        services: Sequence[Service],
+        timeline: Timeline,
+        timeout: float,
+        external_seconds: float,
     ) -> None:
         self._paths = paths
         self._record = record
         self._services = services
         self._timeline = timeline
         self._timeout = timeout
+        self._external_seconds = external_seconds
         self._token = ""
         self._empties = False
         self._cancelled = threading.Event()
@@ -155,7 +162,7 @@ class StackStart:
             time.sleep(0.02)
 
     def _make_external_ready(self) -> None:
-        self._record = external.make_ready(self._record, self._timeline)
+        self._record = external.make_ready(self._record, self._timeline, self._external_seconds)
 
     def _make_one_ready(self, service: Service) -> None:
         from photo_worker.devkit.readiness import NotReady

@@ -60,9 +60,10 @@ class ComposeRuntime:
     lock_seconds = _READY_SECONDS + _LOCK_SECONDS
     stop_lock_seconds = lock_seconds
 
-    def __init__(self, paths: StackPaths, *, offline: bool) -> None:
+    def __init__(self, paths: StackPaths, *, offline: bool, external_seconds: float) -> None:
         self._paths = paths
         self._offline = offline
+        self._external_seconds = external_seconds
         self._new = False
 
     @property
@@ -290,7 +291,7 @@ class ComposeRuntime:
         from photo_worker.devkit.compose.start import ReadinessWait
 
         ReadinessWait(engine, self.project, record, services, timeline, _READY_SECONDS).wait()
-        return external.make_ready(record, timeline)
+        return external.make_ready(record, timeline, self._external_seconds)
 
     def _create(self, engine: ContainerEngine, record: StackRecord) -> None:
         """Create the containers and their volumes without starting them."""

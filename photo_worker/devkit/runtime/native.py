@@ -35,9 +35,10 @@ class NativeRuntime:
     subject = "it"
     stop_lock_seconds = _STOP_SECONDS
 
-    def __init__(self, paths: StackPaths, timeout: float) -> None:
+    def __init__(self, paths: StackPaths, timeout: float, *, external_seconds: float) -> None:
         self._paths = paths
         self._timeout = timeout
+        self._external_seconds = external_seconds
         self.lock_seconds = timeout + _STOP_SECONDS
 
     def is_up(self) -> bool:
@@ -228,7 +229,7 @@ class NativeRuntime:
         return logs.follow(self._paths, services, stop)
 
     def _start(self, record: StackRecord, services: Services, timeline: Timeline) -> StackStart:
-        return StackStart(self._paths, record, services, timeline, self._timeout)
+        return StackStart(self._paths, record, services, timeline, self._timeout, self._external_seconds)
 
     def _renew(self) -> set[str]:
         """Have the supervisor restart, without data, the services that cannot be emptied, and return their names.

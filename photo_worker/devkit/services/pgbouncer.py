@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +53,9 @@ class _PgBouncer(Service):
     clients = ("photo_worker.devkit.database", "photo_worker.adapters.postgres.job_repository")
     install_hint = PgBouncerMissing.hint
 
+    def __init__(self, directories: Sequence[str]) -> None:
+        self._directories = directories
+
     def chosen(self, s3: str, external: Collection[str], extras: Collection[str]) -> Service | None:
         if self.name in extras and "postgres" in external:
             reason = "it is in front of the stack's own Postgres, and postgres is external"
@@ -75,7 +78,8 @@ class _PgBouncer(Service):
         return f"postgresql://{DATABASE_USER}@{LOOPBACK}:{record.ports['pgbouncer']}/{DATABASE}"
 
     def program(self) -> Path:
-        found = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_DIRECTORIES]))
+        places = [os.environ.get("PATH", os.defpath), *self._directories]
+        found = shutil.which("pgbouncer", path=os.pathsep.join(places))
         if found is None:
             raise PgBouncerMissing(service="PgBouncer", reason="there is no pgbouncer on PATH nor in /usr/sbin")
         return Path(found)
@@ -115,4 +119,9 @@ def _login(record: StackRecord) -> str:
     return f"{DATABASE_USER}:{quote(record.password, safe='')}"
 
 
-SERVICES = (_PgBouncer(),)
+def pgbouncer(directories: Sequence[str] = _DIRECTORIES) -> Service:
+    """Return the service, whose program is on PATH or in one of the directories."""
+    return _PgBouncer(directories)
+
+
+SERVICES = (pgbouncer(),)

@@ -144,14 +144,14 @@ def test_up_missing_external_database_is_not_created(stack: Stack, database: str
         assert connection.execute(query, [missing.rpartition("/")[2]]).fetchone() == (0,)
 
 
-def test_up_unreachable_external_is_named_without_password(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("photo_worker.devkit.external.PATIENCE_SECONDS", 0.1)
+def test_up_unreachable_external_is_named_without_password(stack: Stack) -> None:
     broken = Stack(
         stack.paths.home,
         stack.name,
         base_port=0,
         external={"postgres": "postgresql://me:secret@127.0.0.1:1/recipes"},
         services=[],
+        external_seconds=0.1,
     )
     with pytest.raises(ServiceFailed, match=r"postgres is not ready: postgresql://me@127.0.0.1:1/recipes") as caught:
         broken.up()
@@ -163,11 +163,17 @@ def test_up_unreachable_external_is_named_without_password(stack: Stack, monkeyp
     assert record.external.keys() == {"postgres"}
 
 
-def test_up_unreachable_external_keeps_running_services(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_unreachable_external_keeps_running_services(stack: Stack) -> None:
     """A restart could lose data: a service of the stack may keep it in memory only."""
-    monkeypatch.setattr("photo_worker.devkit.external.PATIENCE_SECONDS", 0.1)
     missing = {"postgres": "postgresql://me:secret@127.0.0.1:1/recipes"}
-    used = Stack(stack.paths.home, stack.name, base_port=0, external=missing, services=[FakeService()])
+    used = Stack(
+        stack.paths.home,
+        stack.name,
+        base_port=0,
+        external=missing,
+        services=[FakeService()],
+        external_seconds=0.1,
+    )
     running: list[Processes] = []
     for _ in range(2):
         with pytest.raises(ServiceFailed, match="postgres is not ready"):

@@ -22,7 +22,8 @@ from photo_worker.devkit.service_registry import (
     select_services,
     services_of,
 )
-from photo_worker.devkit.services import minio, pgbouncer
+from photo_worker.devkit.services import minio
+from photo_worker.devkit.services.pgbouncer import pgbouncer
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 
@@ -133,9 +134,11 @@ def test_pgbouncer_off_by_default_if_on_in_front_of_postgres(paths: StackPaths, 
 
 
 @pytest.mark.usefixtures("programs")
-def test_up_with_pgbouncer_missing_names_what_to_install(tmp_path: Path, monkeypatch: Patch) -> None:
-    monkeypatch.setattr(pgbouncer, "_DIRECTORIES", ())
-    stack = Stack(tmp_path / "home", "dev", base_port=0, extras=["pgbouncer"])
+def test_up_with_pgbouncer_missing_names_what_to_install(tmp_path: Path) -> None:
+    chosen = select_services("native", s3_servers("native")[0], extras=["pgbouncer"])
+    services = [pgbouncer(directories=()) if service.name == "pgbouncer" else service for service in chosen]
+    assert "pgbouncer" in [service.name for service in services]
+    stack = Stack(tmp_path / "home", "dev", base_port=0, extras=["pgbouncer"], services=services)
     with pytest.raises(PgBouncerMissing, match="PgBouncer is not installed") as caught:
         stack.up()
     assert caught.value.code == "pgbouncer_missing"
