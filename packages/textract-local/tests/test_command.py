@@ -15,8 +15,9 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from textract_local import __version__
+from textract_local import DocumentLimits, DocumentReader, EngineReading, __version__
 from textract_local.cli import main
+from textract_local.reader.ocrust_engine import OcrustEngine
 from textract_local.reader.sources import standard_input
 
 
@@ -93,6 +94,46 @@ def test_command_read_missing_file_exits_2(tmp_path: Path, capsys: pytest.Captur
     assert main(["read", str(tmp_path / "gone.png")]) == 2
     said = capsys.readouterr()
     assert (said.out, said.err.splitlines()[-1]) == ("", "hint: Check the path, and that you may read the file.")
+
+
+@pytest.mark.single_python
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (PermissionError(), "PermissionError"),
+        (PermissionError(13, "Permission denied", "/models/words"), "/models/words: Permission denied"),
+    ],
+)
+def test_command_read_system_error_of_engine_does_not_blame_file(
+    photo: Path, error: OSError, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(engine: OcrustEngine, image: Image.Image) -> EngineReading:
+        raise error
+
+    monkeypatch.setattr(OcrustEngine, "read", fail)
+    assert main(["read", str(photo)]) == 1
+    said = capsys.readouterr()
+    message, hint = said.err.splitlines()
+    assert (said.out, message) == (
+        "",
+        f"error [engine_failed]: The OCR engine 'ocrust' failed on the document {str(photo)!r}: {reason}.",
+    )
+    assert hint.startswith("hint: The system refused the engine something; the document is not the cause.")
+
+
+def test_command_read_unreadable_file_is_named(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An error of the document's own file has no name if reading fails after opening it."""
+
+    def fail(reader: DocumentReader, source: Path, name: str, limits: DocumentLimits) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(DocumentReader, "pages", fail)
+    assert main(["read", str(photo)]) == 2
+    message = capsys.readouterr().err.splitlines()[0]
+    assert message == f"error [document_missing]: The file {str(photo)!r} cannot be read: Input/output error."
 
 
 def test_command_serve_taken_port_exits_1(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from textract_local import (
     PageResult,
     read,
 )
-from textract_local.errors import DocumentMissing, FeatureUnknown, UnsupportedDocument
+from textract_local.errors import DocumentMissing, EngineFailed, FeatureUnknown, UnsupportedDocument
 from textract_local.reader.sources import source_of
 
 pytestmark = pytest.mark.single_python
@@ -170,15 +170,16 @@ def test_read_file_that_vanishes_is_refused(tmp_path: Path) -> None:
         read(path, reader=Vanishing(engine=OneWord()))
 
 
-def test_read_error_of_another_file_is_left_alone(tmp_path: Path) -> None:
+def test_read_error_of_engines_own_file_names_it(tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(encoded(page("flour")))
 
     class WithoutModels(OneWord):
         def read(self, image: Image.Image) -> EngineReading:
             raise FileNotFoundError(2, "No such file or directory", "models/words")
 
-    with pytest.raises(FileNotFoundError, match="models/words"):
+    with pytest.raises(EngineFailed, match=r"'one-word' failed on .*: models/words: No such file") as caught:
         read(tmp_path / "photo.png", reader=DocumentReader(engine=WithoutModels()))
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
 def test_read_unsupported_document_is_refused(reader: DocumentReader) -> None:

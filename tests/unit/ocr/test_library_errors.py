@@ -12,8 +12,17 @@ from photo_worker.cli.textract_emulator import SERVER_COUNTERPARTS
 from photo_worker.errors.base import class_tree
 from textract_local import errors as library
 
-# Roots of the hierarchy, and what only `read` and its command raise, which the product does not call.
-OWN = {"error", "document_invalid", "reading_failed", "server_error", "document_missing", "feature_unknown"}
+# Roots of the hierarchy, and what only `read`, its command and `DocumentReader.page` raise, which the product does not
+# call: a server's reading process reports it to the server, which responds to the caller.
+OWN = {
+    "error",
+    "document_invalid",
+    "reading_failed",
+    "server_error",
+    "document_missing",
+    "feature_unknown",
+    "engine_failed",
+}
 
 
 KINDS = [kind for kind in class_tree(library.TextractLocalError) if kind.code not in OWN]

@@ -140,6 +140,16 @@ class EngineUnavailable(ReadingError):
     hint = "Install the extra it needs: pip install 'textract-local[ocr]'."
 
 
+class EngineFailed(ReadingError):
+    """The OCR engine {engine!r} failed on the document {name!r}: {reason}."""
+
+    code = "engine_failed"
+    hint = (
+        "The system refused the engine something; the document is not the cause. Give it what is missing, such as disk "
+        "space, memory, open files, a file of its own or a permission, and read the document again."
+    )
+
+
 class OcrThrottled(ReadingError):
     """The reader {engine!r} has more documents than it can read at once: {reason}."""
 

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textract_local.errors import EngineUnavailable
+from textract_local.errors import EngineFailed, EngineUnavailable
 from textract_local.reader.blocks import detect_text_response
 from textract_local.reader.document import SYNC, DocumentLimits, load_image, open_document
 from textract_local.reader.layout import lines_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from textract_local.reader.analysis.reading import PageReading
     from textract_local.reader.analysis.request import Analysis
-    from textract_local.reader.engine import Frame, TextEngine
+    from textract_local.reader.engine import EngineReading, Frame, TextEngine
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,10 @@ class DocumentReader:
             return document.pages
 
     def page(self, request: PageRequest) -> PageResult:
-        """Return one page's blocks. Raises the errors of ``open_document``, and ``EngineUnavailable``.
+        """Return one page's blocks.
+
+        Raises the errors of ``open_document`` and ``EngineUnavailable``; an ``OSError`` is one of the document's file,
+        as one of the engine becomes ``EngineFailed``.
 
         The page is read again if its kept reading cannot be used. If the kept reading has text alone, an analysis
         renders the page again to find its marks, without OCR.
@@ -126,13 +129,21 @@ class DocumentReader:
                 return known
             image = document.image(request.number)
         if known is None:
-            read = self._engine.read(image)
+            read = self._read(image, request.name)
             known = PageReading(read.frame, tuple(lines_of(read.rows)))
         if not needs_marks:
             return known
         from textract_local.reader.analysis.marks import find_marks
 
         return replace(known, marks=find_marks(_straight(image, known.frame), known.lines))
+
+    def _read(self, image: Image.Image, name: str) -> EngineReading:
+        try:
+            return self._engine.read(image)
+        except OSError as error:
+            parts = (error.filename, error.strerror or str(error) or type(error).__name__)
+            reason = ": ".join(str(part) for part in parts if part)
+            raise EngineFailed(engine=self.engine, name=name, reason=reason) from error
 
 
 def _restored(kept: bytes) -> PageReading | None:

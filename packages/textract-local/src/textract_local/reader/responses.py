@@ -40,8 +40,9 @@ def read(
         >>> [block["Text"] for block in read("recipe.png")["Blocks"] if block["BlockType"] == "LINE"]
         ['Pancakes', '200 g flour']
 
-    Raises ``DocumentError`` if the document cannot be read, ``EngineUnavailable`` without the extra ``ocr``, and
-    ``TypeError`` if ``features`` or ``queries`` is a string in place of a list.
+    Raises ``DocumentError`` if the document cannot be read, ``EngineUnavailable`` without the extra ``ocr``,
+    ``EngineFailed`` in place of an ``OSError`` of the engine, and ``TypeError`` if ``features`` or ``queries`` is a
+    string in place of a list.
     """
     analysis = _analysis(features, queries)
     reader = reader or _shared()

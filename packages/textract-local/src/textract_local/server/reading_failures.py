@@ -9,6 +9,7 @@ from typing import Any
 from textract_local.errors import (
     DocumentProtected,
     DocumentTooLarge,
+    EngineFailed,
     EngineUnavailable,
     ImageTooLarge,
     TextractLocalError,
@@ -35,6 +36,7 @@ _ERRORS: Mapping[str, type[TextractLocalError]] = {
         DocumentProtected,
         DocumentTooLarge,
         ImageTooLarge,
+        EngineFailed,
         EngineUnavailable,
     )
 }
