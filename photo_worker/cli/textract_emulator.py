@@ -12,6 +12,7 @@ from photo_worker.cli.output import ErrorReportingCommand
 from photo_worker.devkit.errors import AddressUnusable, DataInUse, DataMismatch, DataUnwritable, ExtraMissing
 from photo_worker.devkit.layout import HOME_VARIABLE
 from photo_worker.printable import cut
+from textract_local.server import DEFAULT_HOST, OPEN_JOBS_OPTION, PORT_OPTION, PROCESSES_OPTION, NumberOption
 
 # A host name, an IPv4 or an IPv6 address; other characters do not occur in a Host header.
 _HOST = re.compile(r"[\w.:\[\]-]{1,253}", re.ASCII)
@@ -31,12 +32,16 @@ def _names(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     return values
 
 
+def _range(option: NumberOption) -> click.IntRange:
+    return click.IntRange(option.least, option.most)
+
+
 @click.command(cls=ErrorReportingCommand)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", default=DEFAULT_HOST, show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65_535),
-    default=8765,
+    type=_range(PORT_OPTION),
+    default=PORT_OPTION.default,
     show_default=True,
     help="Port to listen on; 0 selects a free one.",
 )
@@ -47,13 +52,14 @@ def _names(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
 )
 @click.option(
     "--processes",
-    type=click.IntRange(1, 64),
+    type=_range(PROCESSES_OPTION),
+    default=PROCESSES_OPTION.default,
     help="Number of pages to read in parallel.  [default: number of CPU cores]",
 )
 @click.option(
     "--most-open-jobs",
-    type=click.IntRange(1, 10_000),
-    default=100,
+    type=_range(OPEN_JOBS_OPTION),
+    default=OPEN_JOBS_OPTION.default,
     show_default=True,
     help="Maximum number of jobs in progress; others are refused with LimitExceededException.",
 )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import textract_local
 from textract_local import errors, server
+
+README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 @pytest.mark.parametrize("module", [textract_local, server], ids=["textract_local", "server"])
@@ -30,6 +33,17 @@ def test_import_loads_no_engine_and_nothing_of_the_product() -> None:
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "textract_local" in loaded
     assert loaded.isdisjoint({"photo_worker", "temporalio", "psycopg", "numpy", "PIL", "ocrust", "boto3", "uvicorn"})
+
+
+def test_module_of_readme_takes_options_of_serve() -> None:
+    """Programs start the server with their own interpreter: ``python -m textract_local.server``."""
+    assert "`python -m textract_local.server` is the same" in README.read_text("utf-8")
+    shown = [
+        subprocess.run([sys.executable, "-m", *words, "--help"], capture_output=True, text=True, check=True).stdout
+        for words in (["textract_local.server"], ["textract_local.cli", "serve"])
+    ]
+    assert "--most-open-jobs" in shown[0]
+    assert shown[0].partition("options:")[2] == shown[1].partition("options:")[2]
 
 
 def kinds(of: type[errors.TextractLocalError]) -> list[type[errors.TextractLocalError]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -13,6 +14,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
     "contracts"
 ]
+_MODULE_OF_TOOL = re.compile(r"(?:textract_local|temporal_replay_gate)(?:\.\w+)+")
 LAYERS = next(contract for contract in CONTRACTS if contract["id"] == "layers")
 
 
@@ -49,6 +51,20 @@ def test_architecture_layers_match_contract() -> None:
 def test_architecture_contracts_match_linter() -> None:
     shown = {quoted(name)[0]: says for name, says in rows("Further contracts")}
     assert shown == {contract["id"]: contract["name"] for contract in CONTRACTS if contract is not LAYERS}
+
+
+def test_product_runs_public_modules_of_the_tools_alone() -> None:
+    """What a contract says of imports holds for modules that the product runs by name, such as after ``-m``."""
+    excepted = [line for contract in CONTRACTS for line in contract.get("ignore_imports", ())]
+    public = {line.partition(" -> ")[2] for line in excepted if line.startswith("photo_worker.** -> ")}
+    named = {
+        node.value
+        for path in sorted((ROOT / "photo_worker").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and _MODULE_OF_TOOL.fullmatch(node.value)
+    }
+    assert "textract_local.server" in named
+    assert named <= public
 
 
 def test_architecture_tree_names_each_package() -> None:

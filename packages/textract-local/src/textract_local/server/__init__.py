@@ -1,7 +1,8 @@
 """A local server that speaks Amazon Textract's wire protocol and reads the documents it is given.
 
 ``run(EmulatorOptions(...))`` serves until a signal ends the process; a process that ``spawn_early`` has started before
-saves the time in which it loads the OCR engine.
+saves the time in which it loads the OCR engine. The constants are the defaults and ranges of the options, for other
+command lines; ``python -m textract_local.server`` is the same as ``textract-local serve``.
 """
 
 from __future__ import annotations
@@ -11,11 +12,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textract_local.server.command import EmulatorOptions, configure_logging, run
+    from textract_local.server.options import (
+        DEFAULT_HOST,
+        OPEN_JOBS_OPTION,
+        PORT_OPTION,
+        PROCESSES_OPTION,
+        NumberOption,
+    )
     from textract_local.server.spawning import ReadingLimits, spawn_early
 
-__all__ = ["EmulatorOptions", "ReadingLimits", "configure_logging", "run", "spawn_early"]
+__all__ = [
+    "DEFAULT_HOST",
+    "OPEN_JOBS_OPTION",
+    "PORT_OPTION",
+    "PROCESSES_OPTION",
+    "EmulatorOptions",
+    "NumberOption",
+    "ReadingLimits",
+    "configure_logging",
+    "run",
+    "spawn_early",
+]
 
 _MODULES = {
+    "DEFAULT_HOST": "options",
+    "OPEN_JOBS_OPTION": "options",
+    "PORT_OPTION": "options",
+    "PROCESSES_OPTION": "options",
+    "NumberOption": "options",
     "EmulatorOptions": "command",
     "ReadingLimits": "spawning",
     "configure_logging": "command",

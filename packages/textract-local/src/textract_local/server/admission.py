@@ -21,9 +21,6 @@ MOST_BODY_BYTES = 256 * 1024 * 1024
 # This much of each body is accepted regardless of the others. A call without a document has less.
 _FREE_BYTES = 64 * 1024
 
-MOST_OPEN_JOBS = 100
-"""Default limit on jobs in progress: the quota of an AWS account in most regions (D: quotas)."""
-
 
 @dataclass
 class Slot:

@@ -6,14 +6,16 @@ import argparse
 from pathlib import Path
 
 from textract_local.origins import is_host
-from textract_local.server.admission import MOST_OPEN_JOBS
+from textract_local.server.options import DEFAULT_HOST, OPEN_JOBS_OPTION, PORT_OPTION, PROCESSES_OPTION, NumberOption
 from textract_local.server.spawning import spawn_early
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the server's options to a parser."""
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=8765, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=_port, default=PORT_OPTION.default, help="0 takes a free one (default: %(default)s)"
+    )
     parser.add_argument(
         "--data", type=Path, help="folder that jobs are kept in (default: one that follows from the port)"
     )
@@ -21,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--most-open-jobs",
         type=_open_jobs,
-        default=MOST_OPEN_JOBS,
+        default=OPEN_JOBS_OPTION.default,
         help="jobs in progress at once, others are refused (default: %(default)s)",
     )
     parser.add_argument(
@@ -60,15 +62,15 @@ def serve(given: argparse.Namespace) -> int:
 
 
 def _port(text: str) -> int:
-    return _integer(text, 0, 65_535)
+    return _integer(text, PORT_OPTION)
 
 
 def _processes(text: str) -> int:
-    return _integer(text, 1, 64)
+    return _integer(text, PROCESSES_OPTION)
 
 
 def _open_jobs(text: str) -> int:
-    return _integer(text, 1, 10_000)
+    return _integer(text, OPEN_JOBS_OPTION)
 
 
 def _host_name(text: str) -> str:
@@ -77,11 +79,11 @@ def _host_name(text: str) -> str:
     return text
 
 
-def _integer(text: str, least: int, most: int) -> int:
+def _integer(text: str, option: NumberOption) -> int:
     try:
         value = int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if not least <= value <= most:
-        raise argparse.ArgumentTypeError(f"{value} is not from {least} to {most}")
+    if not option.least <= value <= option.most:
+        raise argparse.ArgumentTypeError(f"{value} is not from {option.least} to {option.most}")
     return value

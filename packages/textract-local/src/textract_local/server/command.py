@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from textract_local.errors import AddressUnusable, DataUnwritable, ExtraMissing, TextractLocalError
 from textract_local.origins import OriginRules
-from textract_local.server.admission import MOST_OPEN_JOBS
+from textract_local.server.options import DEFAULT_HOST, DEFAULT_PORT, MOST_OPEN_JOBS
 from textract_local.server.recognition import make
 from textract_local.server.spawning import OWN_READER, ReadingLimits
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from textract_local.server.server import Emulator
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_PORT = 8765
 
 # A reading process holds some 300 MB; a laptop has no memory for more of them.
 MOST_PROCESSES = 8
@@ -58,7 +56,7 @@ class EmulatorOptions:
     which clients may call the emulator; an empty ``host`` is refused. ``rules`` makes the rules that refuse any other.
     """
 
-    host: str = "127.0.0.1"
+    host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     data: Path | None = None
     processes: int = 0

@@ -23,7 +23,7 @@ from textract_local import __version__
 from textract_local.errors import TextractLocalError
 from textract_local.origins import OriginRules
 from textract_local.server import control, wire
-from textract_local.server.admission import MOST_OPEN_JOBS, BodyLimiter, BodySlot
+from textract_local.server.admission import BodyLimiter, BodySlot
 from textract_local.server.codecs import Codec
 from textract_local.server.counters import Counters
 from textract_local.server.documents import ASYNC, DocumentSource
@@ -41,6 +41,7 @@ from textract_local.server.faults import FaultInjector, FaultScript
 from textract_local.server.jobs import Jobs
 from textract_local.server.model import TextractModel, WrongType
 from textract_local.server.operations import SYNCHRONOUS, Call, Operations
+from textract_local.server.options import MOST_OPEN_JOBS
 from textract_local.server.recognition import PageRecogniser
 from textract_local.server.response_cache import request_digest
 

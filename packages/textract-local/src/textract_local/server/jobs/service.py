@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from textract_local.errors import DataUnwritable, TextractLocalError
-from textract_local.server.admission import MOST_OPEN_JOBS
 from textract_local.server.counters import Counters
 from textract_local.server.documents import DocumentLimits
 from textract_local.server.failures import INVALID_JOB_ID, DiskFails, ServiceError
@@ -29,6 +28,7 @@ from textract_local.server.jobs.runner import BLOCKS_A_RESPONSE, Runner
 from textract_local.server.jobs.store import JobStore
 from textract_local.server.jobs.thread import Clock, RetryWaits, StoreThread
 from textract_local.server.jobs.tokens import PageTokens
+from textract_local.server.options import MOST_OPEN_JOBS
 from textract_local.server.spool import Spool
 
 logger = logging.getLogger(__name__)
