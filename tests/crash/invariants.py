@@ -15,8 +15,10 @@ from typing import Any
 from uuid import UUID
 
 from photo_worker.adapters.memory.object_store import MemoryObjectStore
+from photo_worker.contracts.references import job_of, main_id
 from photo_worker.errors import ObjectMissing, ends_job
 from photo_worker.ports.job_repository import JobRecord
+from photo_worker.ports.orchestrator import JobWorkflow
 from photo_worker.services.binding import MARKER_KEY
 from photo_worker.services.consistency.evidence import Evidence, StoredObject
 from photo_worker.services.consistency.finding import Severity
@@ -74,7 +76,7 @@ class Watch:
     def _executions(self) -> Iterator[Violation]:
         for execution in self._world.service.executions.values():
             run_id = self._runs.setdefault(execution.workflow_id, execution.run_id)
-            if run_id != execution.run_id and not self._world.rows.is_erased(UUID(execution.workflow_id)):
+            if run_id != execution.run_id and not self._world.rows.is_erased(_job_of(execution.workflow_id)):
                 yield Violation(1, f"{execution.workflow_id} was started twice")
 
 
@@ -82,7 +84,7 @@ def evidence_of(world: World, erased: Iterable[UUID] = ()) -> Evidence:
     """Return the state of the deployment as the product's own rules expect it."""
     objects = {(BUCKET, key): found for key, found in stored(world.store).items()}
     rows = {row.id: row for row in world.rows.all()}
-    ids = {*rows, *map(UUID, world.service.executions), *erased}
+    ids = {*rows, *map(_job_of, world.service.executions), *erased}
     # A rule reports an object as missing only if it was looked up and not found.
     named = {(row.s3_raw_bucket or BUCKET, row.s3_raw_key) for row in rows.values()}
     named |= {(BUCKET, key) for row in rows.values() for key in (row.s3_ocr_key, row.s3_manifest_key) if key}
@@ -94,10 +96,29 @@ def evidence_of(world: World, erased: Iterable[UUID] = ()) -> Evidence:
         rows=rows,
         objects=objects,
         unreadable={place: ObjectMissing(bucket=place[0], key=place[1]) for place in named - objects.keys()},
-        workflows={job_id: state_of(world.service.executions.get(str(job_id))) for job_id in ids},
+        workflows={job_id: state_of(world.service.executions.get(main_id(job_id))) for job_id in ids},
+        others=_further(world),
         erased={job_id for job_id in ids if world.rows.is_erased(job_id)},
         grace=timedelta(0),
+        pipelines=world.pipelines,
     )
+
+
+def _job_of(workflow_id: str) -> UUID:
+    job_id = job_of(workflow_id)
+    if job_id is None:
+        raise ValueError(f"the workflow {workflow_id} belongs to no job")
+    return job_id
+
+
+def _further(world: World) -> dict[UUID, list[JobWorkflow]]:
+    """Return the further workflows of each job that has some, of any type, by id."""
+    found: dict[UUID, list[JobWorkflow]] = {}
+    for workflow_id, execution in sorted(world.service.executions.items()):
+        job_id, state = _job_of(workflow_id), state_of(execution)
+        if state is not None and workflow_id != main_id(job_id):
+            found.setdefault(job_id, []).append(JobWorkflow(workflow_id, execution.kind, state))
+    return found
 
 
 def stored(store: MemoryObjectStore) -> dict[str, StoredObject]:
@@ -176,6 +197,7 @@ def _texts(world: World, rows: Iterable[JobRecord]) -> Iterator[Violation]:
 
 
 def _endings(world: World, accepted: set[UUID]) -> Iterator[Violation]:
+    further = _further(world)
     for job_id in sorted(accepted):
         row = world.rows.get(job_id)
         execution = world.service.executions.get(str(job_id))
@@ -185,6 +207,9 @@ def _endings(world: World, accepted: set[UUID]) -> Iterator[Violation]:
             yield Violation(2, f"{job_id} failed by what it does not have: [{row.error_code}] {row.error_message}")
         if execution is None or execution.status == "running":
             yield Violation(10, f"{job_id} has {'an open' if execution else 'no'} workflow")
+        for one in further.get(job_id, ()):
+            if one.state.is_open:
+                yield Violation(10, f"{job_id} has the open workflow {one.workflow_id}")
 
 
 def _attempts(world: World) -> Iterator[Violation]:
@@ -196,9 +221,11 @@ def _attempts(world: World) -> Iterator[Violation]:
 
 
 def _traces(world: World, erased: set[UUID]) -> Iterator[Violation]:
+    further = _further(world)
     for job_id in sorted(erased):
         where = [key for key, found in stored(world.store).items() if str(job_id) in f"{key} {found.metadata}"]
         where += ["its row"] if world.rows.get(job_id) else []
-        where += ["its workflow"] if str(job_id) in world.service.executions else []
+        where += ["its workflow"] if main_id(job_id) in world.service.executions else []
+        where += [f"its workflow {one.workflow_id}" for one in further.get(job_id, ())]
         if where:
             yield Violation(9, f"{job_id} was erased, and there is {', '.join(where)}")
