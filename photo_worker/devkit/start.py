@@ -26,7 +26,8 @@ from photo_worker.devkit.timeline import Timeline
 from photo_worker.errors import PhotoWorkerError
 
 _LAUNCH_SECONDS = 20.0
-_STOP_SECONDS = 25.0
+# The supervisor stops two stages; in each it signals the services, then kills them, with a time limit for both.
+STOP_SECONDS = 25.0
 
 
 class StackStart:
@@ -157,7 +158,7 @@ class StackStart:
             time.sleep(0.005)
 
     def _wait_unlocked(self) -> None:
-        deadline = time.monotonic() + _STOP_SECONDS
+        deadline = time.monotonic() + STOP_SECONDS
         while is_locked(self._paths.supervisor_lock) and time.monotonic() < deadline:
             time.sleep(0.02)
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from xml.sax.saxutils import escape
 
+from photo_worker.devkit.guard.rules import DRAIN_BYTES
 from textract_local.origins import OriginRules
 
 Scope = MutableMapping[str, Any]
@@ -15,8 +16,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# A client that is still sending would see a broken connection instead of the response: read and discard this much.
-_DRAIN_BYTES = 16 * 1024 * 1024
 # RFC 6455, 7.4.1, policy violation: the endpoint received a message that breaks its rules.
 _POLICY_VIOLATION = 1008
 
@@ -51,7 +50,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, reason: str) -> No
 
 async def _drain(receive: Receive) -> None:
     size = 0
-    while size <= _DRAIN_BYTES:
+    while size <= DRAIN_BYTES:
         message = await receive()
         size += len(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body"):

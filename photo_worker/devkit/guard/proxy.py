@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
-from photo_worker.devkit.guard.rules import ServiceRules, allowed_hosts
+from photo_worker.devkit.guard.rules import DRAIN_BYTES, ServiceRules, allowed_hosts
 from textract_local.origins import OriginRules
 
 logger = logging.getLogger(__name__)
@@ -40,8 +40,6 @@ MOST_CONNECTIONS = 256
 _OTHER_FILES = 32
 # After this idle time, a page waits for nothing on a connection that it cannot request again.
 IDLE_SECONDS = 5.0
-# A client that is still sending would see a broken connection instead of the response: read and discard this much.
-_DRAIN_BYTES = 16 * 1024 * 1024
 _DRAIN_SECONDS = 5.0
 # RFC 9110, 5.6.2: a method, and the name of a header.
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -342,7 +340,7 @@ async def _say(writer: asyncio.StreamWriter, status: str, reason: str) -> None:
 async def _drain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Read and discard what a refused client still sends, so that it gets to read the response."""
     writer.write_eof()
-    left = _DRAIN_BYTES
+    left = DRAIN_BYTES
     with suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_SECONDS):
             while left > 0 and (piece := await reader.read(_PIECE)):

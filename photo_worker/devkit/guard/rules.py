@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from textract_local.origins import OriginRules, split_hosts
 
+# A refused client that is still sending would see a broken connection instead of the response: read and discard this
+# much of what it sends.
+DRAIN_BYTES = 16 * 1024 * 1024
 HOSTS_VARIABLE = "PHOTO_WORKER_ALLOWED_HOSTS"
 
 

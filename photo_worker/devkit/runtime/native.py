@@ -13,7 +13,7 @@ from photo_worker.devkit.errors import FaultNotSet, ServiceFailed, StackError, S
 from photo_worker.devkit.layout import StackPaths, block_signals, delete_tree, discard_tree, is_locked
 from photo_worker.devkit.runtime.protocol import Running, Services
 from photo_worker.devkit.stack_options import Kind
-from photo_worker.devkit.start import StackStart
+from photo_worker.devkit.start import STOP_SECONDS, StackStart
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.status import StackStatus, problem_of, status_of
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from photo_worker.devkit.snapshots import Snapshot
     from photo_worker.devkit.timeline import Timeline
 
-# The supervisor stops two stages; in each it signals the services, then kills them, with a time limit for both.
-_STOP_SECONDS = 25.0
 _GRACE_SECONDS = 5.0
 _LIST_SECONDS = 3.0
 _SUPERVISOR = "photo_worker.devkit.supervisor"
@@ -33,13 +31,13 @@ class NativeRuntime:
 
     kind: Kind = "native"
     subject = "it"
-    stop_lock_seconds = _STOP_SECONDS
+    stop_lock_seconds = STOP_SECONDS
 
     def __init__(self, paths: StackPaths, timeout: float, *, external_seconds: float) -> None:
         self._paths = paths
         self._timeout = timeout
         self._external_seconds = external_seconds
-        self.lock_seconds = timeout + _STOP_SECONDS
+        self.lock_seconds = timeout + STOP_SECONDS
 
     def is_up(self) -> bool:
         """Return whether a supervisor holds its lock."""
@@ -136,11 +134,11 @@ class NativeRuntime:
         named = system.find(known.pid, _SUPERVISOR, *([] if known.alive else [directory]))
         supervisors = [named] if named is not None else system.search(_SUPERVISOR, directory)
         for supervisor in supervisors:
-            system.terminate(supervisor, timeout=_STOP_SECONDS)
+            system.terminate(supervisor, timeout=STOP_SECONDS)
         # If the supervisor was killed, its reaper ends the services and then itself.
         reaper = system.find(known.reaper, directory)
         if reaper is not None:
-            system.wait_gone(reaper, timeout=_STOP_SECONDS)
+            system.wait_gone(reaper, timeout=STOP_SECONDS)
         left = [
             process
             for entry in Processes.load(self._paths).services.values()
@@ -158,7 +156,7 @@ class NativeRuntime:
 
         supervisors = system.search(_SUPERVISOR, str(self._paths.root))
         for supervisor in supervisors:
-            system.terminate(supervisor, timeout=_STOP_SECONDS)
+            system.terminate(supervisor, timeout=STOP_SECONDS)
         return bool(supervisors)
 
     def erase(self, known: StackRecord | None) -> None:
@@ -259,7 +257,7 @@ class NativeRuntime:
         while True:
             processes = Processes.load(self._paths)
             # A supervisor writes its list at once; if it is not there by now, it is lost or damaged.
-            limit = _STOP_SECONDS if processes.pid is not None else _LIST_SECONDS
+            limit = STOP_SECONDS if processes.pid is not None else _LIST_SECONDS
             # This process holds the command lock, so the `up` that started a supervisor that is not kept has ended.
             if not processes.alive or processes.phase == "kept" or time.monotonic() > began + limit:
                 return processes
