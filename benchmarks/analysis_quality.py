@@ -22,13 +22,10 @@ from typing import Any
 
 from benchmarks import comparison_cli
 from benchmarks.documents import TruthDocument, truth_documents
+from textract_local import Analysis, DocumentReader, EngineWord, Frame, PageRequest, load_image
 from textract_local.reader.analysis.blocks import page_blocks
 from textract_local.reader.analysis.marks import find_marks
 from textract_local.reader.analysis.reading import PageReading
-from textract_local.reader.analysis.request import FORMS, LAYOUT, TABLES, Analysis
-from textract_local.reader.document import load_image
-from textract_local.reader.engine import EngineWord, Frame
-from textract_local.reader.reader import DocumentReader, PageRequest
 
 # Fields of at least this confidence count as certain.
 SURE = 80.0
@@ -36,7 +33,7 @@ SURE = 80.0
 # Lines of two responses are the same if the IoU of their boxes is at least this.
 _SAME = 0.3
 
-ANALYSIS = Analysis(frozenset({TABLES, FORMS, LAYOUT}))
+ANALYSIS = Analysis(frozenset({"TABLES", "FORMS", "LAYOUT"}))
 
 Block = Mapping[str, Any]
 Field = tuple[str, str]

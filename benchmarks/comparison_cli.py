@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from benchmarks.documents import TruthDocument
 from benchmarks.drawn import drawn_document
-from textract_local.reader.reader import DocumentReader
+from textract_local import DocumentReader
 
 Blocks = list[dict[str, Any]]
 

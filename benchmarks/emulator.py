@@ -45,7 +45,7 @@ def control(url: str, path: str, method: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _reader() -> Any:
-    from textract_local.reader.reader import DocumentReader
+    from textract_local import DocumentReader
 
     return DocumentReader(threads=1)
 

@@ -16,7 +16,7 @@ from PIL import ImageDraw
 
 from benchmarks.documents import TruthDocument, truth_documents
 from benchmarks.scoring import Word, lines_of, unpaired, words_of
-from textract_local.reader.document import load_image
+from textract_local import load_image
 
 if TYPE_CHECKING:
     from PIL import Image
