@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = "photos/clean-print.png"
 STARTS = 5
 IDLE_BAR_MB = 250
-FIRST_ANSWER_BAR_SECONDS = 3.0
+FIRST_RESPONSE_BAR_SECONDS = 3.0
 # After a page, a process releases memory that it has kept within this time.
 SETTLING_SECONDS = 25
 DEADLINE_SECONDS = 60
@@ -63,8 +63,8 @@ def _address(process: psutil.Process, log: Path) -> str:
 
 def is_ready(url: str) -> bool:
     # The address is that of an emulator on this machine.
-    with urlopen(f"{url}/_emulator/health", timeout=30) as answer:  # noqa: S310
-        return bool(json.load(answer)["ready"])
+    with urlopen(f"{url}/_emulator/health", timeout=30) as response:  # noqa: S310
+        return bool(json.load(response)["ready"])
 
 
 def memory_mb(process: psutil.Process) -> tuple[float, str]:
@@ -76,7 +76,7 @@ def memory_mb(process: psutil.Process) -> tuple[float, str]:
     return sum(detail.uss for detail in details) / 1e6, "USS"
 
 
-def first_answer_seconds(document: bytes) -> float:
+def first_response_seconds(document: bytes) -> float:
     """Return the seconds from the start of the process to the first page's blocks."""
     with started() as (_, url, began):
         client = Connection(url, document)
@@ -120,7 +120,7 @@ def least_memory(process: psutil.Process, seconds: float) -> tuple[float, str]:
 def run(*, starts: int = STARTS, settling_seconds: float = SETTLING_SECONDS) -> dict[str, Any]:
     """Start emulators one after the other and measure them."""
     document = (ROOT / "fixtures" / PAGE).read_bytes()
-    times = [first_answer_seconds(document) for _ in range(starts)]
+    times = [first_response_seconds(document) for _ in range(starts)]
     first = statistics.median(times)
     idle = measure_idle(document, settling_seconds)
     worst = max(float(idle["ready"]), float(idle["idle_again"]))
@@ -128,9 +128,9 @@ def run(*, starts: int = STARTS, settling_seconds: float = SETTLING_SECONDS) -> 
         "first_answer_seconds": round(first, 2),
         "first_answers": [round(seconds, 2) for seconds in times],
         "idle_mb": idle,
-        "ratio": {"first_answer": round(first / FIRST_ANSWER_BAR_SECONDS, 2), "idle": round(worst / IDLE_BAR_MB, 2)},
-        "bar": {"first_answer_seconds": FIRST_ANSWER_BAR_SECONDS, "idle_mb": IDLE_BAR_MB},
-        "met": first <= FIRST_ANSWER_BAR_SECONDS and worst <= IDLE_BAR_MB,
+        "ratio": {"first_answer": round(first / FIRST_RESPONSE_BAR_SECONDS, 2), "idle": round(worst / IDLE_BAR_MB, 2)},
+        "bar": {"first_answer_seconds": FIRST_RESPONSE_BAR_SECONDS, "idle_mb": IDLE_BAR_MB},
+        "met": first <= FIRST_RESPONSE_BAR_SECONDS and worst <= IDLE_BAR_MB,
     }
 
 
@@ -140,7 +140,7 @@ def table(result: dict[str, Any]) -> Sequence[tuple[str, str]]:
     return [
         (
             "start to first page read, s",
-            f"{result['first_answer_seconds']} (bar {FIRST_ANSWER_BAR_SECONDS}; {result['first_answers']})",
+            f"{result['first_answer_seconds']} (bar {FIRST_RESPONSE_BAR_SECONDS}; {result['first_answers']})",
         ),
         (f"memory when ready, MB ({idle['measure']})", f"{idle['ready']} (bar {IDLE_BAR_MB})"),
         ("memory right after a page, MB", str(idle["just_used"])),

@@ -32,9 +32,9 @@ def _form() -> bytes:
 
 def _analysed(service: Service, content: bytes, *features: str) -> list[Any]:
     config = {"QueriesConfig": {"Queries": _QUESTIONS}} if "QUERIES" in features else {}
-    answer = service.ask(_ANALYZE, Document={"Bytes": content}, FeatureTypes=list(features), **config)
-    assert set(answer) == {"DocumentMetadata", "Blocks", "AnalyzeDocumentModelVersion"}
-    blocks: list[Any] = answer["Blocks"]
+    response = service.ask(_ANALYZE, Document={"Bytes": content}, FeatureTypes=list(features), **config)
+    assert set(response) == {"DocumentMetadata", "Blocks", "AnalyzeDocumentModelVersion"}
+    blocks: list[Any] = response["Blocks"]
     return blocks
 
 

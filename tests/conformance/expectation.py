@@ -67,7 +67,7 @@ def refusal(
     sent: str = "",
     emulator_only: str = "",
 ) -> Expectation:
-    """Return the expectation that a request is answered with an error of status 400.
+    """Return the expectation that a request gets an error of status 400.
 
     The message is checked only if it is given, that is, if it was observed.
     """

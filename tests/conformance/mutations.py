@@ -21,9 +21,9 @@ def _edit(file: str, within: str, old: str, new: str, *, in_text: bool = False) 
     return Mutation(f"{_SOURCE}/{file}", within, old, new, in_text)
 
 
-# The emulator checks its own answers, and would refuse to send one that does not fit the model.
+# The emulator checks its own responses, and would refuse to send one that does not fit the model.
 _RESPONSES_UNCHECKED = _edit(
-    "server/operations.py", "Operations._encode", "self._model.check_response($call.operation, $answer)", ""
+    "server/operations.py", "Operations._encode", "self._model.check_response($call.operation, $response)", ""
 )
 _TOKEN_IGNORED = _edit("server/jobs/service.py", "Jobs.start", 'given.get("ClientRequestToken")', "None")
 _OTHER_INPUT_TAKEN = _edit("server/jobs/store.py", "JobStore.known", "$row[1] != canonical($given)", "False")
@@ -221,7 +221,7 @@ MUTATIONS = {
         "job.told-once",
         (_edit("server/jobs/notifications.py", "notification_of", "$fault.copies", "2 * $fault.copies"),),
     ),
-    # Get is one call behind: it answers with the status that the call before saw.
+    # Get is one call behind: it returns the status that the call before saw.
     "notified before Get says so": EmulatorMutation(
         "job.message.StartDocumentTextDetection",
         (

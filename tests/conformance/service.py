@@ -173,13 +173,13 @@ class Service:
     def ask(self, operation: str, **given: Any) -> Any:
         """Return an operation's response; an error fails the test."""
         response = self.send(operation, given)
-        assert response.status == 200, f"{operation} answered {response.status} {response.body[:500]!r}"
+        assert response.status == 200, f"{operation} returned {response.status} {response.body[:500]!r}"
         return response.json
 
     def refused(self, operation: str, **given: Any) -> tuple[str, str]:
         """Return the code and message of an operation's error."""
         response = self.send(operation, given)
-        assert response.status >= 400, f"{operation} answered {response.body[:500]!r}"
+        assert response.status >= 400, f"{operation} returned {response.body[:500]!r}"
         return response.json["__type"], response.json["Message"]
 
     def stored(self, content: bytes, key: str | None = None) -> dict[str, Any]:

@@ -69,10 +69,10 @@ CHARGING: tuple[Safeguard, ...] = (
     ),
     Safeguard(
         "source-looked-at-again",
-        "an answer is stored once the object is seen to be the verified one",
+        "a response is stored once the object is seen to be the verified one",
         "an object that is replaced before Textract reads it gives a row with the first hash and the second text",
         (5,),
-        "nothing looks behind the answer",
+        "nothing looks behind the response",
         (
             Mutation(
                 "photo_worker/activities/ocr.py",
@@ -106,7 +106,7 @@ CHARGING: tuple[Safeguard, ...] = (
     ),
     Safeguard(
         "overtaken-attempt-stores-nothing",
-        "an attempt whose job has gone on with other bytes stores nothing over their answer",
+        "an attempt whose job has gone on with other bytes stores nothing over their response",
         "an attempt that was paused puts the text of the replaced photo to the hash of the new one",
         (5, 6),
         "the row is not looked at",
@@ -212,7 +212,7 @@ CHARGING: tuple[Safeguard, ...] = (
     ),
     Safeguard(
         "all-pages",
-        "an answer is fetched to its last page",
+        "a response is fetched to its last page",
         "a document with many words is stored without its end",
         (5,),
         "the second page counts as the last",
@@ -249,7 +249,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (_ATTEMPTS + "test_textract_attempts_circular_result_pages_terminate",),
     ),
     Safeguard(
-        "no-partial-answer",
+        "no-partial-response",
         "a part of a document is no result",
         "a job succeeds with some of its text",
         (5,),
@@ -267,7 +267,7 @@ CHARGING: tuple[Safeguard, ...] = (
     Safeguard(
         "throttled-looks-go-on",
         "being asked to slow down does not end an attempt",
-        "under load each refused look begins the document anew, and an answer of many parts never comes to its end",
+        "under load each refused look begins the document anew, and a response of many parts never comes to its end",
         (2, 11),
         "a throttled look raises",
         (

@@ -182,7 +182,7 @@ CHECKING: tuple[Safeguard, ...] = (
     Safeguard(
         "worker-needs-its-own-bucket",
         "a worker takes no work with a bucket that its database was not bound to",
-        "of a job that it shares with a right worker the answer lies in one bucket, and the row names the other",
+        "of a job that it shares with a right worker the response lies in one bucket, and the row names the other",
         (4, 5),
         "a bucket without a marker passes",
         (

@@ -239,8 +239,8 @@ ROWS: tuple[Safeguard, ...] = (
         (_POOLED + "test_pgbouncer_concurrent_reads_delete_no_row",),
     ),
     Safeguard(
-        "answers-are-waited-for-so-long",
-        "a call whose answer never comes ends",
+        "waits-for-responses-are-limited",
+        "a call whose response never comes ends",
         "a worker whose connection to Postgres died without a word hangs in its call, and its slot is lost",
         (2,),
         "a wait for the server has no limit",

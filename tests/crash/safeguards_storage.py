@@ -172,7 +172,7 @@ OBJECTS: tuple[Safeguard, ...] = (
     Safeguard(
         "write-once",
         "of many writers of a new object one wins",
-        "two attempts at once each believe that their answer is the job's",
+        "two attempts at once each believe that their response is the job's",
         (5,),
         "put_new sends no If-None-Match",
         (
@@ -208,7 +208,7 @@ OBJECTS: tuple[Safeguard, ...] = (
     Safeguard(
         "silent-s3-ends",
         "a call to an S3 that says nothing ends within its attempt",
-        "a store that takes requests and never answers holds the worker's threads longer than their attempts last",
+        "a store that takes requests and never responds holds the worker's threads longer than their attempts last",
         (2,),
         "the client waits for as long as botocore does by itself",
         (Mutation("photo_worker/adapters/s3/object_store.py", "make_client", "read_timeout=$read_timeout", ""),),
@@ -217,7 +217,7 @@ OBJECTS: tuple[Safeguard, ...] = (
     Safeguard(
         "encrypted-as-told",
         "every object is written with the encryption that the operator asks for",
-        "a bucket whose policy wants it refuses every answer, so that no job ends; elsewhere another key is used",
+        "a bucket whose policy wants it refuses every response, so that no job ends; elsewhere another key is used",
         (2, 12),
         "writes do not name it",
         (

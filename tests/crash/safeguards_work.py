@@ -175,20 +175,20 @@ WORKFLOW: tuple[Safeguard, ...] = (
 
 ACTIVITIES: tuple[Safeguard, ...] = (
     Safeguard(
-        "kept-answer",
-        "an attempt takes the answer that is stored",
-        "with TEXTRACT_API=sync each attempt that follows one whose answer is stored is charged again",
+        "stored-response",
+        "an attempt takes the response that is stored",
+        "with TEXTRACT_API=sync each attempt that follows one whose response is stored is charged again",
         (3,),
-        "no attempt looks for a stored answer",
+        "no attempt looks for a stored response",
         (Mutation("photo_worker/activities/ocr.py", "OcrActivities._read", "self._kept($key, $document)", "None"),),
         (_STEPS + "TestOcr::test_ocr_textract_later_attempt_reuses_stored_response",),
     ),
     Safeguard(
-        "kept-answer-of-these-bytes",
-        "a stored answer counts for its own bytes alone",
+        "stored-response-of-these-bytes",
+        "a stored response counts for its own bytes alone",
         "a job whose object was replaced between two attempts gets the other photo's text",
         (4, 5),
-        "the stored answer's hash is not compared",
+        "the stored response's hash is not compared",
         (
             Mutation(
                 "photo_worker/activities/ocr.py",
@@ -200,11 +200,11 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (_REPLACED + "test_replaced_source_ignores_stored_response_of_old_bytes",),
     ),
     Safeguard(
-        "first-answer-stays",
-        "of several attempts the first stored answer is the job's",
-        "an attempt that was paused and goes on replaces the answer that the job has reported",
+        "first-response-stays",
+        "of several attempts the first stored response is the job's",
+        "an attempt that was paused and goes on replaces the response that the job has reported",
         (5, 6),
-        "an answer is written over the one that is there",
+        "a response is written over the one that is there",
         (
             Mutation(
                 "photo_worker/activities/ocr.py",
@@ -216,8 +216,8 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (_LATE + "TestReading::test_ocr_textract_late_attempt_keeps_reported_response",),
     ),
     Safeguard(
-        "late-answer-is-taken-away",
-        "an attempt that stored the answer of an erased job deletes it",
+        "late-response-is-deleted",
+        "an attempt that stored the response of an erased job deletes it",
         "the text of an erased photo comes back with the attempt that was reading it",
         (9,),
         "the attempt does not ask whether its job was erased",
@@ -382,9 +382,9 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (_LATE + "TestReading::test_ocr_textract_long_attempt_sends_heartbeats",),
     ),
     Safeguard(
-        "answer-outlives-cancellation",
-        "a cancellation does not tear an answer from its storing",
-        "an answer that has been paid for is thrown away at a cancellation or a shutdown",
+        "response-outlives-cancellation",
+        "a cancellation does not tear a response from its storing",
+        "a response that has been paid for is thrown away at a cancellation or a shutdown",
         (3,),
         "a cancellation raises in the middle of the attempt",
         (

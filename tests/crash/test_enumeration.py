@@ -51,7 +51,7 @@ def places_of(world: World, outside: Sequence[Mode] = ()) -> list[tuple[Call, Ph
         (call, phase, mode)
         for call in calls[:end]
         for phase, mode in (product(Phase, outside) if outside else modes_of(call))
-        if phase is Phase.BEFORE or call.number in world.gate.answered
+        if phase is Phase.BEFORE or call.number in world.gate.responded
     ]
 
 
@@ -89,7 +89,7 @@ def play(usage: Usage, directory: Path, *faults: Fault) -> tuple[World, dict[str
         random.setstate(drawn)
         world.close()
     found = [violation for violation in world.violations if isinstance(violation, Violation)]
-    found += [Violation(2, f"{one.name} has no answer") for one in console.commands if not one.ended]
+    found += [Violation(2, f"{one.name} has no response") for one in console.commands if not one.ended]
     return world, outcome(world), [*found, *watch.at_rest(usage.accepted, usage.erased)]
 
 

@@ -41,7 +41,7 @@ CELL = Cell(
     command="python3 dev.py nox --session crash -- tests/crash/test_enumeration.py --cell photo/3/die/after",
 )
 SAFEGUARD = SafeguardOutcome(
-    name="kept-answer",
+    name="stored-response",
     protects="a retry takes the response that is stored",
     invariant="3",
     where="photo_worker/activities/ocr.py:49",

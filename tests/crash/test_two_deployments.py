@@ -46,7 +46,7 @@ def test_other_deployment_at_each_call_takes_nothing(name: str, tmp_path: Path) 
         (call, phase)
         for call in world.gate.calls
         for phase in Phase
-        if phase is Phase.BEFORE or call.number in world.gate.answered
+        if phase is Phase.BEFORE or call.number in world.gate.responded
     ]
     wrong = []
     for call, phase in places:

@@ -19,7 +19,7 @@ from photo_worker.errors import BucketBoundElsewhere, SchemaMissing, WorkerBucke
 from tests.crash.invariants import Watch, outcome
 from tests.crash.report import SAME, VIOLATED, Cell, record
 from tests.crash.simulation.commands import Console
-from tests.crash.simulation.port_errors import ROWS, STORE, TEXTRACT, Answer
+from tests.crash.simulation.port_errors import ROWS, STORE, TEXTRACT, ErrorFactory
 from tests.crash.simulation.world import World
 from tests.crash.test_enumeration import judge
 from tests.crash.usages import named
@@ -28,9 +28,9 @@ from tests.crash.violation import Violation
 _SEEDS = range(6)
 
 
-def _known(answer: Answer | None) -> Answer:
-    assert answer is not None
-    return answer
+def _known(make_error: ErrorFactory | None) -> ErrorFactory:
+    assert make_error is not None
+    return make_error
 
 
 _START = "textract.start_document_text_detection"
@@ -38,7 +38,7 @@ _STORE_WRITES = tuple(f"store.{method}" for method in sorted(STORE.writes))
 _ROW_WRITES = tuple(f"rows.{method}" for method in sorted(ROWS.writes))
 
 # What is wrong: the affected ports or methods, and their error.
-WRONG: dict[str, tuple[tuple[str, ...], Answer]] = {
+WRONG: dict[str, tuple[tuple[str, ...], ErrorFactory]] = {
     "s3-credentials": (("store",), _known(STORE.refused)),
     "s3-permissions": (("store",), _known(STORE.forbidden)),
     "s3-bucket": (("store",), lambda: WorkerBucketMissing(bucket="phtos")),
@@ -85,7 +85,7 @@ def _run(
 @pytest.mark.parametrize("name", _USAGES)
 @pytest.mark.parametrize("wrong", WRONG)
 def test_misconfigured_worker_fails_no_job(wrong: str, name: str, tmp_path: Path) -> None:
-    ports, answer = WRONG[wrong]
+    ports, make_error = WRONG[wrong]
     usage = named(name)
     began = time.perf_counter()
     details, refusals = [], 0
@@ -97,9 +97,9 @@ def test_misconfigured_worker_fails_no_job(wrong: str, name: str, tmp_path: Path
 
         def refuse(said: list[str] = asked) -> Exception:
             said.append(wrong)
-            return answer()
+            return make_error()
 
-        def set_up_wrongly(world: World, refuse: Answer = refuse) -> None:
+        def set_up_wrongly(world: World, refuse: ErrorFactory = refuse) -> None:
             world.workers[0].process.refused |= dict.fromkeys(ports, refuse)
 
         _, found, broken = _run(name, tmp_path, seed, set_up_wrongly)

@@ -144,9 +144,9 @@ def test_erase_unbound_bucket_deletes_nothing(
 ) -> None:
     """``S3_BUCKET`` names the bucket of another deployment that was never bound, with a job of the same id."""
     (job,) = run_command("submit", str(PHOTOS[0]), "-o", "json").data["jobs"]
-    answer = ocr_key(UUID(job["job_id"]))
+    response = ocr_key(UUID(job["job_id"]))
     named = bucket if known == "never bound" else other_bucket
-    store.put(named, answer, b"theirs", content_type="application/json")
+    store.put(named, response, b"theirs", content_type="application/json")
     if known == "never bound":
         unbind(store, bucket)
         never_bound(stack_variables)
@@ -160,7 +160,7 @@ def test_erase_unbound_bucket_deletes_nothing(
     # The commands that the error message names.
     assert run_command("migrate", *([] if known == "never bound" else ["--bind"]), S3_BUCKET=named).returncode == 0
     assert run_command("erase", job["job_id"], "--yes", "-o", "json", S3_BUCKET=named).returncode == 0
-    assert answer not in [entry.key for entry in store.list(named, "")]
+    assert response not in [entry.key for entry in store.list(named, "")]
 
 
 def test_migrate_first_run_binds_bucket(
@@ -245,9 +245,9 @@ def test_migrate_rebind_asks_for_confirmation(
     unasked = photo_worker("migrate", "--rebind", variables=replaced, cwd=tmp_path)
     assert unasked.returncode == 1
     assert "error [rebind_unconfirmed]" in unasked.stderr
-    for answer, code in (("n\n", 130), ("y\n", 0)):
+    for typed, code in (("n\n", 130), ("y\n", 0)):
         assert marker_of(store, bucket) == before
-        ended, said = at_a_terminal(replaced, tmp_path, answer, "migrate", "--rebind")
+        ended, said = at_a_terminal(replaced, tmp_path, typed, "migrate", "--rebind")
         assert ended == code
         assert f"Bucket {bucket} is bound to the database" in said
     after = marker_of(store, bucket)
@@ -269,8 +269,8 @@ def test_migrate_unreadable_marker_requires_rebind(run_command: Run, store: Boto
     assert run_command("migrate", "--rebind", "--yes", "-o", "json").data["bucket"]["changed"]
 
 
-def at_a_terminal(variables: dict[str, str], cwd: Path, answer: str, *arguments: str) -> tuple[int, str]:
-    """Run a command with a terminal as its standard input, and type ``answer``."""
+def at_a_terminal(variables: dict[str, str], cwd: Path, typed: str, *arguments: str) -> tuple[int, str]:
+    """Run a command with a terminal as its standard input, and type ``typed``."""
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
@@ -282,7 +282,7 @@ def at_a_terminal(variables: dict[str, str], cwd: Path, answer: str, *arguments:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        os.write(ours, answer.encode())
+        os.write(ours, typed.encode())
         said, _ = process.communicate(timeout=60)
     finally:
         os.close(ours)

@@ -254,7 +254,7 @@ async def test_stack_histories_of_busy_workflow_have_no_findings(stack_env: dict
             paths.append(await seen(handle, tmp_path / "update.json", WORKFLOW_EXECUTION_UPDATE_ACCEPTED=1))
             await handle.signal(Busy.ring)
             assert await update.result() == 2
-            paths.append(await seen(handle, tmp_path / "answer.json", TIMER_STARTED=2))
+            paths.append(await seen(handle, tmp_path / "response.json", TIMER_STARTED=2))
         finally:
             steps.go.set()
             await handle.terminate()

@@ -193,8 +193,8 @@ def document_lines() -> set[str]:
     """Return the lines of text of all fixture documents that are long enough to be significant."""
     lines: set[str] = set()
     for path in (FIXTURES / "recorded").glob("*.json"):
-        answer = json.loads(path.read_text(encoding="utf-8"))
-        lines |= {block["Text"] for block in answer["Blocks"] if len(block.get("Text", "")) > 5}
+        response = json.loads(path.read_text(encoding="utf-8"))
+        lines |= {block["Text"] for block in response["Blocks"] if len(block.get("Text", "")) > 5}
     assert len(lines) > 100
     return lines
 

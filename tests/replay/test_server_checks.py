@@ -136,7 +136,7 @@ async def reset(site: Site) -> Sequence[Path]:
         assert "go" in await first.result()
         events = (await first.fetch_history()).events
         done = [each.event_id for each in events if each.HasField("workflow_task_completed_event_attributes")]
-        answer = await site.client.workflow_service.reset_workflow_execution(
+        response = await site.client.workflow_service.reset_workflow_execution(
             ResetWorkflowExecutionRequest(
                 namespace=site.client.namespace,
                 workflow_execution=WorkflowExecution(workflow_id=first.id, run_id=first.result_run_id or ""),
@@ -145,10 +145,10 @@ async def reset(site: Site) -> Sequence[Path]:
                 request_id=secrets.token_hex(8),
             )
         )
-        second = site.client.get_workflow_handle(first.id, run_id=answer.run_id)
+        second = site.client.get_workflow_handle(first.id, run_id=response.run_id)
         assert "go" in await second.result()
     paths = []
-    for handle, run_id in ((first, first.result_run_id), (second, answer.run_id)):
+    for handle, run_id in ((first, first.result_run_id), (second, response.run_id)):
         history = await site.client.get_workflow_handle(handle.id, run_id=run_id).fetch_history()
         paths.append(site.directory / f"{run_id}.json")
         paths[-1].write_text(history.to_json(), encoding="utf-8")

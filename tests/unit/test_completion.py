@@ -95,15 +95,15 @@ def test_completion_offers_snapshots_and_services_of_stack(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize(
-    ("shell", "variables", "answer"),
+    ("shell", "variables", "expected"),
     [
         ("zsh", {"COMP_WORDS": "photo-worker sta", "COMP_CWORD": "1"}, "plain\nstatus\nShow the state"),
         ("fish", {"COMP_WORDS": "photo-worker sta", "COMP_CWORD": "sta"}, "plain\nstatus\nShow the state"),
     ],
 )
-def test_zsh_and_fish_completion_use_their_formats(shell: str, variables: dict[str, str], answer: str) -> None:
+def test_zsh_and_fish_completion_use_their_formats(shell: str, variables: dict[str, str], expected: str) -> None:
     told = run(MODULE, _PHOTO_WORKER_COMPLETE=f"{shell}_complete", **variables)
-    assert told.replace(",", "\n").replace("\t", "\n").startswith(answer)
+    assert told.replace(",", "\n").replace("\t", "\n").startswith(expected)
     script = run(MODULE, _PHOTO_WORKER_COMPLETE=f"{shell}_source")
     assert f"_PHOTO_WORKER_COMPLETE={shell}_complete" in script
 

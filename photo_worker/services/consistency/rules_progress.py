@@ -43,7 +43,7 @@ _STUCK = (
 
 
 def longest(policy: policies.ActivityPolicy) -> timedelta:
-    """Return the longest time that a step takes while the services answer: its attempts and the waits between them.
+    """Return the longest time that a step takes while the services respond: its attempts and the waits between them.
 
     A step without a limit of attempts counts once. One that waits for a service that is down takes as long as its job
     lives, which an operator should know.
@@ -153,17 +153,17 @@ def result_not_recorded(job: JobEvidence) -> Iterator[RuleBreach]:
     if not (row and row.status in OPEN_STATUSES and job.workflow and job.workflow.status == "completed"):
         return
     manifest = read_manifest(job.whole.objects.get((job.whole.bucket, manifest_key(job.job_id))))
-    answer = (job.whole.bucket, ocr_key(job.job_id)) in job.whole.objects
+    response = (job.whole.bucket, ocr_key(job.job_id)) in job.whole.objects
     same = manifest is not None and (manifest.job_id, manifest.s3_raw_key) == (str(job.job_id), row.s3_raw_key)
     yield RuleBreach(
         row_of(job),
         f"The job is {row.status}, and its workflow has completed with a result.",
         "The row is written before a workflow completes: the database was set back, by a restore for example.",
         f"`photo-worker check --repair --job {job.job_id}` writes into the row what the manifest says."
-        if same and answer
+        if same and response
         else f"Its manifest or OCR answer is gone as well: submit the photo as a new job, and erase this one"
         f" (`photo-worker erase {job.job_id}`).",
-        Repair.RECORD_RESULT if same and answer else None,
+        Repair.RECORD_RESULT if same and response else None,
     )
 
 

@@ -205,7 +205,7 @@ def _content(s3: S3Client, bucket: str, key: str) -> str:
         return s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
     except ConnectionClosedError as error:
         # SeaweedFS closes the connection after a response whose bytes it has lost; the next request may be in transit.
-        raise AssertionError(f"{key!r} is not answered") from error
+        raise AssertionError(f"{key!r} gets no response") from error
 
 
 def _come_back_and_are_listed(s3: S3Client, bucket: str, keys: list[str]) -> None:

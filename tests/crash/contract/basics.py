@@ -17,7 +17,7 @@ class Patched:
 
     @workflow.run
     async def run(self) -> list[bool]:
-        """Return what each question was answered."""
+        """Return what each call of ``patched`` returned."""
         found = [workflow.patched("first"), workflow.patched("first")]
         await workflow.sleep(0.1)
         workflow.deprecate_patch("second")
@@ -76,7 +76,7 @@ class Stubborn:
 
 @workflow.defn
 class Listener:
-    """Collects signals until it has enough, and answers queries on them."""
+    """Collects signals until it has enough, and responds to queries on them."""
 
     def __init__(self) -> None:
         self._heard: list[str] = []

@@ -122,7 +122,7 @@ def violations(program: Program) -> tuple[int, list[str]]:
         for call in world.gate.calls
         for phase, mode in product(Phase, (Mode.DIE, Mode.PAUSE, Mode.DOUBLE))
         if mode is not Mode.DOUBLE or (phase is Phase.AFTER and call.repeatable)
-        if phase is Phase.BEFORE or call.number in world.gate.answered
+        if phase is Phase.BEFORE or call.number in world.gate.responded
     ]
     wrong: list[str] = []
     for fault in faults:

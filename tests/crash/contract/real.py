@@ -72,17 +72,19 @@ async def _play(client: Client, queue: str, scenario: Scenario) -> Course:
         start_signal_args=signal_args,
         id_conflict_policy=WorkflowIDConflictPolicy.UNSPECIFIED,
     )
-    answers: list[asyncio.Task[Any]] = []
+    responses: list[asyncio.Task[Any]] = []
     for ask in scenario.asks:
         await _until(client, main, ask)
-        answers.append(asyncio.create_task(_ask(client.get_workflow_handle(main + ask.to), ask)))
+        responses.append(asyncio.create_task(_ask(client.get_workflow_handle(main + ask.to), ask)))
         if ask.awaited:
-            await answers[-1]
+            await responses[-1]
     ends = {"": None, **scenario.others}
     for name, end in ends.items():
         await _ended(client, main + name, end)
     found = [
-        await answer for answer, ask in zip(answers, scenario.asks, strict=True) if ask.kind in {"query", "update"}
+        await response
+        for response, ask in zip(responses, scenario.asks, strict=True)
+        if ask.kind in {"query", "update"}
     ]
     runs = {name: await _runs(client, main + name) for name in ends}
     for name, end in ends.items():

@@ -33,7 +33,7 @@ class Ask:
 
     @property
     def awaited(self) -> bool:
-        """Return whether the answer comes before the next request."""
+        """Return whether the response comes before the next request."""
         return self.waits or self.kind != "update"
 
 
@@ -74,10 +74,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Course:
-    """The observable course of a scenario: the runs of each workflow, first to last, and the answers to requests."""
+    """The observable course of a scenario: the runs of each workflow, first to last, and the responses to requests."""
 
     runs: Mapping[str, tuple[Run, ...]]
-    answers: tuple[Any, ...]
+    responses: tuple[Any, ...]
 
 
 def quiet(events: Sequence[str]) -> bool:
@@ -90,7 +90,7 @@ def quiet(events: Sequence[str]) -> bool:
 
 def differences(found: Course, real: Course) -> list[str]:
     """Say where two courses differ, one line each."""
-    lines = [] if found.answers == real.answers else [f"answers {found.answers}, really {real.answers}"]
+    lines = [] if found.responses == real.responses else [f"responses {found.responses}, really {real.responses}"]
     for name, runs in real.runs.items():
         mine = found.runs[name]
         if len(mine) != len(runs):

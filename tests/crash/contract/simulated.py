@@ -25,18 +25,18 @@ def simulate(family: Family, scenario: Scenario) -> Course:
 
     world.host(Hosted(family.workflows, family.activities(nap)))
     client = SimulatedClient(world)
-    answers: list[tuple[Ask, list[Any]]] = []
+    responses: list[tuple[Ask, list[Any]]] = []
     try:
         _start(world, client, scenario)
         for ask in scenario.asks:
             _until(world, lambda ask=ask: _reached(world, ask))
-            answers.append((ask, _ask(world, client, ask)))
+            responses.append((ask, _ask(world, client, ask)))
         for name, end in {"": "", **scenario.others}.items():
             _until(world, lambda name=name, end=end: _ended(world, _MAIN + name, end))
-        _until(world, lambda: all(found for _, found in answers))
+        _until(world, lambda: all(found for _, found in responses))
     finally:
         world.close()
-    told = tuple(found[0] for ask, found in answers if ask.kind in {"query", "update"})
+    told = tuple(found[0] for ask, found in responses if ask.kind in {"query", "update"})
     return Course({name: _runs(world, _MAIN + name) for name in ("", *scenario.others)}, told)
 
 
@@ -77,7 +77,7 @@ def _ended(world: World, workflow_id: str, end: str) -> bool:
 
 
 def _ask(world: World, client: SimulatedClient, ask: Ask) -> list[Any]:
-    """Send a request; return the list that gets its answer."""
+    """Send a request; return the list that gets its response."""
     found: list[Any] = []
     target = _MAIN + ask.to
 

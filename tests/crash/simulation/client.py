@@ -1,4 +1,4 @@
-"""A client of the simulated server for any workflow: each request is a port call, and answers are waited for."""
+"""A client of the simulated server for any workflow: each request is a port call, and responses are waited for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.crash.simulation.world import World
 
 REFUSED = "refused: NOT_FOUND"
-"""The answer to an update whose workflow closed before it saw the update."""
+"""The response to an update whose workflow closed before it saw the update."""
 
 _converter = ContractPayloadConverter()
 
@@ -73,7 +73,7 @@ class SimulatedClient:
         )
 
     def query(self, workflow_id: str, name: str, *args: Any) -> Any:
-        """Return the answer to a query, or the failure's message."""
+        """Return the response to a query, or the failure's message."""
         found: Query = self._world.gate.call(
             "client.query", lambda: self._world.service.query(workflow_id, name, payloads(args))
         )

@@ -1,4 +1,4 @@
-"""What the SDK's core does between the workflow's code and the server: it answers some commands itself."""
+"""What the SDK's core does between the workflow's code and the server: it responds to some commands itself."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Child:
 
 @dataclass(eq=False)
 class Query:
-    """A client's query, answered by a worker."""
+    """A client's query, to which a worker responds."""
 
     name: str
     arguments: tuple[Payload, ...]
@@ -84,7 +84,7 @@ class Query:
 
     @property
     def done(self) -> bool:
-        """Return whether it has an answer."""
+        """Return whether it has a response."""
         return self.result is not None or self.failure is not None
 
 

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import photo_worker
-from tests.crash.simulation.port_errors import Answer, PortErrors
+from tests.crash.simulation.port_errors import ErrorFactory, PortErrors
 
 _T = TypeVar("_T")
 
@@ -130,7 +130,7 @@ class Process:
         self.name = name
         self.alive = True
         self.paused = False
-        self.refused: dict[str, Answer] = {}
+        self.refused: dict[str, ErrorFactory] = {}
         """The errors of ports, or of single methods such as ``rows.start``, that refuse its credentials."""
         self.strands: list[Strand] = []
 
@@ -191,16 +191,16 @@ class Gate:
         """The events outside of the deployment by mode."""
         self.faults = {(fault.number, fault.phase): fault.mode for fault in faults}
         self.met: set[tuple[int, Phase]] = set()
-        self.answered: set[int] = set()
+        self.responded: set[int] = set()
         """The numbers of the calls that did not raise."""
         self.calls: list[Call] = []
         self.quiet = False
         """Whether calls are not counted, as while a test inspects the end state."""
 
     def call(
-        self, name: str, effect: Callable[[], _T], *, answers: PortErrors | None = None, repeatable: bool = True
+        self, name: str, effect: Callable[[], _T], *, errors: PortErrors | None = None, repeatable: bool = True
     ) -> _T:
-        """Run ``effect`` when the scheduler allows it. ``answers`` are the errors of a port that can fail."""
+        """Run ``effect`` when the scheduler allows it. ``errors`` are the errors of a port that can fail."""
         if self.quiet:
             return effect()
         strand = _current.get()
@@ -209,17 +209,17 @@ class Gate:
         _alive(strand)
         number = len(self.calls)
         port, _, method = name.partition(".")
-        modes = _modes(answers, method, strand.process)
-        self.calls.append(Call(number, name, _source(), strand.process.name, answers is not None, repeatable, modes))
-        self._begin(strand, number, port, modes, answers)
-        self._inject(strand, number, Phase.BEFORE, answers)
+        modes = _modes(errors, method, strand.process)
+        self.calls.append(Call(number, name, _source(), strand.process.name, errors is not None, repeatable, modes))
+        self._begin(strand, number, port, modes, errors)
+        self._inject(strand, number, Phase.BEFORE, errors)
         refused = strand.process.refused
         refusal = refused.get(name, refused.get(port))
-        if answers is not None and refusal is not None:
+        if errors is not None and refusal is not None:
             raise refusal()
-        result = self._served(strand, self.outages.get(port), modes, answers, lambda: self._done(number, effect))
-        self.answered.add(number)
-        self._inject(strand, number, Phase.AFTER, answers)
+        result = self._served(strand, self.outages.get(port), modes, errors, lambda: self._done(number, effect))
+        self.responded.add(number)
+        self._inject(strand, number, Phase.AFTER, errors)
         return result
 
     def _done(self, number: int, effect: Callable[[], _T]) -> _T:
@@ -233,9 +233,7 @@ class Gate:
                 # Only this call meets the other object.
                 self.outside[Mode.REPLACE]()
 
-    def _begin(
-        self, strand: Strand, number: int, port: str, modes: frozenset[Mode], answers: PortErrors | None
-    ) -> None:
+    def _begin(self, strand: Strand, number: int, port: str, modes: frozenset[Mode], errors: PortErrors | None) -> None:
         """Begin an outage at this call."""
         for phase in Phase:
             mode = self.faults.get((number, phase))
@@ -244,9 +242,9 @@ class Gate:
             if mode in OUTAGES:
                 self.met.add((number, phase))
                 self.outages[port] = Outage(mode, phase, self._now() + _OUTAGES.get(mode, OUTAGE))
-            elif mode is Mode.REFUSE and answers is not None and answers.refused is not None:
+            elif mode is Mode.REFUSE and errors is not None and errors.refused is not None:
                 self.met.add((number, phase))
-                strand.process.refused[port] = answers.refused
+                strand.process.refused[port] = errors.refused
                 self.on_refusal()
 
     def _served(
@@ -254,30 +252,30 @@ class Gate:
         strand: Strand,
         outage: Outage | None,
         modes: frozenset[Mode],
-        answers: PortErrors | None,
+        errors: PortErrors | None,
         effect: Callable[[], _T],
     ) -> _T:
         """Run the effect as a service with this outage does."""
-        if outage is None or answers is None or outage.mode not in modes or self._now() >= outage.until:
+        if outage is None or errors is None or outage.mode not in modes or self._now() >= outage.until:
             return effect()
         match outage.mode:
             case Mode.SILENT:
-                self._silent(strand, outage.phase, answers, effect)
-                raise answers.silent()
+                self._silent(strand, outage.phase, errors, effect)
+                raise errors.silent()
             case Mode.SLOW:
-                self.until(strand, self._now() + timedelta(seconds=answers.limit - _JUST_IN_TIME_SECONDS))
+                self.until(strand, self._now() + timedelta(seconds=errors.limit - _JUST_IN_TIME_SECONDS))
                 return effect()
             case mode:
-                raise _error_of(answers, mode)()
+                raise _error_of(errors, mode)()
 
-    def _silent(self, strand: Strand, phase: Phase, answers: PortErrors, effect: Callable[[], object]) -> None:
+    def _silent(self, strand: Strand, phase: Phase, errors: PortErrors, effect: Callable[[], object]) -> None:
         # The caller does not learn the result of the call, even if it is an error.
         with suppress(Exception):
             if phase is Phase.AFTER:
                 effect()
-        self.until(strand, self._now() + timedelta(seconds=answers.limit))
+        self.until(strand, self._now() + timedelta(seconds=errors.limit))
 
-    def _inject(self, strand: Strand, number: int, phase: Phase, answers: PortErrors | None) -> None:
+    def _inject(self, strand: Strand, number: int, phase: Phase, errors: PortErrors | None) -> None:
         mode = self.faults.get((number, phase))
         if mode is None or mode is Mode.DOUBLE or mode is Mode.REFUSE or mode in OUTAGES:
             return
@@ -288,8 +286,8 @@ class Gate:
             strand.process.alive = False
             raise Died
         elif mode is Mode.RAISE:
-            if answers is not None:
-                raise answers.away()
+            if errors is not None:
+                raise errors.away()
         else:
             strand.process.paused = True
             strand.park()
@@ -329,28 +327,28 @@ class Gate:
                 return
 
 
-def _modes(answers: PortErrors | None, method: str, process: Process) -> frozenset[Mode]:
+def _modes(errors: PortErrors | None, method: str, process: Process) -> frozenset[Mode]:
     """Return the modes of a service's faults that are possible at a call."""
-    if answers is None:
+    if errors is None:
         return frozenset()
     found = {Mode.AWAY, Mode.SILENT, Mode.SLOW}
-    if answers.throttled is not None:
+    if errors.throttled is not None:
         found.add(Mode.THROTTLE)
-    if answers.throttled_long is not None:
+    if errors.throttled_long is not None:
         found.add(Mode.THROTTLE_LONG)
-    if answers.read_only is not None and method in answers.writes:
+    if errors.read_only is not None and method in errors.writes:
         found.add(Mode.READ_ONLY)
-    if answers.refused is not None and process.name.startswith("worker"):
+    if errors.refused is not None and process.name.startswith("worker"):
         found.add(Mode.REFUSE)
     return frozenset(found)
 
 
-def _error_of(answers: PortErrors, mode: Mode) -> Answer:
+def _error_of(errors: PortErrors, mode: Mode) -> ErrorFactory:
     found = {
-        Mode.AWAY: answers.away,
-        Mode.THROTTLE: answers.throttled,
-        Mode.THROTTLE_LONG: answers.throttled_long,
-        Mode.READ_ONLY: answers.read_only,
+        Mode.AWAY: errors.away,
+        Mode.THROTTLE: errors.throttled,
+        Mode.THROTTLE_LONG: errors.throttled_long,
+        Mode.READ_ONLY: errors.read_only,
     }[mode]
     if found is None:
         raise AssertionError(f"this service is never {mode}")

@@ -18,11 +18,11 @@ class Gated:
         gate: Gate,
         name: str,
         inner: object,
-        answers: PortErrors,
+        errors: PortErrors,
         unrepeatable: frozenset[str] = frozenset(),
     ) -> None:
         self._gate, self._name, self._unrepeatable = gate, name, unrepeatable
-        self._answers = answers
+        self._errors = errors
         self._inner: Any = inner
 
     def __getattr__(self, method: str) -> Any:
@@ -36,7 +36,7 @@ class Gated:
                 f"{self._name}.{method}",
                 lambda: found(*args, **named),
                 repeatable=repeatable,
-                answers=self._answers,
+                errors=self._errors,
             )
 
         return call
@@ -46,7 +46,7 @@ class GatedStore(Gated):
     """An object store; streams and listings are one call each, made when they are requested."""
 
     def open(self, bucket: str, key: str, *, version_id: str = "") -> Any:
-        return self._gate.call("store.open", lambda: self._opened(bucket, key, version_id), answers=self._answers)
+        return self._gate.call("store.open", lambda: self._opened(bucket, key, version_id), errors=self._errors)
 
     @contextmanager
     def _held(self, found: Any) -> Iterator[Any]:
@@ -58,12 +58,12 @@ class GatedStore(Gated):
             return self._held((info, iter([*chunks])))
 
     def list(self, bucket: str, prefix: str) -> Iterator[Any]:
-        found = self._gate.call("store.list", lambda: [*self._inner.list(bucket, prefix)], answers=self._answers)
+        found = self._gate.call("store.list", lambda: [*self._inner.list(bucket, prefix)], errors=self._errors)
         return iter(found)
 
     def list_hidden(self, bucket: str, prefix: str) -> Iterator[Any]:
         found = self._gate.call(
-            "store.list_hidden", lambda: [*self._inner.list_hidden(bucket, prefix)], answers=self._answers
+            "store.list_hidden", lambda: [*self._inner.list_hidden(bucket, prefix)], errors=self._errors
         )
         return iter(found)
 
@@ -72,7 +72,7 @@ class GatedRepository(Gated):
     """A repository; acquiring and releasing the lock of ``sole_user`` are one call each."""
 
     def all(self, *, page: int = 1000) -> Iterator[Any]:
-        return iter(self._gate.call("rows.all", lambda: [*self._inner.all(page=page)], answers=self._answers))
+        return iter(self._gate.call("rows.all", lambda: [*self._inner.all(page=page)], errors=self._errors))
 
     @contextmanager
     def sole_user(self, job_id: Any, *, bucket: str, key: str, sha256: str = "") -> Iterator[bool]:
@@ -83,7 +83,7 @@ class GatedRepository(Gated):
                 "rows.sole_user",
                 lambda: entered.append(manager.__enter__()),
                 repeatable=False,
-                answers=self._answers,
+                errors=self._errors,
             )
             yield entered[0]
         finally:

@@ -29,7 +29,7 @@ class SimulatedOrchestrator:
         self._world, self._queue = world, queue
 
     def _call(self, name: str, effect: Callable[[], Any]) -> Any:
-        return self._world.gate.call(f"orchestrator.{name}", effect, answers=TEMPORAL)
+        return self._world.gate.call(f"orchestrator.{name}", effect, errors=TEMPORAL)
 
     async def start(self, workflow: WorkflowRef[Input, Any], request: Input) -> JobHandle:
         payloads = ContractPayloadConverter().to_payloads([request])

@@ -20,7 +20,7 @@ from photo_worker.adapters.temporal import rpc_errors
 from photo_worker.adapters.times import PostgresTimes, S3Times, TextractTimes
 from photo_worker.errors import PhotoWorkerError
 
-Answer: TypeAlias = Callable[[], Exception]
+ErrorFactory: TypeAlias = Callable[[], Exception]
 
 # Longer than any wait within a call, and than any policy's maximum interval.
 LONG_RETRY_AFTER = "600"
@@ -34,17 +34,17 @@ class PortErrors:
     refuses.
     """
 
-    away: Answer
-    silent: Answer
+    away: ErrorFactory
+    silent: ErrorFactory
     limit: float
-    refused: Answer | None = None
-    forbidden: Answer | None = None
+    refused: ErrorFactory | None = None
+    forbidden: ErrorFactory | None = None
     """This worker's credentials are valid and lack a permission."""
-    throttled: Answer | None = None
-    throttled_long: Answer | None = None
+    throttled: ErrorFactory | None = None
+    throttled_long: ErrorFactory | None = None
     """Throttled with a retry delay that is longer than all counted attempts."""
-    read_only: Answer | None = None
-    broken: Answer | None = None
+    read_only: ErrorFactory | None = None
+    broken: ErrorFactory | None = None
     """The service responds, and reports damaged data."""
     writes: frozenset[str] = frozenset()
 

@@ -122,12 +122,12 @@ class Replica:
             jobs = self.core.take(found)
         return self.core.commands
 
-    def answer(self, query_id: str, name: str, arguments: Sequence[Payload], at: datetime) -> QueryResult:
-        """Return the answer to a query, in an activation of its own, as by the SDK's core."""
+    def respond(self, query_id: str, name: str, arguments: Sequence[Payload], at: datetime) -> QueryResult:
+        """Return the response to a query, in an activation of its own, as by the SDK's core."""
         asked = QueryWorkflow(query_id=query_id, query_type=name, arguments=arguments)
         found = self._activate([WorkflowActivationJob(query_workflow=asked)], at, replaying=False)
-        (answer,) = (command.respond_to_query for command in found if command.HasField("respond_to_query"))
-        return answer
+        (response,) = (command.respond_to_query for command in found if command.HasField("respond_to_query"))
+        return response
 
     def _activate(
         self, jobs: Sequence[WorkflowActivationJob], at: datetime, *, replaying: bool

@@ -30,7 +30,7 @@ class Service(UpdateLedger):
         self.deleted: list[str] = []
         self.task_attempts_lost = 0
         self._queries: list[tuple[Execution, Query]] = []
-        """The queries without an answer, each with the run that was the latest when it was asked."""
+        """The queries without a response, each with the run that was the latest when it was asked."""
 
     # -- what clients do ------------------------------------------------------
 
@@ -96,7 +96,7 @@ class Service(UpdateLedger):
             self._signal(found, name, arguments)
 
     def query(self, workflow_id: str, name: str, arguments: Sequence[Payload] = ()) -> Query:
-        """Ask a workflow, running or closed; a worker answers. Raises ``KeyError``."""
+        """Ask a workflow, running or closed; a worker responds. Raises ``KeyError``."""
         found = Query(name, tuple(arguments))
         self._queries.append((self.executions[workflow_id], found))
         return found
@@ -151,7 +151,7 @@ class Service(UpdateLedger):
             self._lose_task(execution, "WorkflowTaskFailed", "UNHANDLED_COMMAND")
             # The commands are not in the history, so that the worker must drop its state.
             raise Stale("something came in between")
-        jobs, kept = self._answered(execution, task, commands)
+        jobs, kept = self._responses(execution, task, commands)
         execution.task = None
         if task.speculative and not kept and not later:
             # The task existed for updates alone, and all were rejected.
@@ -286,15 +286,15 @@ class Service(UpdateLedger):
         query.token, query.until = self._token(), self._now() + TASK_TIMEOUT
         return query.token
 
-    def answer_query(self, execution: Execution, query: Query, token: int, answer: QueryResult) -> None:
-        """Record the answer. Raises ``Stale``."""
+    def respond_to_query(self, execution: Execution, query: Query, token: int, response: QueryResult) -> None:
+        """Record the response. Raises ``Stale``."""
         if query.token != token or (execution, query) not in self._queries:
             raise Stale("the query was given to another worker")
         self._queries.remove((execution, query))
-        if answer.HasField("failed"):
-            query.failure = answer.failed
+        if response.HasField("failed"):
+            query.failure = response.failed
         else:
-            query.result = answer.succeeded.response
+            query.result = response.succeeded.response
 
     # -- time ---------------------------------------------------------------------
 

@@ -104,15 +104,15 @@ class MemoryTextract:
             }
         at = _place(request.get("NextToken", "0"), job)
         end = at + min(self._page_size, request.get("MaxResults", self._page_size))
-        answer: dict[str, Any] = {
+        response: dict[str, Any] = {
             "JobStatus": "SUCCEEDED",
             "DocumentMetadata": {"Pages": 1},
             "Blocks": job.blocks[at:end],
             "DetectDocumentTextModelVersion": MODEL,
         }
         if end < len(job.blocks):
-            answer["NextToken"] = str(end)
-        return answer
+            response["NextToken"] = str(end)
+        return response
 
     def _throttle(self, operation: str) -> None:
         if self.throttled:

@@ -31,22 +31,22 @@ class UpdateLedger(RunLedger):
         return update
 
     def _deliver(self, execution: Execution) -> tuple[WorkflowActivationJob, ...]:
-        """Return the jobs of the updates that no task has answered."""
+        """Return the jobs of the updates that no task has responded to."""
         return tuple(_job(execution.updates[each], validated=False) for each in execution.undelivered)
 
-    def _answered(
+    def _responses(
         self, execution: Execution, task: Task, commands: Sequence[WorkflowCommand]
     ) -> tuple[tuple[WorkflowActivationJob, ...], tuple[WorkflowCommand, ...]]:
-        """Take the answers to a task's updates; return the jobs and commands that the history keeps.
+        """Take the responses to a task's updates; return the jobs and commands that the history keeps.
 
         A rejected update leaves no trace in the history, so that a replay does not see it.
         """
         responses = [command.update_response for command in commands if command.HasField("update_response")]
-        answered = {one.protocol_instance_id for one in responses}
+        responded = {one.protocol_instance_id for one in responses}
         accepted = {one.protocol_instance_id for one in responses if one.HasField("accepted")}
-        accepted |= {each for each in answered if execution.updates[each].accepted}
-        rejected = answered - accepted
-        for update_id in [each for each in task.updates if each in answered]:
+        accepted |= {each for each in responded if execution.updates[each].accepted}
+        rejected = responded - accepted
+        for update_id in [each for each in task.updates if each in responded]:
             execution.undelivered.remove(update_id)
         for one in responses:
             if one.protocol_instance_id in rejected:
@@ -60,7 +60,7 @@ class UpdateLedger(RunLedger):
         return jobs, kept
 
     def _respond(self, execution: Execution, about: UpdateResponse) -> None:
-        """Apply an answer that the history keeps."""
+        """Apply a response that the history keeps."""
         update = execution.updates[about.protocol_instance_id]
         match about.WhichOneof("response"):
             case "accepted":

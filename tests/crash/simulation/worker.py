@@ -144,7 +144,7 @@ class Worker:
         return replica
 
     def take_query(self, execution: Execution, query: Query) -> None:
-        """Answer a query from the cached state, or from a replay."""
+        """Respond to a query from the cached state, or from a replay."""
         world = self._world
         token = world.service.give_query(query)
         done, code = tuple(execution.done), self._code_of(execution)
@@ -153,11 +153,11 @@ class Worker:
             replica = self._cache.get(execution.run_id)
             if replica is None or replica.tasks != len(done):
                 replica = self._replayed(code, execution, done)
-            answer = replica.answer(str(token), query.name, query.arguments, world.now)
+            response = replica.respond(str(token), query.name, query.arguments, world.now)
             with suppress(Stale):
                 world.gate.call(
-                    "temporal.answer_query",
-                    lambda: world.service.answer_query(execution, query, token, answer),
+                    "temporal.respond_to_query",
+                    lambda: world.service.respond_to_query(execution, query, token, response),
                     repeatable=False,
                 )
 

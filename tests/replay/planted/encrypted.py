@@ -40,7 +40,7 @@ class Letter:
 
     @workflow.run
     async def run(self, text: str) -> str:
-        """Return the answer."""
+        """Return the reply."""
         return f"re: {text}"
 
 
@@ -50,5 +50,5 @@ class OtherLetter:
 
     @workflow.run
     async def run(self, text: str) -> str:
-        """Return another answer."""
+        """Return another reply."""
         return f"about: {text}"

@@ -40,7 +40,7 @@ from temporal_replay_gate.mutations import MutationInterceptor
 from temporal_replay_gate.target import Target, TargetInvalid, load, patches_in
 from temporal_replay_gate.trace import Trace, TracingRunner
 
-Answer = dict[str, Any]
+Response = dict[str, Any]
 
 # Bound before the import of the code under test, which may replace the functions of the json module.
 _encode = json.JSONEncoder().encode
@@ -86,12 +86,12 @@ class _Replays:
         while True:
             yield await self._histories.get()
 
-    async def replay(self, path: str) -> Answer:
+    async def replay(self, path: str) -> Response:
         """Replay one file and compare the recorded commands with those that the code issues."""
         try:
             history = _read(Path(path))
         except Exception as error:
-            return _answer([_unparsable(error)])
+            return _response([_unparsable(error)])
         if self._results is None:
             self._results = await self._stack.enter_async_context(self._replayer.workflow_replay_iterator(self._feed()))
         self._runner.traces.clear()
@@ -100,14 +100,14 @@ class _Replays:
         await self._histories.put(history)
         result = await anext(self._results)
         trace = next(iter(self._runner.traces.values()), Trace())
-        answer = await self._judge(history, result, trace)
-        return answer | {"planted": self._planted is None or self._planted.began}
+        response = await self._judge(history, result, trace)
+        return response | {"planted": self._planted is None or self._planted.began}
 
-    async def _judge(self, history: WorkflowHistory, result: WorkflowReplayResult, trace: Trace) -> Answer:
+    async def _judge(self, history: WorkflowHistory, result: WorkflowReplayResult, trace: Trace) -> Response:
         try:
             events = await decoded(self._converter, history.events)
         except Exception as error:
-            return _answer([_undecodable(error)], trace)
+            return _response([_undecodable(error)], trace)
         started = events[0].workflow_execution_started_event_attributes
         recorded = [_of_one_run(step, history.events) for step in commands_from_history(events)]
         # The result of an activity that ran after a reset comes from the history and may contain the new run id.
@@ -117,14 +117,14 @@ class _Replays:
         signals, updates = self._without_handlers(events, trace, workflow_type)
         if result.replay_failure is None:
             drift = compare(recorded, issued, workflow_type, trace.shapes)
-            return _answer([*signals, *updates, *drift], trace, issued)
+            return _response([*signals, *updates, *drift], trace, issued)
         message = str(result.replay_failure)
         if isinstance(result.replay_failure, NondeterminismError) and trace.failure is None:
             closed = any(step.kind in END_KINDS for step in recorded)
             # The command that the SDK complains about only follows an update that is rejected.
             diverged = updates or [diagnose(message, recorded, issued, workflow_type, closed=closed)]
-            return _answer([*signals, *diverged], trace, issued)
-        return _answer([_task_failed(message, trace, workflow_type)], trace)
+            return _response([*signals, *diverged], trace, issued)
+        return _response([_task_failed(message, trace, workflow_type)], trace)
 
     def _without_handlers(
         self, events: Sequence[HistoryEvent], trace: Trace, workflow_type: str
@@ -193,7 +193,7 @@ def _task_failed(message: str, trace: Trace, workflow_type: str) -> Finding:
     )
 
 
-def _answer(findings: list[Finding], trace: Trace | None = None, issued: Sequence[Command] = ()) -> Answer:
+def _response(findings: list[Finding], trace: Trace | None = None, issued: Sequence[Command] = ()) -> Response:
     trace = trace or Trace()
     return {
         "findings": [finding.as_dict() for finding in findings],
@@ -211,11 +211,11 @@ def _told(step: Command, trace: Trace) -> str:
     return f"{step.title} {digest}"
 
 
-def _read_code(target: Target) -> Answer:
+def _read_code(target: Target) -> Response:
     from temporal_replay_gate.static import check_workflows
 
     found = check_workflows(target.workflows).findings
-    return _answer(
+    return _response(
         [
             Finding(
                 "static",
@@ -231,7 +231,7 @@ def _read_code(target: Target) -> Answer:
     )
 
 
-async def _serve(target: Target, requests: queue.SimpleQueue[Answer], say: Callable[[Answer], None]) -> None:
+async def _serve(target: Target, requests: queue.SimpleQueue[Response], say: Callable[[Response], None]) -> None:
     replays: dict[Any, _Replays] = {}
     while True:
         request = await asyncio.to_thread(requests.get)
@@ -244,7 +244,7 @@ async def _serve(target: Target, requests: queue.SimpleQueue[Answer], say: Calla
         say(await replays[mutation].replay(request["path"]))
 
 
-def _listen(source: int, requests: queue.SimpleQueue[Answer]) -> None:
+def _listen(source: int, requests: queue.SimpleQueue[Response]) -> None:
     # os.read, not a file object: a file object's lock would stay locked in processes that the code under test forks.
     rest = b""
     while chunk := os.read(source, 65536):
@@ -260,7 +260,7 @@ def _listen(source: int, requests: queue.SimpleQueue[Answer]) -> None:
 def main() -> None:
     """Serve one parent until it closes standard input."""
     # Workflow code may print and read, so requests and responses use duplicated file descriptors.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    responses = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     source = os.dup(0)
     with Path(os.devnull).open("rb") as nothing:
@@ -268,14 +268,14 @@ def main() -> None:
 
     own = os.getpid()
 
-    def say(answer: Answer) -> None:
+    def say(response: Response) -> None:
         # A process that the code forks, and that also continues here, must not respond.
         if os.getpid() == own:
-            answers.write(_encode(answer) + "\n")
-            answers.flush()
+            responses.write(_encode(response) + "\n")
+            responses.flush()
 
     # Started before the import: code that hangs during its import must not outlive a killed parent.
-    requests: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    requests: queue.SimpleQueue[Response] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(source, requests), daemon=True).start()
     about = requests.get()
     sys.path[:] = [*about["sys_path"], *(entry for entry in sys.path if entry not in about["sys_path"])]

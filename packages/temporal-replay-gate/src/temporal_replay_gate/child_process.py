@@ -67,12 +67,12 @@ class ChildProcess:
         self._send(about | {"sys_path": [str(Path(entry).resolve()) for entry in (*path, *sys.path)]})
 
     def _read(self) -> None:
-        answers, log = self._process.stdout, self._process.stderr
-        if answers is None or log is None:
+        responses, log = self._process.stdout, self._process.stderr
+        if responses is None or log is None:
             return
         rest = b""
         with selectors.DefaultSelector() as waiting:
-            for stream in (answers, log):
+            for stream in (responses, log):
                 waiting.register(stream, selectors.EVENT_READ)
             while waiting.get_map() and not self._stop.is_set():
                 ready = waiting.select(_LOOK_SECONDS)

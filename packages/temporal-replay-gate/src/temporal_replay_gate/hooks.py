@@ -69,7 +69,7 @@ class Hooks:
     errors: tuple[type[Exception], ...] = ()
     """Errors that hooks raise for the user; they have the attributes of ``ReportedError``."""
     unavailable: Callable[..., Exception] = TemporalUnavailable
-    """Makes the error of a service that does not answer, from ``target`` and ``reason``."""
+    """Makes the error of a service that does not respond, from ``target`` and ``reason``."""
 
     @property
     def reported(self) -> tuple[type[Exception], ...]:

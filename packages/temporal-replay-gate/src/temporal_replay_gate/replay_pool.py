@@ -260,7 +260,7 @@ class ReplayPool:
                 # An absolute path, because the code may have changed the child's working directory.
                 about = {"path": str(task.path.absolute()), "plant": task.mutation}
                 outcome = child.request(
-                    about, self._clock.within(self._limit), lambda answer: self._outcome_of(task, answer)
+                    about, self._clock.within(self._limit), lambda response: self._outcome_of(task, response)
                 )
                 child.done += 1
             except ChildGone as gone:
@@ -283,31 +283,31 @@ class ReplayPool:
         self._ready(child)
         return child
 
-    def _findings_of(self, answer: Any) -> list[Finding]:
-        return [Finding(**found).for_command(self._code.command) for found in answer["findings"]]
+    def _findings_of(self, response: Any) -> list[Finding]:
+        return [Finding(**found).for_command(self._code.command) for found in response["findings"]]
 
-    def _outcome_of(self, task: ReplayTask, answer: Any) -> ReplayOutcome:
-        found = self._findings_of(answer)
+    def _outcome_of(self, task: ReplayTask, response: Any) -> ReplayOutcome:
+        found = self._findings_of(response)
         return ReplayOutcome(
             task,
             tuple(each for each in found if each.red),
-            int(answer["commands"]),
-            tuple((patch, taken) for patch, taken in answer["patches"]),
+            int(response["commands"]),
+            tuple((patch, taken) for patch, taken in response["patches"]),
             notes=tuple(each for each in found if not each.red),
-            issued=tuple(answer["issued"]),
-            planted=bool(answer["planted"]),
+            issued=tuple(response["issued"]),
+            planted=bool(response["planted"]),
         )
 
 
 # A child may respond with anything: for a malformed response these raise errors that ``ChildProcess.receive`` handles.
 
 
-def _types_of(answer: Any) -> dict[str, dict[str, str]]:
-    if "refused" in answer:
-        raise ReplayTargetInvalid(reason=answer["refused"])
-    if "broken" in answer:
-        raise ReplayTargetBroken(reason=answer["broken"])
-    return {name: dict(patches.items()) for name, patches in answer["types"].items()}
+def _types_of(response: Any) -> dict[str, dict[str, str]]:
+    if "refused" in response:
+        raise ReplayTargetInvalid(reason=response["refused"])
+    if "broken" in response:
+        raise ReplayTargetBroken(reason=response["broken"])
+    return {name: dict(patches.items()) for name, patches in response["types"].items()}
 
 
 def _no_process(error: ReplayTargetBroken) -> Finding:

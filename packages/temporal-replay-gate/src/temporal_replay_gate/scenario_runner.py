@@ -175,9 +175,9 @@ class ScenarioRunner:
                 await handle.signal(name, args=args)
             case play.Update(name=name, args=args, refused=refused):
                 await _update(scenario, handle, name, args, refused=refused)
-            case play.Query(name=name, answer=answer):
+            case play.Query(name=name, expected=expected):
                 given = await handle.query(name)
-                if given != answer:
+                if given != expected:
                     raise ScenarioDeviated(name=scenario.name, reason=f"the query {name} answered {given!r}")
             case play.WaitForEvent(event=event, count=count):
                 await self._await(handle, event, count)

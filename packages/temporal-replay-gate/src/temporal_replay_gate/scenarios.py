@@ -105,10 +105,10 @@ class Update:
 
 @dataclass(frozen=True)
 class Query:
-    """Send a query and compare its result with ``answer``."""
+    """Send a query and compare its result with ``expected``."""
 
     name: str
-    answer: Any
+    expected: Any
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def test_check_of_code_that_changes_its_process_is_green(tmp_path: Path, name: s
     assert data["controls"] == {"planted_kitchen": {"command": True, "drift": True}}
 
 
-def answering(directory: Path, *lines: bytes) -> CodeUnderTest:
+def responding(directory: Path, *lines: bytes) -> CodeUnderTest:
     """Return code that writes ``lines`` to every open file descriptor, in place of the child's responses."""
     text = (
         "import os\nfrom pathlib import Path\n"
@@ -71,27 +71,27 @@ def answering(directory: Path, *lines: bytes) -> CodeUnderTest:
     return CodeUnderTest("writing_code:Kitchen", path=(str(directory),))
 
 
-NO_ANSWERS = [b"no answer", b"{}", b"[]", b'{"types": 1}', b'{"types": {"planted_kitchen": null}}']
+NO_RESPONSES = [b"no answer", b"{}", b"[]", b'{"types": 1}', b'{"types": {"planted_kitchen": null}}']
 TYPES = b'{"types": {"planted_kitchen": {}}}'
 NO_OUTCOMES = [b"{}", b'{"findings": [{"code": "x"}]}', b'{"findings": []}', b'{"findings": [], "commands": []}']
 
 
-@pytest.mark.parametrize("answer", NO_ANSWERS)
-def test_malformed_response_to_import_is_broken_target(tmp_path: Path, answer: bytes) -> None:
+@pytest.mark.parametrize("response", NO_RESPONSES)
+def test_malformed_response_to_import_is_broken_target(tmp_path: Path, response: bytes) -> None:
     with pytest.raises(ReplayTargetBroken, match="answered with what is none"):
-        check(loose(GOOD, code=answering(tmp_path, answer)))
+        check(loose(GOOD, code=responding(tmp_path, response)))
 
 
-@pytest.mark.parametrize("answer", NO_OUTCOMES)
-def test_malformed_response_to_replay_is_crash(tmp_path: Path, answer: bytes) -> None:
-    report = check(replace(loose(GOOD, code=answering(tmp_path, TYPES, answer)), static=False))
+@pytest.mark.parametrize("response", NO_OUTCOMES)
+def test_malformed_response_to_replay_is_crash(tmp_path: Path, response: bytes) -> None:
+    report = check(replace(loose(GOOD, code=responding(tmp_path, TYPES, response)), static=False))
     assert codes(report) == {"replay_crash"}
     assert "answered with what is none" in report.findings[0].what
 
 
-@pytest.mark.parametrize("answer", NO_OUTCOMES[:2])
-def test_malformed_response_to_static_check_is_broken_target(tmp_path: Path, answer: bytes) -> None:
-    with ReplayPool(answering(tmp_path, TYPES, answer)) as engine:
+@pytest.mark.parametrize("response", NO_OUTCOMES[:2])
+def test_malformed_response_to_static_check_is_broken_target(tmp_path: Path, response: bytes) -> None:
+    with ReplayPool(responding(tmp_path, TYPES, response)) as engine:
         engine.types()
         with pytest.raises(ReplayTargetBroken, match="answered with what is none"):
             engine.read_code()

@@ -86,7 +86,7 @@ def test_detect_reader_defect_is_internal_server_error(textract: TextractClient,
     code, message, status = refused(textract, {"Bytes": document(fail="RuntimeError", details={})})
     assert (code, status) == ("InternalServerError", 500)
     assert "RuntimeError" in message
-    # The server logs the cause after it has answered.
+    # The server logs the cause after it has responded.
     until(lambda: "the reader fell over" in emulator.log.read_text("utf-8"))
     assert textract.detect_document_text(Document={"Bytes": document()})["Blocks"]
 

@@ -23,8 +23,8 @@ def hash_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def words(answer: Any) -> list[str]:
-    return [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "WORD"]
+def words(response: Any) -> list[str]:
+    return [block["Text"] for block in response["Blocks"] if block["BlockType"] == "WORD"]
 
 
 def refused(textract: TextractClient, asked: Any) -> tuple[str, str, int]:

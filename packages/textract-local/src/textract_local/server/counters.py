@@ -13,11 +13,11 @@ _MOST_DOCUMENTS = 100_000
 @dataclass
 class _Tally:
     requests: int = 0
-    answered: int = 0
+    responses: int = 0
     errors: Counter[str] = field(default_factory=Counter)
 
     def shown(self) -> dict[str, Any]:
-        return {"requests": self.requests, "answered": self.answered, "errors": dict(self.errors)}
+        return {"requests": self.requests, "answered": self.responses, "errors": dict(self.errors)}
 
 
 @dataclass
@@ -42,9 +42,9 @@ class Counters:
         """Count a request that names an operation of the model."""
         self._operations.setdefault(operation, _Tally()).requests += 1
 
-    def answered(self, operation: str) -> None:
-        """Count a request that was answered."""
-        self._operations.setdefault(operation, _Tally()).answered += 1
+    def responded(self, operation: str) -> None:
+        """Count a request that got its response."""
+        self._operations.setdefault(operation, _Tally()).responses += 1
 
     def failed(self, operation: str | None, code: str) -> None:
         """Count a request that ended in an error; ``operation`` is None if it failed before one was known."""

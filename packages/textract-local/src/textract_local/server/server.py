@@ -174,7 +174,7 @@ class Emulator:
             response = wire.error(ServiceError(INTERNAL_ERROR, problem=outcome), codec)
             without_frames(error)
         else:
-            counters.answered(operation)
+            counters.responded(operation)
             outcome = f"{len(response.body)} bytes"
         logger.info(
             "%s %d, %.0f ms, %r", operation, response.status_code, 1000 * (time.perf_counter() - began), outcome
