@@ -21,7 +21,7 @@ from photo_worker.errors import PhotoWorkerError
 
 if TYPE_CHECKING:
     from photo_worker.config import Environment
-    from photo_worker.devkit.diagnosis import Diagnosis
+    from photo_worker.devkit.doctor_finding import DoctorFinding
     from photo_worker.devkit.stack_options import Kind, S3Server
 
 _CONNECT_SECONDS = 3.0
@@ -78,9 +78,9 @@ def doctor(
     ctx.exit(1 if failed else 0)
 
 
-def _settings(ctx: click.Context) -> Iterator[Diagnosis]:
+def _settings(ctx: click.Context) -> Iterator[DoctorFinding]:
     """Check the settings from the environment and the .env file, and connect to the endpoints they name."""
-    from photo_worker.devkit.diagnosis import Diagnosis
+    from photo_worker.devkit.doctor_finding import DoctorFinding
 
     try:
         # Other checks examine the stack; here only the settings that the user gave count.
@@ -89,13 +89,13 @@ def _settings(ctx: click.Context) -> Iterator[Diagnosis]:
     except PhotoWorkerError as error:
         if error.wrong_use:
             raise
-        yield Diagnosis("settings", "problem", error.message, error.hint)
+        yield DoctorFinding("settings", "problem", error.message, error.hint)
         return
-    yield Diagnosis("settings", "ok", "valid; `photo-worker config show` prints them")
+    yield DoctorFinding("settings", "ok", "valid; `photo-worker config show` prints them")
     given = [name for name in ENDPOINT_VARIABLES if environment.variables.get(name, "").strip()]
     if given and "DATABASE_URL" not in given:
         what = f"{given[0]} in {environment.origins[given[0]]} leaves the stack out, and DATABASE_URL is not set"
-        yield Diagnosis("settings", "problem", what, f"Set DATABASE_URL too, or unset {given[0]} to use the stack.")
+        yield DoctorFinding("settings", "problem", what, f"Set DATABASE_URL too, or unset {given[0]} to use the stack.")
     named = endpoint_addresses(environment.variables)
     if named:
         with ThreadPoolExecutor(len(named)) as pool:
@@ -121,8 +121,8 @@ def endpoint_addresses(variables: Mapping[str, str]) -> dict[str, tuple[str, int
     return found
 
 
-def _check_endpoint(environment: Environment, name: str, address: tuple[str, int]) -> Diagnosis:
-    from photo_worker.devkit.diagnosis import Diagnosis
+def _check_endpoint(environment: Environment, name: str, address: tuple[str, int]) -> DoctorFinding:
+    from photo_worker.devkit.doctor_finding import DoctorFinding
 
     host, port = address
     try:
@@ -131,8 +131,8 @@ def _check_endpoint(environment: Environment, name: str, address: tuple[str, int
         # UnicodeError: Python refuses an invalid host name before it resolves it.
         what = f"{host}:{port}, of {name} in {environment.origins[name]}, cannot be reached: {error}"
         hint = f"Start what should be there, or correct {name}; without it, the stack that runs here is used."
-        return Diagnosis("endpoint", "problem", what, hint)
-    return Diagnosis("endpoint", "ok", f"{host}:{port}, of {name} in {environment.origins[name]}")
+        return DoctorFinding("endpoint", "problem", what, hint)
+    return DoctorFinding("endpoint", "ok", f"{host}:{port}, of {name} in {environment.origins[name]}")
 
 
 def _amount(count: int, what: str) -> str:

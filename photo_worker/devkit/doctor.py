@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from photo_worker.devkit import external, postgres
-from photo_worker.devkit.diagnosis import Diagnosis, State
 from photo_worker.devkit.disk import MEGABYTE
+from photo_worker.devkit.doctor_finding import DoctorFinding, State
 from photo_worker.devkit.errors import StackError
 from photo_worker.devkit.layout import HOME_VARIABLE, StackPaths
 from photo_worker.devkit.ports import LOOPBACK, derived_base, is_taken, owner_of
@@ -33,7 +33,7 @@ _DISK_ADVISED = 2048 * MEGABYTE
 _DECODERS = {"pi_heif": "pi-heif", "PIL": "pillow", "pypdfium2": "pypdfium2"}
 
 
-def examine(paths: StackPaths, options: StackOptions | None = None) -> list[Diagnosis]:
+def examine(paths: StackPaths, options: StackOptions | None = None) -> list[DoctorFinding]:
     """Check everything that a start of this stack needs, in the order in which the start would need it.
 
     ``options`` are those that the start would be given; without them, the stack is checked as it last ran. Raises
@@ -41,7 +41,7 @@ def examine(paths: StackPaths, options: StackOptions | None = None) -> list[Diag
     """
     options = options or StackOptions()
     record = _record_as_it_would_start(paths, options)
-    native: tuple[Callable[[], Iterator[Diagnosis]], ...] = (
+    native: tuple[Callable[[], Iterator[DoctorFinding]], ...] = (
         _python,
         _platform,
         _decoders,
@@ -54,7 +54,7 @@ def examine(paths: StackPaths, options: StackOptions | None = None) -> list[Diag
         lambda: _ports(paths, record),
         _proxies,
     )
-    compose: tuple[Callable[[], Iterator[Diagnosis]], ...] = (
+    compose: tuple[Callable[[], Iterator[DoctorFinding]], ...] = (
         _python,
         _decoders,
         lambda: _directory(paths),
@@ -81,56 +81,58 @@ def _record_as_it_would_start(paths: StackPaths, options: StackOptions) -> Stack
     return record.with_(kind=kind, s3=s3 if s3 in fitting else fitting[0], extras=extras)
 
 
-def _externals(record: StackRecord) -> Iterator[Diagnosis]:
+def _externals(record: StackRecord) -> Iterator[DoctorFinding]:
     """Probe the external services."""
     for entry in external.external_services(record):
         if entry.is_alive():
-            yield Diagnosis(entry.name, "ok", f"external, at {entry.url}")
+            yield DoctorFinding(entry.name, "ok", f"external, at {entry.url}")
         else:
             hint = "Start what should be there, or have the stack's own again: photo-worker up --external none."
-            yield Diagnosis(entry.name, "problem", f"external, and nothing responds at {entry.url}", hint)
+            yield DoctorFinding(entry.name, "problem", f"external, and nothing responds at {entry.url}", hint)
 
 
-def _containers(paths: StackPaths, record: StackRecord) -> Iterator[Diagnosis]:
+def _containers(paths: StackPaths, record: StackRecord) -> Iterator[DoctorFinding]:
     from photo_worker.devkit.compose.doctor import examine as examine_containers
 
     yield from examine_containers(paths, record)
 
 
-def _python() -> Iterator[Diagnosis]:
+def _python() -> Iterator[DoctorFinding]:
     version = platform.python_version()
     if sys.version_info[:2] > _NEWEST_PYTHON:
         newest = ".".join(map(str, _NEWEST_PYTHON))
-        yield Diagnosis("python", "warning", f"{version} is newer than what is tested", f"Use Python 3.11 to {newest}.")
+        yield DoctorFinding(
+            "python", "warning", f"{version} is newer than what is tested", f"Use Python 3.11 to {newest}."
+        )
     else:
-        yield Diagnosis("python", "ok", f"{version} in {sys.prefix}")
+        yield DoctorFinding("python", "ok", f"{version} in {sys.prefix}")
 
 
-def _platform() -> Iterator[Diagnosis]:
+def _platform() -> Iterator[DoctorFinding]:
     system, machine = platform.system(), platform.machine()
     what = f"{system} on {machine}"
     if system not in {"Linux", "Darwin"} or machine.lower() not in _MACHINES:
         hint = "Use Linux or macOS on x86-64 or ARM64; on Windows, WSL 2."
-        yield Diagnosis("platform", "problem", f"{what} has no wheels of the services", hint)
+        yield DoctorFinding("platform", "problem", f"{what} has no wheels of the services", hint)
     elif system == "Linux" and platform.libc_ver()[0] != "glibc":
         hint = "Use a distribution with glibc, such as Debian, or a container of one."
-        yield Diagnosis("platform", "problem", f"{what} without glibc has no wheels of the services", hint)
+        yield DoctorFinding("platform", "problem", f"{what} without glibc has no wheels of the services", hint)
     else:
-        yield Diagnosis("platform", "ok", what)
+        yield DoctorFinding("platform", "ok", what)
 
 
-def _decoders() -> Iterator[Diagnosis]:
+def _decoders() -> Iterator[DoctorFinding]:
     """Check the packages that open documents: without pi-heif, a job with a HEIC waits for another worker."""
     missing = sorted(package for module, package in _DECODERS.items() if find_spec(module) is None)
     if missing:
         hint = f"Install what the worker needs: pip install {' '.join(missing)}."
-        yield Diagnosis("documents", "problem", f"not installed: {', '.join(missing)}", hint)
+        yield DoctorFinding("documents", "problem", f"not installed: {', '.join(missing)}", hint)
     else:
         said = ", ".join(package_version(package, package) for package in sorted(_DECODERS.values()))
-        yield Diagnosis("documents", "ok", f"HEIC, WebP, PDF and TIFF are opened with {said}")
+        yield DoctorFinding("documents", "ok", f"HEIC, WebP, PDF and TIFF are opened with {said}")
 
 
-def programs(record: StackRecord) -> Iterator[Diagnosis]:
+def programs(record: StackRecord) -> Iterator[DoctorFinding]:
     """Find the program of each service of a native stack, and run it for its version."""
     for service in services_of(record):
         if not service.modules:
@@ -138,91 +140,91 @@ def programs(record: StackRecord) -> Iterator[Diagnosis]:
             continue
         missing = sorted(package for module, package in service.modules.items() if find_spec(module) is None)
         if missing:
-            yield Diagnosis(service.name, "problem", f"not installed: {', '.join(missing)}", service.install_hint)
+            yield DoctorFinding(service.name, "problem", f"not installed: {', '.join(missing)}", service.install_hint)
         else:
-            yield Diagnosis(service.name, "ok", service.version())
+            yield DoctorFinding(service.name, "ok", service.version())
 
 
-def _runs(service: Service) -> Diagnosis:
+def _runs(service: Service) -> DoctorFinding:
     """Run a program: one that exists may be built for another machine, or lack a library."""
     try:
         argv = [str(service.program()), service.version_argument]
         completed = subprocess.run(argv, capture_output=True, text=True, timeout=_PROGRAM_SECONDS, check=False)
     except StackError as error:
-        return Diagnosis(service.name, "problem", error.message, error.hint)
+        return DoctorFinding(service.name, "problem", error.message, error.hint)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Diagnosis(service.name, "problem", f"its program does not run: {error}", service.install_hint)
+        return DoctorFinding(service.name, "problem", f"its program does not run: {error}", service.install_hint)
     if completed.returncode != 0:
         said = (completed.stderr or completed.stdout).strip().splitlines()[-1:] or ["nothing"]
         what = f"{argv[0]} ended with {completed.returncode} and said: {said[0]}"
-        return Diagnosis(service.name, "problem", what, service.install_hint)
-    return Diagnosis(service.name, "ok", service.version())
+        return DoctorFinding(service.name, "problem", what, service.install_hint)
+    return DoctorFinding(service.name, "ok", service.version())
 
 
-def _directory(paths: StackPaths) -> Iterator[Diagnosis]:
+def _directory(paths: StackPaths) -> Iterator[DoctorFinding]:
     try:
         paths.refuse_symlink()
     except StackError as error:
-        yield Diagnosis("directory", "problem", error.message, error.hint)
+        yield DoctorFinding("directory", "problem", error.message, error.hint)
         return
     nearest = _nearest(paths.root)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         what = f"{nearest} is not a directory that you can write to; the stack belongs in {paths.root}"
-        yield Diagnosis(
+        yield DoctorFinding(
             "directory", "problem", what, f"Change its owner, or put stacks elsewhere with {HOME_VARIABLE}."
         )
         return
     strangers = [path for path in (paths.record, paths.command_lock) if path.exists() and not os.access(path, os.W_OK)]
     if strangers:
         hint = "Run the command as the user who started the stack, or choose another --name."
-        yield Diagnosis("directory", "problem", f"{strangers[0]} belongs to another user", hint)
+        yield DoctorFinding("directory", "problem", f"{strangers[0]} belongs to another user", hint)
         return
-    yield Diagnosis("directory", "ok", str(paths.root))
+    yield DoctorFinding("directory", "ok", str(paths.root))
 
 
-def _user(paths: StackPaths) -> Iterator[Diagnosis]:
+def _user(paths: StackPaths) -> Iterator[DoctorFinding]:
     if os.geteuid() != 0:
-        yield Diagnosis("user", "ok", "an ordinary user")
+        yield DoctorFinding("user", "ok", "an ordinary user")
         return
     try:
         user = postgres.User.for_postgres()
     except KeyError:
         hint = "Run as an ordinary user, or add the user nobody."
-        yield Diagnosis("user", "problem", "root, and there is no user nobody to run Postgres as", hint)
+        yield DoctorFinding("user", "problem", "root, and there is no user nobody to run Postgres as", hint)
         return
     if user is not None and not postgres.reachable(paths.data / "postgres", user):
         kept = postgres.shared_data(paths)[0]
-        yield Diagnosis("user", "ok", f"root; nobody cannot reach the stack, so Postgres keeps its data in {kept}")
+        yield DoctorFinding("user", "ok", f"root; nobody cannot reach the stack, so Postgres keeps its data in {kept}")
     else:
-        yield Diagnosis("user", "ok", "root; Postgres runs as nobody")
+        yield DoctorFinding("user", "ok", "root; Postgres runs as nobody")
 
 
-def _disk(paths: StackPaths) -> Iterator[Diagnosis]:
+def _disk(paths: StackPaths) -> Iterator[DoctorFinding]:
     nearest = _nearest(paths.root)
     free = shutil.disk_usage(nearest).free
     what = f"{free // MEGABYTE} MB free on the disk of {nearest}"
     hint = f"Delete something, or put stacks on another disk with {HOME_VARIABLE}."
     state: State = "problem" if free < _DISK_NEEDED else "warning" if free < _DISK_ADVISED else "ok"
-    yield Diagnosis("disk", state, what, None if state == "ok" else hint)
+    yield DoctorFinding("disk", state, what, None if state == "ok" else hint)
 
 
-def _state(paths: StackPaths) -> Iterator[Diagnosis]:
+def _state(paths: StackPaths) -> Iterator[DoctorFinding]:
     try:
         StackRecord.load(paths)
         processes = Processes.load(paths)
     except StackError as error:
-        yield Diagnosis("state", "problem", error.message, error.hint)
+        yield DoctorFinding("state", "problem", error.message, error.hint)
         return
     left = [] if processes.alive else sorted(_left_by(processes))
     if left:
         what = f"no supervisor, but processes of an earlier run: {', '.join(left)}"
-        yield Diagnosis("state", "warning", what, "`photo-worker down` ends them, and so does the next `up`.")
+        yield DoctorFinding("state", "warning", what, "`photo-worker down` ends them, and so does the next `up`.")
     unreadable = list(_data_of_other_postgres(paths))
     if unreadable:
         hint = "Go back to the version that wrote it, or delete the data with `photo-worker reset`."
-        yield Diagnosis("state", "problem", f"{unreadable[0]} is of another Postgres than the one installed", hint)
+        yield DoctorFinding("state", "problem", f"{unreadable[0]} is of another Postgres than the one installed", hint)
     if not left and not unreadable:
-        yield Diagnosis("state", "ok", f"the stack {paths.name} {'runs' if processes.alive else 'does not run'}")
+        yield DoctorFinding("state", "ok", f"the stack {paths.name} {'runs' if processes.alive else 'does not run'}")
 
 
 def _left_by(processes: Processes) -> Iterator[str]:
@@ -252,7 +254,7 @@ def _data_of_other_postgres(paths: StackPaths) -> Iterator[Path]:
             yield from sorted(found)
 
 
-def _ports(paths: StackPaths, record: StackRecord) -> Iterator[Diagnosis]:
+def _ports(paths: StackPaths, record: StackRecord) -> Iterator[DoctorFinding]:
     try:
         running = Processes.load(paths).alive
     except StackError:
@@ -262,18 +264,18 @@ def _ports(paths: StackPaths, record: StackRecord) -> Iterator[Diagnosis]:
     if not numbers:
         return
     if running:
-        yield Diagnosis("ports", "ok", f"{min(numbers)} to {max(numbers)} are the running stack's")
+        yield DoctorFinding("ports", "ok", f"{min(numbers)} to {max(numbers)} are the running stack's")
         return
     taken = {port: service for port, service in numbers.items() if is_taken(port)}
     for port, service in taken.items():
         what = f"{port}, which {service} needs, is taken by {owner_of(port) if find_spec('psutil') else 'a process'}"
         hint = "End that process, or start the stack on other ports with --base-port."
-        yield Diagnosis("ports", "problem", what, hint)
+        yield DoctorFinding("ports", "problem", what, hint)
     if not taken:
-        yield Diagnosis("ports", "ok", f"{min(numbers)} to {max(numbers)} are free")
+        yield DoctorFinding("ports", "ok", f"{min(numbers)} to {max(numbers)} are free")
 
 
-def _proxies() -> Iterator[Diagnosis]:
+def _proxies() -> Iterator[DoctorFinding]:
     """Check whether an SDK would use a proxy for loopback; SDKs decide by these two functions of ``urllib``.
 
     The project's own clients never use a proxy for loopback.
@@ -281,12 +283,12 @@ def _proxies() -> Iterator[Diagnosis]:
     from urllib.request import getproxies, proxy_bypass
 
     if not getproxies().get("http"):
-        yield Diagnosis("proxies", "ok", "none for HTTP")
+        yield DoctorFinding("proxies", "ok", "none for HTTP")
     elif proxy_bypass(LOOPBACK):
-        yield Diagnosis("proxies", "ok", "the one for HTTP leaves loopback alone")
+        yield DoctorFinding("proxies", "ok", "the one for HTTP leaves loopback alone")
     else:
         what = f"http_proxy is set and NO_PROXY does not name {LOOPBACK}: other programs would ask the proxy for it"
-        yield Diagnosis("proxies", "warning", what, 'set -a; eval "$(photo-worker env)"; set +a')
+        yield DoctorFinding("proxies", "warning", what, 'set -a; eval "$(photo-worker env)"; set +a')
 
 
 def _nearest(path: Path) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from photo_worker.devkit.errors import NoFreePorts, PortTaken
-from photo_worker.devkit.service_files import service_files
+from photo_worker.devkit.service_modules import service_modules
 
 if TYPE_CHECKING:
     import psutil
@@ -52,7 +52,7 @@ class StackPorts:
 @cache
 def _offsets() -> dict[str, int]:
     """Return the distance of each port from the block's base, by use."""
-    return {use: offset for module in service_files() for use, offset in module.PORTS.items()}
+    return {use: offset for module in service_modules() for use, offset in module.PORTS.items()}
 
 
 def derived_base(worktree: Path, name: str) -> int:

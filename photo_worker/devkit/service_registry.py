@@ -7,14 +7,14 @@ from functools import cache
 
 from photo_worker.devkit.errors import S3ServerUnfit
 from photo_worker.devkit.service import Endpoint, Service
-from photo_worker.devkit.service_files import service_files
+from photo_worker.devkit.service_modules import service_modules
 from photo_worker.devkit.state import StackRecord
 
 
 @cache
 def all_services(kind: str) -> tuple[Service, ...]:
     """Return every service that a stack of this kind can have, in the order in which they are listed."""
-    found = [service for module in service_files() for service in module.SERVICES if kind in service.kinds]
+    found = [service for module in service_modules() for service in module.SERVICES if kind in service.kinds]
     return tuple(sorted(found, key=lambda service: service.position))
 
 

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from photo_worker.cli import cli
 from photo_worker.cli.doctor import endpoint_addresses
 from photo_worker.devkit import doctor, postgres
-from photo_worker.devkit.diagnosis import Diagnosis
+from photo_worker.devkit.doctor_finding import DoctorFinding
 from photo_worker.devkit.errors import S3ServerUnfit
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.ports import free_base
@@ -57,7 +57,7 @@ def made(paths: StackPaths) -> StackRecord:
     return record
 
 
-def found(paths: StackPaths, check: str) -> Diagnosis:
+def found(paths: StackPaths, check: str) -> DoctorFinding:
     """Return the most severe finding of a check."""
     order = ("ok", "warning", "problem")
     return max((entry for entry in doctor.examine(paths) if entry.check == check), key=lambda e: order.index(e.state))

@@ -9,7 +9,7 @@ State = Literal["ok", "warning", "problem"]
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class DoctorFinding:
     """The result of one check. ``hint`` says what to do, and is None if ``state`` is ok."""
 
     check: str
