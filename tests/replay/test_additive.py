@@ -9,7 +9,7 @@ from photo_worker.workflows import image as image_workflow
 from tests.replay.product import product_code
 from tests.support.mutation import Mutation, mutated, unparsed
 
-HERE = Path(__file__).parent / "planted"
+HERE = Path(__file__).parent / "code_mutations"
 _CONTRACTS = "photo_worker/contracts/image.py"
 # Each model, and the field that the new ones follow.
 _ADDED = [

@@ -9,12 +9,12 @@ import pytest
 
 from gate_support.histories import GOOD
 from temporal_replay_gate.gate import CheckedHistory, GateOptions, GateReport, check
-from tests.replay.planted.code_mutation import CodeMutation, Shown
-from tests.replay.planted.mutations import CODE_MUTATIONS, HARMLESS
-from tests.replay.planted.variants import lay_out
+from tests.replay.code_mutations.code_mutation import CodeMutation, Shown
+from tests.replay.code_mutations.mutations import CODE_MUTATIONS, HARMLESS
+from tests.replay.code_mutations.variants import lay_out
 from tests.replay.product import product_code
 
-DIRECTORY = Path(__file__).parent / "planted"
+DIRECTORY = Path(__file__).parent / "code_mutations"
 SHOWN: tuple[Shown, ...] = ("kitchen", "success", "failure", "cancellation")
 
 # These begin in asyncio tasks of their own, or at the workflow's end, so no line of the workflow is running.
@@ -31,7 +31,7 @@ LOCATED = [
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateReport, dict[str, Path]]:
     """Run the gate once over all mutations; return its report and the history of each mutation by name."""
-    directory = tmp_path_factory.mktemp("planted")
+    directory = tmp_path_factory.mktemp("code_mutations")
     histories = {name: DIRECTORY / f"{name}.json" for name in SHOWN} | {"kitchen": GOOD}
     workflows, files = lay_out([*CODE_MUTATIONS, *HARMLESS], histories, directory)
     code = product_code(workflows=workflows, path=(str(directory),))

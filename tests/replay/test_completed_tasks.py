@@ -16,7 +16,7 @@ from temporalio.worker import Worker
 
 from gate_support.command import check, head, reported
 from temporal_replay_gate.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
-from tests.replay.planted.busy import Busy
+from tests.replay.code_mutations.busy import Busy
 from tests.replay.product import product_code
 from tests.support.harness import eventually
 from tests.support.mutation import Mutation, mutated, unparsed
@@ -221,7 +221,7 @@ async def seen(handle: WorkflowHandle[Any, Any], path: Path, **counts: int) -> P
 
 def hasty(directory: Path) -> CodeUnderTest:
     """Write a variant whose update waits for one signal instead of two."""
-    mutation = Mutation("tests/replay/planted/busy.py", "Busy.stir", "self.rung >= 2", "self.rung >= 1")
+    mutation = Mutation("tests/replay/code_mutations/busy.py", "Busy.stir", "self.rung >= 2", "self.rung >= 1")
     (directory / "hasty.py").write_text(unparsed(mutated([mutation]))[mutation.file], encoding="utf-8")
     return product_code("hasty:Busy", path=(str(directory),))
 
@@ -259,7 +259,7 @@ async def test_stack_histories_of_busy_workflow_have_no_findings(stack_env: dict
             steps.go.set()
             await handle.terminate()
     paths.append(await seen(handle, tmp_path / "terminated.json", WORKFLOW_EXECUTION_TERMINATED=1))
-    outcomes = replayed(product_code("tests.replay.planted.busy:Busy"), paths)
+    outcomes = replayed(product_code("tests.replay.code_mutations.busy:Busy"), paths)
     found = {outcome.task.path.name: [finding.what for finding in outcome.findings] for outcome in outcomes}
     assert found == {path.name: [] for path in paths}
     assert all("quick" in told for outcome in outcomes for told in outcome.issued[:1])

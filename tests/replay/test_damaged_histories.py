@@ -17,8 +17,8 @@ from gate_support.broken import GOOD, good
 from temporal_replay_gate.findings import Finding
 from temporal_replay_gate.preflight import inspect, unknown_type
 from temporal_replay_gate.replay_pool import ReplayPool, ReplayTask
-from tests.replay.planted.mutations import CODE_MUTATIONS
-from tests.replay.planted.variants import lay_out
+from tests.replay.code_mutations.mutations import CODE_MUTATIONS
+from tests.replay.code_mutations.variants import lay_out
 from tests.replay.product import product_code
 
 LIMIT_SECONDS = 10.0

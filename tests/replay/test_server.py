@@ -28,7 +28,7 @@ from photo_worker.sources import Source
 from temporal_replay_gate.errors import HistoryUnscrubbable, ReplayNothingFound, ReplayQueryRefused
 from temporal_replay_gate.gate import GateOptions, check
 from temporal_replay_gate.server import Selection, download, keep
-from tests.replay.planted.encrypted import Letter, data_converter
+from tests.replay.code_mutations.encrypted import Letter, data_converter
 from tests.replay.product import CONVERTER, product_code, scrub
 from tests.support.harness import FIXTURES, Harness, eventually
 from tests.support.proxy import proxy_to
@@ -407,10 +407,10 @@ async def test_check_encrypted_run_needs_its_converter(service: Service, tmp_pat
     assert "binary/sealed" in str(base64.b64decode(first_payload(run.path)["metadata"]["encoding"]))
 
     def findings(workflows: str, converter: str) -> list[str]:
-        code = product_code(f"tests.replay.planted.encrypted:{workflows}", converter, (str(FIXTURES.parent),))
+        code = product_code(f"tests.replay.code_mutations.encrypted:{workflows}", converter, (str(FIXTURES.parent),))
         return [finding.code for finding in check(GateOptions((run.path,), code, static=False)).findings]
 
-    named = "tests.replay.planted.encrypted:data_converter"
+    named = "tests.replay.code_mutations.encrypted:data_converter"
     assert await asyncio.to_thread(findings, "Letter", named) == []
     assert await asyncio.to_thread(findings, "OtherLetter", named) == ["drift_result"]
     assert await asyncio.to_thread(findings, "Letter", CONVERTER) != []

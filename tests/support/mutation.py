@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.support.code_patterns import Filling, Form, Place, find, forms
 
 ROOT = Path(__file__).resolve().parents[2]
-_SOURCES = ("photo_worker", "packages/*/src", "tests/replay/planted")
+_SOURCES = ("photo_worker", "packages/*/src", "tests/replay/code_mutations")
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

@@ -11,8 +11,8 @@ from tests.conformance.mutated_emulator import edits_of, starter_of
 from tests.conformance.mutations import MUTATIONS
 from tests.crash.safeguard import Safeguard
 from tests.crash.safeguards import SAFEGUARDS
-from tests.replay.planted.code_mutation import CodeMutation
-from tests.replay.planted.mutations import CODE_MUTATIONS, HARMLESS
+from tests.replay.code_mutations.code_mutation import CodeMutation
+from tests.replay.code_mutations.mutations import CODE_MUTATIONS, HARMLESS
 from tests.support.code_patterns import PatternError
 from tests.support.mutation import Mutation, MutationError, line_of, mutate, mutated
 

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from tests.replay.planted.code_mutation import IMAGE, KITCHEN, CodeMutation
-from tests.replay.planted.drifts import DRIFTS
+from tests.replay.code_mutations.code_mutation import IMAGE, KITCHEN, CodeMutation
+from tests.replay.code_mutations.drifts import DRIFTS
 from tests.support.mutation import Mutation
 
 CODE_MUTATIONS = [

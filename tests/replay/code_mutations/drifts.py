@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.replay.planted.code_mutation import IMAGE, KITCHEN, SUPPORT, CodeMutation
+from tests.replay.code_mutations.code_mutation import IMAGE, KITCHEN, SUPPORT, CodeMutation
 from tests.support.mutation import Mutation
 
 DRIFTS = [

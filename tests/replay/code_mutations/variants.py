@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import NAMESPACE_OID, uuid5
 
-from tests.replay.planted.code_mutation import IMAGE, SUPPORT, CodeMutation, Shown
+from tests.replay.code_mutations.code_mutation import IMAGE, SUPPORT, CodeMutation, Shown
 from tests.support.mutation import ROOT
 
 _SUPPORT = "from photo_worker.workflows._support import"
@@ -43,7 +43,7 @@ def lay_out(
         started = json.loads(history)["events"][0]["workflowExecutionStartedEventAttributes"]
         run_id = started["originalExecutionRunId"]
         history = history.replace(run_id, str(uuid5(NAMESPACE_OID, f"{run_id}{number}")))
-        target = directory / "histories" / kind / "planted" / f"{module}.json"
+        target = directory / "histories" / kind / "mutated" / f"{module}.json"
         target.parent.mkdir(parents=True)
         target.write_text(history.replace(f'"{found[1]}"', f'"{kind}"'), encoding="utf-8")
         files[mutation.name] = target
