@@ -216,11 +216,11 @@ def _end(events: list[dict[str, Any]]) -> str:
 
 
 def _activities(events: list[dict[str, Any]]) -> str:
-    course = activity_outcomes(events)
+    outcomes = activity_outcomes(events)
     return (
         ", ".join(
             f"`{ran.activity}` {ran.outcome.replace('_', ' ')}" + (f" ({ran.attempts})" if ran.attempts else "")
-            for ran in course
+            for ran in outcomes
         )
         or "none"
     )

@@ -52,8 +52,8 @@ GATE: tuple[Safeguard, ...] = (
         (_LEFT_OUT + "test_check_history_lost_beside_provenance_is_red",),
     ),
     Safeguard(
-        "planted-fault-is-to-be-seen",
-        "a gate that misses a fault that was planted on purpose is red",
+        "injected-fault-is-detected",
+        "a gate that misses a fault that was injected on purpose is red",
         "a gate that is wired wrongly, so that it sees no change, is green for ever",
         (8,),
         "what the control has missed is not reported",

@@ -39,9 +39,9 @@ async def client(stack_env: dict[str, str]) -> Client:
 @pytest.mark.parametrize("name", FAMILIES)
 async def test_simulated_commands_give_events_of_real_service(name: str, client: Client) -> None:
     family: Family = FAMILIES[name]
-    courses = await play(client, family)
+    outcomes = await play(client, family)
     wrong: list[str] = []
-    for scenario, real in zip(family.scenarios, courses, strict=True):
+    for scenario, real in zip(family.scenarios, outcomes, strict=True):
         # In a separate thread: event loops cannot be nested.
         found = differences(await asyncio.to_thread(simulate, family, scenario), real)
         wrong += [f"{scenario.name}:", *(f"  {line}" for line in found)] if found else []

@@ -68,17 +68,17 @@ RUNS: dict[str, tuple[str, list[dict[str, Any]], dict[str, bool]]] = {
 
 @pytest.mark.parametrize("name", RUNS)
 def test_control_of_waiting_run_is_caught(tmp_path: Path, name: str) -> None:
-    body, events, planted = RUNS[name]
+    body, events, expected = RUNS[name]
     report = check(loose(head(tmp_path / "open.json", "waits", *events), code=code(tmp_path, body)))
     assert report.green, report.findings
-    assert report.controls == {"waits": planted}
+    assert report.controls == {"waits": expected}
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_control_of_waiting_run_when_unseen_is_missed(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body, events, planted = RUNS[name]
+    body, events, expected = RUNS[name]
     run = ReplayPool.run
 
     def blind(
@@ -88,7 +88,7 @@ def test_control_of_waiting_run_when_unseen_is_missed(
 
     monkeypatch.setattr(engines.ReplayPool, "run", blind)
     report = check(loose(head(tmp_path / "open.json", "waits", *events), code=code(tmp_path, body)))
-    assert codes(report) == {f"control_missed_{mutation}" for mutation in planted}
+    assert codes(report) == {f"control_missed_{mutation}" for mutation in expected}
 
 
 def test_control_without_any_suitable_run_is_impossible(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_can_reveal_agrees_with_caught_for_each_history(corpus: Any, workflows: 
             assert history is not None
             assert outcome.task.mutation is not None
             seen = caught(outcome.task.mutation, outcome.findings, without[outcome.task.path].findings)
-            if seen != (outcome.planted and can_reveal(history, outcome.task.mutation)):
+            if seen != (outcome.mutation_applied and can_reveal(history, outcome.task.mutation)):
                 wrong.append((outcome.task, seen))
     assert wrong == []
 

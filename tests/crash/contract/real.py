@@ -29,7 +29,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from tests.crash.contract.scenario import PATIENCE_SECONDS, Ask, Course, Family, Run, Scenario, quiet
+from tests.crash.contract.scenario import PATIENCE_SECONDS, Ask, Family, Run, Scenario, ScenarioOutcome, quiet
 from tests.support.harness import eventually
 from tests.support.workers import running
 
@@ -43,7 +43,7 @@ _STATUS = {
 }
 
 
-async def play(client: Client, family: Family) -> list[Course]:
+async def play(client: Client, family: Family) -> list[ScenarioOutcome]:
     """Play all scenarios of a family at the same time, with one worker."""
     queue = f"test-{token_hex(6)}"
     with ThreadPoolExecutor(8) as executor:
@@ -59,7 +59,7 @@ async def play(client: Client, family: Family) -> list[Course]:
             return await asyncio.gather(*(_play(client, queue, scenario) for scenario in family.scenarios))
 
 
-async def _play(client: Client, queue: str, scenario: Scenario) -> Course:
+async def _play(client: Client, queue: str, scenario: Scenario) -> ScenarioOutcome:
     main = f"{scenario.name.replace(' ', '-')}-{token_hex(6)}"
     signal, signal_args = scenario.first_signal or (None, ())
     await client.start_workflow(
@@ -90,7 +90,7 @@ async def _play(client: Client, queue: str, scenario: Scenario) -> Course:
     for name, end in ends.items():
         if end == "running":
             await client.get_workflow_handle(main + name).terminate(reason="the scenario is over")
-    return Course(runs, tuple(found))
+    return ScenarioOutcome(runs, tuple(found))
 
 
 def _name(code: type) -> str:

@@ -73,8 +73,8 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Course:
-    """The observable course of a scenario: the runs of each workflow, first to last, and the responses to requests."""
+class ScenarioOutcome:
+    """The observable outcome of a scenario: the runs of each workflow, first to last, and the responses to requests."""
 
     runs: Mapping[str, tuple[Run, ...]]
     responses: tuple[Any, ...]
@@ -88,8 +88,8 @@ def quiet(events: Sequence[str]) -> bool:
     return events.count("WorkflowTaskScheduled") == sum(events.count(end) for end in ends)
 
 
-def differences(found: Course, real: Course) -> list[str]:
-    """Say where two courses differ, one line each."""
+def differences(found: ScenarioOutcome, real: ScenarioOutcome) -> list[str]:
+    """Return where two outcomes differ, one line each."""
     lines = [] if found.responses == real.responses else [f"responses {found.responses}, really {real.responses}"]
     for name, runs in real.runs.items():
         mine = found.runs[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from tests.crash.contract.scenario import Ask, Course, Family, Run, Scenario, quiet
+from tests.crash.contract.scenario import Ask, Family, Run, Scenario, ScenarioOutcome, quiet
 from tests.crash.simulation.client import SimulatedClient, runs, value
 from tests.crash.simulation.execution import Execution
 from tests.crash.simulation.gate import Process, current
@@ -16,7 +16,7 @@ _MAIN = "small"
 _MOST_STEPS = 2000
 
 
-def simulate(family: Family, scenario: Scenario) -> Course:
+def simulate(family: Family, scenario: Scenario) -> ScenarioOutcome:
     """Play one scenario."""
     world = World()
 
@@ -37,7 +37,7 @@ def simulate(family: Family, scenario: Scenario) -> Course:
     finally:
         world.close()
     told = tuple(found[0] for ask, found in responses if ask.kind in {"query", "update"})
-    return Course({name: _runs(world, _MAIN + name) for name in ("", *scenario.others)}, told)
+    return ScenarioOutcome({name: _runs(world, _MAIN + name) for name in ("", *scenario.others)}, told)
 
 
 def _start(world: World, client: SimulatedClient, scenario: Scenario) -> None:

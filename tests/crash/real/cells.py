@@ -158,7 +158,7 @@ async def cell_result_of(world: World, *job_ids: UUID, words: Sequence[str] = (T
         *wrong_charges(facts),
         *too_many_attempts(facts),
         *leaks(facts, words, world.variables),
-        *await unreplayable(course.history for course in facts.courses.values()),
+        *await unreplayable(workflow.history for workflow in facts.workflows.values()),
     )
     return CellResult(facts, violations, world.bucket)
 

@@ -54,13 +54,13 @@ class Facts:
 
     rows: tuple[JobRecord, ...]
     objects: Mapping[str, ObjectFacts]
-    courses: Mapping[str, WorkflowFacts]
+    workflows: Mapping[str, WorkflowFacts]
     charges: Mapping[str, int]
     logs: str = field(repr=False, default="")
 
     def comparable(self, bucket: str) -> dict[str, Any]:
         """Return the facts to compare with a run without faults: without times, with names for ids and the bucket."""
-        ids = {found: f"<job {number}>" for number, found in enumerate(sorted(self.courses))}
+        ids = {found: f"<job {number}>" for number, found in enumerate(sorted(self.workflows))}
 
         def named(text: str) -> str:
             text = _PLACE.sub("-<place>.jpg", text.replace(bucket, "<bucket>"))
@@ -81,7 +81,7 @@ class Facts:
             if key != MARKER_KEY
         }
         charges = {named(document): number for document, number in self.charges.items()}
-        statuses = sorted(course.status for course in self.courses.values())
+        statuses = sorted(workflow.status for workflow in self.workflows.values())
         return {"rows": rows, "objects": objects, "charges": charges, "workflows": statuses}
 
 
@@ -99,9 +99,9 @@ async def gather(world: World, job_ids: list[UUID]) -> Facts:
             return await world.environment.history(str(job_id))
 
     histories = await asyncio.gather(*map(history_of, job_ids))
-    courses = {found.workflow_id: workflow_facts_of(found) for found in histories if found is not None}
+    workflows = {found.workflow_id: workflow_facts_of(found) for found in histories if found is not None}
     own = {document: number for document, number in charges.items() if document.startswith(f"s3://{world.bucket}/")}
-    return Facts(rows, objects, courses, own, world.logs())
+    return Facts(rows, objects, workflows, own, world.logs())
 
 
 def objects_of(store: ObjectStore, bucket: str) -> dict[str, ObjectFacts]:

@@ -58,10 +58,10 @@ def _read_by(facts: Facts, row: JobRecord) -> str:
 
 def too_many_attempts(facts: Facts) -> Iterator[Violation]:
     """Yield activities with more unexpected errors than their policy allows."""
-    for job_id, course in facts.courses.items():
+    for job_id, workflow in facts.workflows.items():
         names: dict[int, str] = {}
         ends: Counter[str] = Counter()
-        for event in course.history.events:
+        for event in workflow.history.events:
             if event.HasField("activity_task_scheduled_event_attributes"):
                 names[event.event_id] = event.activity_task_scheduled_event_attributes.activity_type.name
             failed = event.activity_task_failed_event_attributes
@@ -81,8 +81,8 @@ def leaks(facts: Facts, words: Iterable[str], variables: Mapping[str, str]) -> I
     for secret in [password, *words] if password else words:
         if secret in facts.logs:
             yield Violation(12, f"a log holds {_hidden(secret, password)}")
-        for job_id, course in facts.courses.items():
-            if any(secret.encode() in event.SerializeToString() for event in course.history.events):
+        for job_id, workflow in facts.workflows.items():
+            if any(secret.encode() in event.SerializeToString() for event in workflow.history.events):
                 yield Violation(12, f"the history of {job_id} holds {_hidden(secret, password)}")
 
 

@@ -166,7 +166,7 @@ async def run(environment: Environment, outage: Outage | None, gate: asyncio.Sem
             world, *(job.id for job in work), words=[*(job.text for job in work), *(reach.secrets if reach else [])]
         )
     # Jobs that wait until the worker takes work again may need no second attempt.
-    met = any(attempt > 1 for course in ending.facts.courses.values() for attempt in course.attempts.values())
+    met = any(attempt > 1 for workflow in ending.facts.workflows.values() for attempt in workflow.attempts.values())
     return replace(ending, reached=met or outage is None, seconds=time.monotonic() - began)
 
 

@@ -65,7 +65,7 @@ async def judge(world: World, users: Users, finals: Mapping[UUID, str], secrets:
         *too_many_attempts(facts),
         *leaks(facts, secrets, world.variables),
         *_words(users, facts),
-        *await unreplayable(course.history for course in facts.courses.values()),
+        *await unreplayable(workflow.history for workflow in facts.workflows.values()),
     ]
     failed = [row for row in rows.values() if row.status == "failed"]
     return Verdict(
@@ -73,9 +73,9 @@ async def judge(world: World, users: Users, finals: Mapping[UUID, str], secrets:
         succeeded=sum(row.status == "succeeded" for row in rows.values()),
         failed=len(failed),
         erased=len(users.erased & set(users.accepted)),
-        retries=sum(attempt - 1 for course in facts.courses.values() for attempt in course.attempts.values()),
+        retries=sum(attempt - 1 for workflow in facts.workflows.values() for attempt in workflow.attempts.values()),
         charges=sum(facts.charges.values()),
-        closed=sum(course.status != "running" for course in facts.courses.values()),
+        closed=sum(workflow.status != "running" for workflow in facts.workflows.values()),
         failures=dict(Counter(row.error_code or "" for row in failed)),
         least=len(_sound(users)),
     )
@@ -102,7 +102,7 @@ def _conservation(users: Users, rows: Mapping[UUID, JobRecord], facts: Facts) ->
     for job_id in set(rows) - expected:
         yield Violation(10, f"{job_id} has a row and was {'erased' if job_id in users.erased else 'never accepted'}")
     for job_id in expected:
-        status = facts.courses[str(job_id)].status if str(job_id) in facts.courses else "missing"
+        status = facts.workflows[str(job_id)].status if str(job_id) in facts.workflows else "missing"
         if status in {"running", "missing"}:
             yield Violation(10, f"the workflow of {job_id} is {status}")
 
@@ -161,8 +161,8 @@ def _words(users: Users, facts: Facts) -> Iterator[Violation]:
     known = {words_of(upload.document) for upload in users.accepted.values()}
     for found in known & set(_WORDS.findall(facts.logs)):
         yield Violation(12, f"a log holds a document's words, {found!r}")
-    for job_id, course in facts.courses.items():
-        for found in known & set(_WORDS.findall(_text_of(course.history))):
+    for job_id, workflow in facts.workflows.items():
+        for found in known & set(_WORDS.findall(_text_of(workflow.history))):
             yield Violation(12, f"the history of {job_id} holds a document's words, {found!r}")
 
 

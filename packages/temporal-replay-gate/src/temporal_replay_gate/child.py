@@ -73,12 +73,12 @@ class _Replays:
         self._stack = AsyncExitStack()
         self._converter = options.converter
         self._types = target.types
-        self._planted = None if mutation is None else MutationInterceptor(mutation)
+        self._interceptor = None if mutation is None else MutationInterceptor(mutation)
         self._replayer = Replayer(
             workflows=target.workflows,
             data_converter=options.converter,
             workflow_runner=self._runner,
-            interceptors=[*options.interceptors, *([] if self._planted is None else [self._planted])],
+            interceptors=[*options.interceptors, *([] if self._interceptor is None else [self._interceptor])],
             workflow_failure_exception_types=options.failure_types,
         )
 
@@ -95,13 +95,13 @@ class _Replays:
         if self._results is None:
             self._results = await self._stack.enter_async_context(self._replayer.workflow_replay_iterator(self._feed()))
         self._runner.traces.clear()
-        if self._planted is not None:
-            self._planted.began = False
+        if self._interceptor is not None:
+            self._interceptor.began = False
         await self._histories.put(history)
         result = await anext(self._results)
         trace = next(iter(self._runner.traces.values()), Trace())
         response = await self._judge(history, result, trace)
-        return response | {"planted": self._planted is None or self._planted.began}
+        return response | {"planted": self._interceptor is None or self._interceptor.began}
 
     async def _judge(self, history: WorkflowHistory, result: WorkflowReplayResult, trace: Trace) -> Response:
         try:
@@ -129,7 +129,7 @@ class _Replays:
     def _without_handlers(
         self, events: Sequence[HistoryEvent], trace: Trace, workflow_type: str
     ) -> tuple[list[Finding], list[Finding]]:
-        if self._planted is not None:
+        if self._interceptor is not None:
             # A mutation changes no handler, and must be detected by what it does.
             return [], []
         cls = self._types.get(workflow_type)

@@ -378,7 +378,7 @@ def _control(
         for outcome in pool.run(list(asked)):
             workflow_type, mutation = about = asked[outcome.task]
             without = outcomes[outcome.task.path]
-            if outcome.reached and not outcome.planted and without.commands <= 1:
+            if outcome.reached and not outcome.mutation_applied and without.commands <= 1:
                 # The run failed before its code began, for example on an unreadable input. Another may reveal it.
                 continue
             del waiting[about]

@@ -183,11 +183,11 @@ def _difference(finding: Finding) -> tuple[Any, ...]:
 
 def mutation_survived(history: HistoryFile, mutation: Mutation, outcome: str) -> Finding:
     """Return the finding for a mutation that the gate did not detect."""
-    planted = "an activity too many" if mutation == "command" else "changed details"
+    applied = "an activity too many" if mutation == "command" else "changed details"
     return Finding(
         "control",
         f"control_missed_{mutation}",
-        f"The gate replayed {history.workflow_type} with {planted} on purpose, and did not see it: {outcome}.",
+        f"The gate replayed {history.workflow_type} with {applied} on purpose, and did not see it: {outcome}.",
         "a gate that misses a planted fault proves nothing about the real ones; no green result of this run counts",
         "Look whether the replay's data converter, runner and workflow classes are production's; where the run has "
         "too little in it, record one with an activity.",

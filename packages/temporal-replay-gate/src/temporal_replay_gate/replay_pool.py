@@ -50,8 +50,8 @@ class ReplayOutcome:
     """The result of one replay: ``findings`` that are red, and ``notes`` that are not.
 
     ``patches`` holds (patch id, new branch taken) for the patches that the code asked for, ``issued`` a digest of
-    each command in order. ``reached`` is False if the run was over before the replay, ``planted`` if the workflow's
-    code did not begin, so that the mutation could not be applied.
+    each command in order. ``reached`` is False if the run was over before the replay, ``mutation_applied`` if the
+    workflow's code did not begin.
     """
 
     task: ReplayTask
@@ -62,7 +62,7 @@ class ReplayOutcome:
     notes: tuple[Finding, ...] = ()
     issued: tuple[str, ...] = ()
     reached: bool = True
-    planted: bool = True
+    mutation_applied: bool = True
 
     @property
     def lost(self) -> bool:
@@ -295,7 +295,7 @@ class ReplayPool:
             tuple((patch, taken) for patch, taken in response["patches"]),
             notes=tuple(each for each in found if not each.red),
             issued=tuple(response["issued"]),
-            planted=bool(response["planted"]),
+            mutation_applied=bool(response["planted"]),
         )
 
 

@@ -91,9 +91,9 @@ def summary(report: GateReport) -> str:
         parts.append(f"{partly} open ones partly checked")
     if failed := states.count("failed"):
         parts.append(f"{failed} failed")
-    caught = sum(caught for plants in report.controls.values() for caught in plants.values())
-    planted = sum(len(plants) for plants in report.controls.values())
-    parts.append(f"{caught} of {planted} planted faults caught")
+    caught = sum(caught for mutations in report.controls.values() for caught in mutations.values())
+    applied = sum(len(mutations) for mutations in report.controls.values())
+    parts.append(f"{caught} of {applied} planted faults caught")
     if report.allowed:
         parts.append(f"{len(report.allowed)} findings allowed")
     if added := sum(note.kind == "additive" for note in report.notes):

@@ -35,12 +35,12 @@ def to_junit(report: GateReport, command: str = COMMAND) -> str:
             SubElement(case, "skipped", message=f"the run was over before it was replayed{ended}")
         for finding in entry.findings:
             _failure(case, finding)
-    for workflow, plants in sorted(report.controls.items()):
-        for plant, caught in sorted(plants.items()):
-            case = SubElement(suite, "testcase", classname=_clean(workflow), name=f"planted {plant} is caught")
+    for workflow, mutations in sorted(report.controls.items()):
+        for mutation, caught in sorted(mutations.items()):
+            case = SubElement(suite, "testcase", classname=_clean(workflow), name=f"planted {mutation} is caught")
             if not caught:
                 failures += 1
-                SubElement(case, "failure", type=f"control_missed_{plant}", message="the planted fault was not seen")
+                SubElement(case, "failure", type=f"control_missed_{mutation}", message="the planted fault was not seen")
     told = {id(finding) for entry in report.checked for finding in entry.findings}
     rest = [finding for finding in report.findings if id(finding) not in told and finding.kind != "control"]
     case = SubElement(suite, "testcase", classname="gate", name="coverage, code and allow list")
