@@ -1,6 +1,6 @@
 """Make the environment of the client programs that tests/clients and the benchmarks run.
 
-    python scripts/make_clients.py [FOLDER]     default: .nox/client-programs
+    python scripts/make_clients.py [DIRECTORY]  default: .nox/client-programs
 
 It holds what requirements-clients.txt and tests/clients/node/package-lock.json pin: awscli, the
 Python parsers of Textract responses, moto's server, Node and the AWS SDK for it. Prints the directory.

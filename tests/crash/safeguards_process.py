@@ -189,7 +189,7 @@ PROCESS: tuple[Safeguard, ...] = (
         ("tests/integration/test_overdue.py::test_overdue_log_reports_attempt_once[None-its time of 1 s is over]",),
     ),
     Safeguard(
-        "settled-by-who-waits",
+        "wait-settles-terminated-job",
         "a terminated job gets its reason from the command that waits for it",
         "the row of a job that was terminated by hand stays queued or running",
         (2, 10),

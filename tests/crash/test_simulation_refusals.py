@@ -45,7 +45,7 @@ REQUESTS: dict[str, tuple[str, Callable[[], Awaitable[object]]]] = {
     ),
     "child task queue": ("another task_queue (elsewhere)", lambda: _child(task_queue="elsewhere")),
     "child priority": ("priority", lambda: _child(priority=Priority(priority_key=1))),
-    "unknown child": ("workflows of the type Nobody", lambda: workflow.start_child_workflow("Nobody", id="nobody")),
+    "unknown child": ("workflows of the type Unknown", lambda: workflow.start_child_workflow("Unknown", id="unknown")),
     "activity queue timeout": (
         "schedule_to_start_timeout",
         lambda: workflow.execute_activity("slow", schedule_to_start_timeout=_LIMIT, start_to_close_timeout=_LIMIT),

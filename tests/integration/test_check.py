@@ -209,23 +209,23 @@ async def test_check_repair_result_without_row_is_kept(site: Site) -> None:
 
 
 async def test_check_repair_old_orphans_are_deleted(site: Site) -> None:
-    nobody = uuid4()
+    unknown = uuid4()
     sound = await site.dump()
     for key, code in (
         (ORPHAN, "photo_without_row"),
-        (ocr_key(nobody), "artifact_without_row"),
-        (f"tags/{nobody}/rules v1+ü.json", "artifact_without_row"),
+        (ocr_key(unknown), "artifact_without_row"),
+        (f"tags/{unknown}/rules v1+ü.json", "artifact_without_row"),
     ):
         async with found(site, code):
-            site.put(key, b"of nobody")
+            site.put(key, b"an orphan")
         young = await site.check(timedelta())
         assert (codes(young), young.young) == ([], 1)
         steps, left = await site.repair()
         assert (steps, codes(left), codes(await site.check())) == ([(code, "done")], [], [])
         assert await site.dump() == sound
-    for strange in ("artifacts/notes of mine.txt", f"artifacts/{str(nobody).upper()}/a.json", "raw/ünknown+name.png"):
+    for strange in ("artifacts/notes of mine.txt", f"artifacts/{str(unknown).upper()}/a.json", "raw/ünknown+name.png"):
         async with found(site, "name_unknown"):
-            site.put(strange, b"of somebody")
+            site.put(strange, b"a stranger")
         before = await site.dump()
         assert (await site.repair())[0] == []
         assert await site.dump() == before

@@ -174,7 +174,7 @@ async def test_orchestrator_erase_deletes_all_runs(orchestrator: TemporalOrchest
         "image_processing_workflow",
         ImageProcessingInput(job_id=str(job_id), bucket="photos", key="raw/missing.png"),
         id=str(job_id),
-        task_queue=f"nobody-{secrets.token_hex(6)}",
+        task_queue=f"unpolled-{secrets.token_hex(6)}",
     )
 
     async def both_listed() -> bool:

@@ -17,7 +17,7 @@ def start(env: Mapping[str, str], workflow_id: str) -> None:
 
     async def started() -> None:
         client = await _client(env)
-        await client.start_workflow("Kept", id=workflow_id, task_queue="nobody")
+        await client.start_workflow("Kept", id=workflow_id, task_queue="unpolled")
 
     asyncio.run(started())
 

@@ -391,11 +391,11 @@ async def test_job_service_erased_id_is_refused(world: World, tmp_path: Path) ->
         await world.service.wait(job_id)
     assert world.is_gone(job_id)
     assert world.listing() == []
-    nobody = uuid4()
+    unknown = uuid4()
     with pytest.raises(JobMissing):
-        world.service.report(nobody)
+        world.service.report(unknown)
     with pytest.raises(JobMissing):
-        await world.service.wait(nobody)
+        await world.service.wait(unknown)
 
 
 async def test_report_of_marked_job_is_refused(world: World) -> None:

@@ -105,7 +105,7 @@ def test_expand_sources_long_name_has_short_error() -> None:
     assert len(caught.value.message) < 300
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every directory")
 def test_expand_sources_unreadable_directory_is_refused(directory: Path) -> None:
     directory.chmod(0)
     try:

@@ -216,7 +216,7 @@ def _left(policy: ParentClosePolicy, end: str) -> list[Scenario]:
 
 
 def _raised(name: str, end: str, *asks: Ask, carries_on: bool = False) -> Scenario:
-    """Return a scenario of a mother who waits for the end of her child, whatever happens."""
+    """Return a scenario of a parent that waits for the end of its child, whatever happens."""
     return Scenario(name, Mother, (1, _WAIT, carries_on), asks, others={"-kid": end})
 
 

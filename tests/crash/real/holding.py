@@ -29,7 +29,7 @@ class Holds:
     def as_variables(self) -> dict[str, str]:
         """Return the environment variable that passes it to a worker."""
         places = {str(job_id): point.value for job_id, point in self.places.items()}
-        return {VARIABLE: json.dumps({"places": places, "folder": str(self.directory)})}
+        return {VARIABLE: json.dumps({"places": places, "directory": str(self.directory)})}
 
     def held(self) -> bool:
         """Return whether every job has reached its point."""
@@ -71,4 +71,4 @@ def holder_of(variables: Mapping[str, str]) -> Holder | None:
         return None
     asked = json.loads(text)
     places = {UUID(job_id): CrashPoint(point) for job_id, point in asked["places"].items()}
-    return Holder(Holds(places, Path(asked["folder"])))
+    return Holder(Holds(places, Path(asked["directory"])))

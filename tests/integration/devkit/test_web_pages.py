@@ -369,7 +369,7 @@ def test_temporal_ui_own_page_works(stack: Stack, env: dict[str, str], host: str
         read = send(port, Asked("temporal-ui", "GET", script), {"Host": f"{host}:{port}", "Referer": f"{own}/"})
         assert read.status == 200
     name = f"by-ui-{secrets.token_hex(4)}"
-    begin = b'{"workflowType":{"name":"Kept"},"taskQueue":{"name":"nobody"}}'
+    begin = b'{"workflowType":{"name":"Kept"},"taskQueue":{"name":"unpolled"}}'
     token = csrf_token(port)
     browser = {
         "Host": f"{host}:{port}",

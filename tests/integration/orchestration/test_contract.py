@@ -49,7 +49,7 @@ async def test_erase_deletes_further_workflow_of_job(client: Client, name: str) 
     )
     job_id, alike = uuid4(), uuid4()
     for workflow_id in (f"{job_id}/{name}", f"{job_id}-alike", f"{alike}/{name}"):
-        await client.start_workflow("unknown", Wait(text="w"), id=workflow_id, task_queue="nobody")
+        await client.start_workflow("unknown", Wait(text="w"), id=workflow_id, task_queue="unpolled")
 
     async def found() -> bool:
         return [one.workflow_id for one in await orchestrator.workflows_of(job_id)] == [f"{job_id}/{name}"]

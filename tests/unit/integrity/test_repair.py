@@ -200,7 +200,7 @@ async def test_repair_orphans_in_own_bucket_are_deleted() -> None:
     for number in range(2):
         deployment.succeeded(uuid4(), body=b"photo %d" % number)
     kept = {entry.key for entry in deployment.store.list(BUCKET, "")}
-    deployment.photo(b"of nobody")
+    deployment.photo(b"an orphan")
     deployment.store.put(BUCKET, ocr_key(JOB), b"{}", content_type="application/json")
     deployment.store.put(BUCKET, "artifacts/strange", b"{}", content_type="application/json")
     deployment.time += LONG
@@ -334,7 +334,7 @@ async def test_repair_after_database_restore_deletes_nothing() -> None:
         deployment.succeeded(uuid4(), body=b"photo %d" % number)
     deployment.succeeded(JOB, body=b"lost")
     deployment.rows.delete(JOB)
-    deployment.photo(b"of nobody?")
+    deployment.photo(b"an orphan?")
     deployment.time += LONG
     before = list(deployment.store.list(BUCKET, ""))
     done = await repair(deployment)

@@ -151,7 +151,7 @@ async def test_scan_copy_of_failed_job_is_no_orphan() -> None:
 
 async def test_scan_orphans_are_reported_after_one_hour() -> None:
     deployment = Deployment()
-    deployment.photo(b"of nobody")
+    deployment.photo(b"an orphan")
     deployment.store.put(BUCKET, ocr_key(JOB), b"{}", content_type="application/json")
     report = await scan(deployment)
     assert (codes(report), report.young) == ([], 2)
@@ -164,7 +164,7 @@ async def test_scan_hand_named_photo_of_a_job_is_known() -> None:
     deployment = Deployment()
     deployment.succeeded(JOB, at=(BUCKET, "raw/by hand.png"))
     assert codes(await scan(deployment)) == []
-    deployment.store.put(BUCKET, "raw/of nobody.png", b"x", content_type="image/png")
+    deployment.store.put(BUCKET, "raw/an orphan.png", b"x", content_type="image/png")
     assert codes(await scan(deployment)) == ["name_unknown"]
 
 
@@ -352,7 +352,7 @@ async def test_scan_job_ending_meanwhile_is_no_finding() -> None:
 
 async def test_scan_photo_submitted_meanwhile_is_no_finding() -> None:
     deployment = Deployment()
-    key, sha256 = deployment.photo(b"old and of nobody")
+    key, sha256 = deployment.photo(b"an old orphan")
     deployment.time += 2 * HOUR
 
     def submit() -> None:
@@ -448,7 +448,7 @@ async def test_scan_changes_nothing() -> None:
     deployment = Deployment()
     deployment.succeeded(JOB)
     deployment.queued(OTHER, b"other")
-    deployment.photo(b"of nobody")
+    deployment.photo(b"an orphan")
     deployment.time += 2 * HOUR
     before = dump(deployment)
     assert codes(await scan(deployment)) == ["photo_without_row", "queued_without_workflow"]
