@@ -75,8 +75,10 @@ class ChildProcess:
             for stream in (responses, log):
                 waiting.register(stream, selectors.EVENT_READ)
             while waiting.get_map() and not self._stop.is_set():
+                # Looked up before the wait: a child may write its last response and exit between the two.
+                exited = self._process.poll() is not None
                 ready = waiting.select(_LOOK_SECONDS)
-                if not ready and self._process.poll() is not None:
+                if not ready and exited:
                     break
                 for key, _ in ready:
                     chunk = os.read(key.fd, _CHUNK)
