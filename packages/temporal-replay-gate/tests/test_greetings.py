@@ -12,12 +12,13 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from gate_support.changed_code import changed
 from temporal_replay_gate import Hooks, command_group
 from temporal_replay_gate.main import program
 
 HERE = Path(__file__).parent
 TABLE = {"workflows": "greetings:WORKFLOWS", "histories": "histories", "scenarios": "greetings:SUITE"}
-TIMEOUT = "start_to_close_timeout=timedelta(seconds=10)"
+TIMEOUT = "start_to_close_timeout=timedelta(seconds={})".format
 
 
 @pytest.fixture
@@ -36,9 +37,8 @@ def run(*arguments: str) -> Result:
 
 
 def change(project: Path, old: str, new: str) -> None:
-    code = (project / "greetings.py").read_text(encoding="utf-8")
-    assert old in code
-    (project / "greetings.py").write_text(code.replace(old, new), encoding="utf-8")
+    path = project / "greetings.py"
+    path.write_text(changed(path.read_text(encoding="utf-8"), old, new), encoding="utf-8")
 
 
 def codes(outcome: Result) -> set[str]:
@@ -56,18 +56,19 @@ def test_check_unchanged_code_is_green_and_covers_all(project: Path) -> None:
     assert rows["waiting_room"]["chains"] == 1
 
 
-PATCHED = 'if workflow.patched("pause"):\n            await workflow.sleep(0.05)'
-AGAIN = "workflow.continue_as_new(Book(greeted, self._closed))"
+SLEEP = "await workflow.sleep(0.05)"
+PATCHED = f'if workflow.patched("pause"):\n    {SLEEP}'
+AGAIN = "workflow.continue_as_new(Book({}, self._closed))".format
 
 
 @pytest.mark.parametrize(
     ("old", "new", "code"),
     [
-        (TIMEOUT, TIMEOUT.replace("10", "11"), "drift_start_to_close_timeout"),
+        (TIMEOUT(10), TIMEOUT(11), "drift_start_to_close_timeout"),
         ("maximum_attempts=3", "maximum_attempts=4", "drift_retry_policy"),
-        (PATCHED, PATCHED.partition("\n")[2].strip(), "command_added"),
+        (PATCHED, SLEEP, "command_added"),
         ("workflow.sleep(0.05)", "workflow.sleep(0.07)", "drift_duration"),
-        (AGAIN, AGAIN.replace("greeted", "0"), "drift_arguments"),
+        (AGAIN("greeted"), AGAIN("0"), "drift_arguments"),
     ],
 )
 def test_check_changed_code_is_red(project: Path, old: str, new: str, code: str) -> None:
@@ -78,12 +79,12 @@ def test_check_changed_code_is_red(project: Path, old: str, new: str, code: str)
 
 
 def test_check_changed_activity_is_green(project: Path) -> None:
-    change(project, '{guest.name}!"', '{guest.name}."')
+    change(project, "f'Hello, {guest.name}!'", "f'Hello, {guest.name}.'")
     assert run("check").exit_code == 0
 
 
 def test_check_nondeterministic_code_is_red(project: Path) -> None:
-    change(project, "import asyncio\n", "import asyncio\nimport random\n")
+    change(project, "import asyncio", "import asyncio\nimport random")
     change(project, "await workflow.sleep(0.05)", "await workflow.sleep(0.05 + 0 * random.random())")
     outcome = run("check", "--format", "json", "histories/greeting")
     assert any(code.startswith("static_") for code in codes(outcome))
@@ -118,14 +119,17 @@ def entries(output: str) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+RETRIES = "RetryPolicy(initial_interval=timedelta(milliseconds=10), maximum_attempts=3)"
+COMPOSE = f"workflow.execute_activity(compose, {{}}, {{}}, retry_policy={RETRIES})".format
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
         ("maximum_attempts=3", "maximum_attempts=4"),
         (
-            "            guest,\n            start_to_close_timeout=timedelta(seconds=10),",
-            "            Guest('\\'a\\\\b\"\\n:apple: [red]\\u00fc\\u200b\\x00', 'replay-gate x'),\n"
-            "            start_to_close_timeout=timedelta(seconds=11),",
+            COMPOSE("guest", TIMEOUT(10)),
+            COMPOSE("Guest('\\'a\\\\b\"\\n:apple: [red]\\u00fc\\u200b\\x00', 'replay-gate x')", TIMEOUT(11)),
         ),
     ],
     ids=["number", "hostile text"],
@@ -208,7 +212,7 @@ OPTIONS = WorkerOptions(restrictions=SandboxRestrictions.default.with_passthroug
 def test_check_worker_options_of_the_table_are_used(project: Path) -> None:
     (project / "own_native.py").write_text(NATIVE, encoding="utf-8")
     (project / "own_options.py").write_text(OPTIONS, encoding="utf-8")
-    change(project, "import asyncio\n", "import asyncio\nimport own_native\n")
+    change(project, "import asyncio", "import asyncio\nimport own_native")
     refused = run("check", "--no-static")
     assert refused.exit_code == 1
     assert "once in a process" in refused.stdout

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from gate_support import added_fields
-from gate_support.added_fields import BAG, DATACLASS, MODELS, OLD_DISH, OLD_PLAIN, PYDANTIC, SET, kitchen, recorded, run
+from gate_support.added_fields import BAG, MODELS, OLD_DISH, OLD_PLAIN, SET, dish, kitchen, plain, recorded, run
 from temporal_replay_gate.report import summary
 
 
 class TestAdded:
     def test_pydantic_defaults_nested_alias_and_factory_are_notes(self, tmp_path: Path) -> None:
-        report = run(kitchen(tmp_path, PYDANTIC.replace("{side}", "")), recorded(tmp_path, OLD_PLAIN))
+        report = run(kitchen(tmp_path, plain()), recorded(tmp_path, OLD_PLAIN))
         assert report.green, report.findings
         (note,) = report.notes
         assert (note.kind, note.code, note.where) == ("additive", "additive_arguments", "activity:wash arguments")
@@ -21,13 +21,13 @@ class TestAdded:
         assert "1 additions with a default" in summary(report)
 
     def test_dataclass_defaults_nested_and_factory_are_notes(self, tmp_path: Path) -> None:
-        argument = DATACLASS.replace("{side}", "").replace("{more}", "")
+        argument = dish()
         report = run(kitchen(tmp_path, argument), recorded(tmp_path, OLD_DISH))
         assert report.green, report.findings
         assert [note.issued for note in report.notes] == [{"[0].spices[0].grams": 1, "[0].notes": []}]
 
     def test_negative_control_with_additive_fields_is_caught(self, tmp_path: Path) -> None:
-        report = run(kitchen(tmp_path, PYDANTIC.replace("{side}", "")), recorded(tmp_path, OLD_PLAIN))
+        report = run(kitchen(tmp_path, plain()), recorded(tmp_path, OLD_PLAIN))
         assert report.controls == {"planted_kitchen": {"command": True, "drift": True}}
 
 
@@ -35,9 +35,9 @@ class TestRed:
     @pytest.mark.parametrize(
         ("argument", "old"),
         [
-            (PYDANTIC.replace("{side}", ", hot=True"), OLD_PLAIN),
-            (DATACLASS.replace("{side}", ", 2").replace("{more}", ""), OLD_DISH),
-            (DATACLASS.replace("{side}", "").replace("{more}", ", ['warm']"), OLD_DISH),
+            (plain(", hot=True"), OLD_PLAIN),
+            (dish(", 2"), OLD_DISH),
+            (dish(more=", ['warm']"), OLD_DISH),
             # A dict has no defaults.
             ('{"dish": order.dish, "hot": False}', {"dish": "leek"}),
         ],
@@ -47,12 +47,12 @@ class TestRed:
         assert [finding.code for finding in report.findings] == ["drift_arguments"]
 
     def test_added_field_required_is_drift(self, tmp_path: Path) -> None:
-        report = run(kitchen(tmp_path, PYDANTIC.replace("{side}", "")), recorded(tmp_path, {"dish": "leek"}))
+        report = run(kitchen(tmp_path, plain()), recorded(tmp_path, {"dish": "leek"}))
         assert [finding.code for finding in report.findings] == ["drift_arguments"]
 
     def test_change_beside_additive_field_finding_omits_addition(self, tmp_path: Path) -> None:
         old = {"dish": "plum", "sides": [{"name": "rice"}]}
-        report = run(kitchen(tmp_path, PYDANTIC.replace("{side}", "")), recorded(tmp_path, old))
+        report = run(kitchen(tmp_path, plain()), recorded(tmp_path, old))
         (finding,) = report.findings
         assert '{"dish": "leek"}' in finding.what
         assert "hot" not in finding.what
@@ -60,7 +60,7 @@ class TestRed:
 
     def test_removed_field_is_drift(self, tmp_path: Path) -> None:
         old = OLD_PLAIN | {"gone": None}
-        report = run(kitchen(tmp_path, PYDANTIC.replace("{side}", "")), recorded(tmp_path, old))
+        report = run(kitchen(tmp_path, plain()), recorded(tmp_path, old))
         assert [finding.code for finding in report.findings] == ["drift_arguments"]
 
 

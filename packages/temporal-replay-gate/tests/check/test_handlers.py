@@ -14,12 +14,16 @@ from temporal_replay_gate.findings import Finding
 from temporal_replay_gate.gate import GateReport, check
 from temporal_replay_gate.replay_pool import CodeUnderTest
 
-HANDLER = "@workflow.signal\n    def note(self, *given: str) -> None:\n        pass\n"
+HANDLER, OTHER_HANDLER = (
+    f"@workflow.signal\n    def {name}(self, *given: str) -> None:\n        pass\n" for name in ("note", "note2")
+)
 DYNAMIC = (
     "@workflow.signal(dynamic=True)\n"
     "    def any_signal(self, name: str, given: Sequence[RawValue]) -> None:\n        pass\n"
 )
-UPDATE = "@workflow.update\n    async def add(self) -> None:\n        pass\n"
+UPDATE, OTHER_UPDATE = (
+    f"@workflow.update\n    async def {name}(self) -> None:\n        pass\n" for name in ("add", "add2")
+)
 MODULE = """
 from collections.abc import Sequence
 from temporalio import workflow
@@ -130,7 +134,7 @@ NOTE = [signal("note"), *task(6)]
 MISSING = [("drift", "drift_signal_unhandled", 5)]
 
 
-@pytest.mark.parametrize("handlers", [HANDLER, HANDLER.replace("def note", "def note2"), ""])
+@pytest.mark.parametrize("handlers", [HANDLER, OTHER_HANDLER, ""])
 def test_signal_whose_handler_is_renamed_or_deleted_is_red(tmp_path: Path, handlers: str) -> None:
     report = run(tmp_path, *NOTE, signal("note"), handlers=handlers)
     assert found(report) == ([] if handlers == HANDLER else MISSING)
@@ -195,7 +199,7 @@ def test_signal_that_code_no_longer_waits_for_is_named_before_divergence(tmp_pat
     assert found(run(tmp_path, *NOTE, timer)) == [*MISSING, ("replay", "command_removed", 9)]
 
 
-@pytest.mark.parametrize("handlers", [UPDATE, UPDATE.replace("def add", "def add2"), ""])
+@pytest.mark.parametrize("handlers", [UPDATE, OTHER_UPDATE, ""])
 @pytest.mark.parametrize("more", [[], [*task(10)]], ids=["last task", "task in the middle"])
 def test_update_whose_handler_is_renamed_or_deleted_is_named(
     tmp_path: Path, handlers: str, more: list[dict[str, Any]]

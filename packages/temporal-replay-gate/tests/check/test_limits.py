@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gate_support.changed_code import kitchen_washing, write
 from gate_support.histories import GOOD, codec, codes, copy, loose
 from temporal_replay_gate.child_process import LOG_BYTES, ChildGone, ChildProcess
 from temporal_replay_gate.gate import GateOptions, check
@@ -86,12 +87,7 @@ def test_run_limit_exceeded_names_unreached_histories(tmp_path: Path) -> None:
 
 
 def test_check_set_order_in_arguments_is_red(tmp_path: Path) -> None:
-    text = (GOOD.with_name("kitchen.py")).read_text(encoding="utf-8")
-    old = "            wash,\n            order.dish,\n"
-    assert text.count(old) == 1
     # Two orders of five names are equal once in 120; these differ, and the order depends on the seed alone.
-    names = "set(['leek', 'plum', 'fig', 'pea', 'beet'])"
-    text = text.replace(old, f"            wash,\n            ','.join({names}),\n")
-    (tmp_path / "set_kitchen.py").write_text(text, encoding="utf-8")
+    write(kitchen_washing("','.join(set(['leek', 'plum', 'fig', 'pea', 'beet']))"), tmp_path / "set_kitchen.py")
     report = check(replace(loose(GOOD, code=CodeUnderTest("set_kitchen:Kitchen", path=(str(tmp_path),))), static=False))
     assert "order" in {finding.code for finding in report.findings}

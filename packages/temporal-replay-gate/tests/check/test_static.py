@@ -14,19 +14,23 @@ import pytest
 from temporal_replay_gate.static import StaticReport, check_workflows
 from temporal_replay_gate.static_rules import REASONS
 
-HEAD = """\
+
+def module_head(definition: str = "@workflow.defn", handler: str = "") -> str:
+    """Return the lines before the body of the workflow's run, with ``{package}`` for the package's name."""
+    return f"""\
 import asyncio
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from {package} import helpers
+    from {{package}} import helpers
 
 
-@workflow.defn
+{definition}
 class Sample:
-    @workflow.run
+{handler}    @workflow.run
     async def run(self, names: list[str]) -> object:
 """
+
 
 Check = Callable[..., StaticReport]
 
@@ -40,10 +44,10 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Check]:
     (directory / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def run(body: str, *, helpers: str = "", head: str = HEAD) -> StaticReport:
+    def run(body: str, *, helpers: str = "", head: str | None = None) -> StaticReport:
         (directory / "helpers.py").write_text(textwrap.dedent(helpers))
         (directory / "flow.py").write_text(
-            head.format(package=package) + textwrap.indent(textwrap.dedent(body), " " * 8) + "\n"
+            (head or module_head()).format(package=package) + textwrap.indent(textwrap.dedent(body), " " * 8) + "\n"
         )
         importlib.invalidate_caches()
         return check_workflows([importlib.import_module(f"{package}.flow").Sample])
@@ -91,7 +95,7 @@ def test_forbidden_call_is_reported_with_its_line(check: Check, body: str, code:
     finding, *_ = check("first = 1\n" + body).findings
     assert finding.code == code or (code == "threads_or_io" and finding.code in {"threads", "io"})
     assert finding.path.name == "flow.py"
-    assert finding.line == HEAD.count("\n") + 2
+    assert finding.line == module_head().count("\n") + 2
     assert f"flow.py:{finding.line}: [{finding.code}]" in str(finding)
     assert REASONS[finding.code][1] in str(finding)
 
@@ -214,12 +218,12 @@ class TestHelpers:
         handler = (
             "    @workflow.signal\n    def told(self) -> None:\n        import time\n        self.at = time.time()\n\n"
         )
-        report = check("return None", head=HEAD.replace("    @workflow.run\n", handler + "    @workflow.run\n"))
+        report = check("return None", head=module_head(handler=handler))
         assert [(finding.code, finding.via) for finding in report.findings] == [("clock", ("Sample", "told"))]
 
 
 def test_unsandboxed_workflow_is_refused(check: Check) -> None:
-    head = HEAD.replace("@workflow.defn\n", "@workflow.defn(sandboxed=False)\n")
+    head = module_head("@workflow.defn(sandboxed=False)")
     assert [finding.code for finding in check("return None", head=head).findings] == ["unsandboxed"]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 from pathlib import Path
 
+from gate_support.changed_code import kitchen_washing, write
 from temporal_replay_gate.gate import GateOptions, GateReport, check
 from temporal_replay_gate.replay_pool import CodeUnderTest
 
@@ -13,6 +15,7 @@ HERE = Path(__file__).parent
 
 # Arguments of the kitchen's first activity today; the history lacks the fields that were added since.
 MODELS = """
+import dataclasses
 from pydantic import BaseModel, Field
 
 class Side(BaseModel):
@@ -38,23 +41,25 @@ class Dish:
 """
 SET = "Bag({'leek', 'plum', 'fig', 'pea'})"
 BAG = "\n@dataclass\nclass Bag:\n    names: set[str]\n\n"
-PYDANTIC = 'Plain(dish=order.dish, sides=[Side(name="rice"{side})])'
-DATACLASS = 'Dish(order.dish, [Spice("salt"{side})]{more})'
+
+
+def plain(side: str = "") -> str:
+    """Return an argument made of pydantic's models; ``side`` is what follows the name of its side."""
+    return f'Plain(dish=order.dish, sides=[Side(name="rice"{side})])'
+
+
+def dish(side: str = "", more: str = "") -> str:
+    """Return an argument made of dataclasses; ``side`` follows the name of its spice, ``more`` the spices."""
+    return f'Dish(order.dish, [Spice("salt"{side})]{more})'
 
 
 def kitchen(directory: Path, argument: str, hot: bool = False, grams: int = 1) -> CodeUnderTest:
     """Write a module with the kitchen, with another argument of its first activity."""
-    text = (HERE / "kitchen.py").read_text(encoding="utf-8")
-    wash = "            wash,\n            order.dish,\n"
-    assert text.count(wash) == 1
-    text = text.replace(
-        wash, f"            wash,  # type: ignore\n            {argument},\n            result_type=str,\n"
-    )
-    text = text.replace("@activity.defn\ndef wash(dish: str)", "@activity.defn\ndef wash(dish)")
-    models = MODELS.replace("{hot}", str(hot)).replace("{grams}", str(grams))
-    text = text.replace("import asyncio\n", "import asyncio\nimport dataclasses\n", 1)
-    text = text.replace("\n\n@activity.defn\n", f"\n\n{models}\n@activity.defn\n", 1)
-    (directory / "added_kitchen.py").write_text(text, encoding="utf-8")
+    tree = kitchen_washing(argument)
+    # Behind the imports.
+    at = next(number for number, node in enumerate(tree.body) if isinstance(node, ast.ClassDef))
+    tree.body[at:at] = ast.parse(MODELS.format(hot=hot, grams=grams)).body
+    write(tree, directory / "added_kitchen.py")
     return CodeUnderTest("added_kitchen:Kitchen", PYDANTIC_CONVERTER, path=(str(directory),))
 
 
