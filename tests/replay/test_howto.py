@@ -11,7 +11,9 @@ import pytest
 
 from photo_worker import __version__
 
-pytestmark = pytest.mark.stack
+# Nine programs run one after the other, and most start two processes that import Temporal's SDK: a minute of processor
+# time, for which a loaded machine needs many.
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 BAKERY = """\
 from datetime import timedelta

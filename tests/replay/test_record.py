@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,9 @@ from tests.support.harness import FIXTURES, Harness
 
 PHOTO = FIXTURES / "photos" / "clean-print.png"
 
+# For several scenarios at once and the replays of their histories on a loaded machine; it only matters if one hangs.
+LIMIT = timedelta(minutes=8)
+
 
 @pytest.fixture
 def runner(harness: Harness) -> ScenarioRunner:
@@ -67,6 +71,7 @@ async def all_of(recording: AsyncIterator[RecordedHistory]) -> list[RecordedHist
 
 @pytest.mark.stack
 class TestOnTheStack:
+    @pytest.mark.timeout(2 * LIMIT.total_seconds())
     async def test_record_writes_histories_with_provenance_once(self, runner: ScenarioRunner, tmp_path: Path) -> None:
         wanted = [
             "lifetime-success-configured-engine",
@@ -74,7 +79,8 @@ class TestOnTheStack:
             "lifetime-cancelled-in-ocr",
             "lifetime-worker-restarted",
         ]
-        runner.suite = dataclasses.replace(runner.suite, scenarios=choose(SCENARIOS, wanted))
+        scenarios = [dataclasses.replace(one, limit=LIMIT) for one in choose(SCENARIOS, wanted)]
+        runner.suite = dataclasses.replace(runner.suite, scenarios=scenarios)
         settings = runner.application.settings.model_copy(update={"ocr_engine": "recorded"})
         runner.application.settings = settings
         runner.make_worker = worker_factory(settings)
