@@ -21,6 +21,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
 from textract_support import response_schema
+from textract_support.http_exchange import HttpResponse, send_over
 
 if TYPE_CHECKING:
     import boto3
@@ -48,19 +49,6 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Response:
-    """An HTTP response; header names in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass(frozen=True)
 class Channel:
     """A topic and the queue that gets its messages."""
 
@@ -79,7 +67,7 @@ class Control:
         """Kill the process and start it again with the same data and port."""
         self.running = self.start_again()
 
-    def request(self, method: str, path: str, body: Any = None) -> Response:
+    def request(self, method: str, path: str, body: Any = None) -> HttpResponse:
         content = None if body is None else json.dumps(body).encode()
         url = f"http://127.0.0.1:{self.running.port}/_emulator/{path}"
         return exchange(url, method, content, {"Content-Type": "application/json"} if content else {})
@@ -135,11 +123,11 @@ class Service:
         assert self.control is not None, "only the emulator has controls"
         return self.control
 
-    def send(self, operation: str, given: Any, headers: Mapping[str, str | None] | None = None) -> Response:
+    def send(self, operation: str, given: Any, headers: Mapping[str, str | None] | None = None) -> HttpResponse:
         """Send a request, encoding bytes in base64, and check the response's shape."""
         return self.post(f"Textract.{operation}", json.dumps(_encodable(given)).encode(), headers)
 
-    def post(self, target: str, body: bytes, headers: Mapping[str, str | None] | None = None) -> Response:
+    def post(self, target: str, body: bytes, headers: Mapping[str, str | None] | None = None) -> HttpResponse:
         """Send a body unchanged. ``headers`` replace those of the signed request; None removes one."""
         deadline = time.monotonic() + _THROTTLED_SECONDS
         while True:
@@ -153,7 +141,7 @@ class Service:
             response_schema.require(operation, response.json)
         return response
 
-    def _post(self, target: str, body: bytes, headers: Mapping[str, str | None] | None) -> Response:
+    def _post(self, target: str, body: bytes, headers: Mapping[str, str | None] | None) -> HttpResponse:
         sent = self.signed("/", body, {"Content-Type": JSON_11, "X-Amz-Target": target})
         for name, value in (headers or {}).items():
             for known in [known for known in sent if known.lower() == name.lower()]:
@@ -265,18 +253,11 @@ class Service:
             time.sleep(pause)
 
 
-def exchange(url: str, method: str, body: bytes | None, headers: Mapping[str, str]) -> Response:
+def exchange(url: str, method: str, body: bytes | None, headers: Mapping[str, str]) -> HttpResponse:
     """Send one HTTP request over a connection of its own."""
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=120)
-    try:
-        connection.request(method, parts.path, body=body, headers=dict(headers))
-        response = connection.getresponse()
-        names = {name.lower(): value for name, value in response.getheaders()}
-        return Response(response.status, names, response.read())
-    finally:
-        connection.close()
+    return send_over(kind(parts.hostname or "", parts.port, timeout=120), method, parts.path, body, headers)
 
 
 def texts(blocks: list[Any], kind: str = "LINE") -> list[str]:

@@ -12,9 +12,10 @@ import cbor2
 
 from tests.conformance import documents
 from tests.conformance.expectation import REQUEST_INVALID, C, D, Expectation, O, refusal
-from tests.conformance.service import JSON_11, Response, Service, exchange, texts
+from tests.conformance.service import JSON_11, Service, exchange, texts
 from textract_local.server.model import TextractModel
 from textract_support import response_schema
+from textract_support.http_exchange import HttpResponse
 from textract_support.requests import VALID
 
 _DETECT = "DetectDocumentText"
@@ -58,7 +59,7 @@ def _error_form(service: Service) -> None:
     assert parsedate_to_datetime(response.headers["date"])
 
 
-def _coded(response: Response, code: str) -> None:
+def _coded(response: HttpResponse, code: str) -> None:
     assert (response.status, response.json.get("__type")) == (400, code), (response.status, response.body[:300])
     assert response.headers["content-type"] == JSON_11
 
@@ -107,7 +108,7 @@ def _responses_in_json(service: Service, *, operation: str) -> None:
         assert operation in response.json["Message"]
 
 
-def _cbor(service: Service, operation: str, given: Mapping[str, Any]) -> Response:
+def _cbor(service: Service, operation: str, given: Mapping[str, Any]) -> HttpResponse:
     path = f"/service/Textract/operation/{operation}"
     body = cbor2.dumps(given)
     headers = {"smithy-protocol": "rpc-v2-cbor", "Content-Type": "application/cbor", "Accept": "application/cbor"}

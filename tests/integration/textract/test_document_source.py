@@ -18,6 +18,7 @@ from textract_local.limits import SYNC_OCR_LIMIT_BYTES
 from textract_local.server.documents import ASYNC, SYNC, Document, DocumentSource
 from textract_local.server.failures import ServiceError
 from textract_local.server.spool import Spool
+from textract_support.socket_server import serving
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -100,30 +101,9 @@ async def test_check_validates_object_and_size(stack_source: DocumentSource, s3_
 @contextmanager
 def responding(monkeypatch: pytest.MonkeyPatch, response: Callable[[socket.socket], None]) -> Iterator[None]:
     """Run a server in place of S3 that calls ``response`` for each connection, and then closes it."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{listening.getsockname()[1]}")
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listening.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.recv(65536)
-                    try:
-                        response(connection)
-                    except OSError:
-                        # The client has closed the connection.
-                        continue
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join()
+    with serving(lambda connection, _: response(connection)) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        yield
 
 
 def cut_off(declared: int, sent: int) -> Callable[[socket.socket], None]:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from textract_local.server.failures import FAILURES
 from textract_local.server.model import TextractModel
-from textract_support.clients import Response, call, post
+from textract_support.clients import call, post
 from textract_support.emulator import Running, document
+from textract_support.http_exchange import HttpResponse
 from textract_support.requests import VALID
 
 MODEL = TextractModel()
@@ -101,7 +102,7 @@ def raw(value: Any, shape: Shape | None) -> Any:
     return value
 
 
-def judged(operation: str, response: Response, body: Any) -> str:
+def judged(operation: str, response: HttpResponse, body: Any) -> str:
     """Return the code of a response, after a check that the operation may return it."""
     if response.status == 200:
         MODEL.check_response(operation, body)

@@ -13,13 +13,14 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from textract_support.clients import DETECT, Response, call, error_of, post, send, sent, session_of
+from textract_support.clients import DETECT, call, error_of, post, send, sent, session_of
 from textract_support.emulator import Running, document
+from textract_support.http_exchange import HttpResponse
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
 
-Tell = Callable[[dict[str, Any]], Response]
+Tell = Callable[[dict[str, Any]], HttpResponse]
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_faults_show_counts_until_deleted(emulator: Running, tell: Tell) -> None
 
 
 def test_faults_patch_adds_rules_and_keeps_counts(emulator: Running, tell: Tell) -> None:
-    def add(script: dict[str, Any]) -> Response:
+    def add(script: dict[str, Any]) -> HttpResponse:
         return send(emulator.port, "PATCH", "/_emulator/faults", json.dumps(script).encode())
 
     tell({"seed": 3, "rules": [{"kind": "throttle", "calls": [1]}]})

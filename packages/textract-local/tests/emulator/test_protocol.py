@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from textract_local.server.model import TextractModel
-from textract_support.clients import DETECT, EMULATED, JSON_11, SIGNED, Response, call, send, sent
+from textract_support.clients import DETECT, EMULATED, JSON_11, SIGNED, call, send, sent
 from textract_support.emulator import DEADLINE_SECONDS, Running, document, running
+from textract_support.http_exchange import HttpResponse
 from textract_support.requests import VALID
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 DEEP = b"[" * 200_000
 
 
-def assert_error(response: Response, status: int, code: str) -> str:
+def assert_error(response: HttpResponse, status: int, code: str) -> str:
     assert (response.status, response.json["__type"]) == (status, code)
     assert set(response.json) == {"__type", "Message"}
     assert response.headers["content-type"] == JSON_11

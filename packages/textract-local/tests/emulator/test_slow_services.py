@@ -19,6 +19,7 @@ import pytest
 
 from textract_support.clients import DETECT, call, sent
 from textract_support.emulator import Running, document, running, until
+from textract_support.socket_server import serving
 
 DETECTION = "Textract.StartDocumentTextDetection"
 STORED: dict[str, Any] = {"S3Object": {"Bucket": "photos", "Name": "a.png"}}
@@ -163,8 +164,8 @@ def test_sns_html_response_is_retried_like_outage(tmp_path: Path) -> None:
         works, asked, published = threading.Event(), threading.Event(), []
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), OwnTopics)
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
     channel = {"SNSTopicArn": TOPIC, "RoleArn": ROLE}
     body = json.dumps({"DocumentLocation": STORED, "NotificationChannel": channel}).encode()
     sns = f"http://127.0.0.1:{server.server_port}"
@@ -179,31 +180,17 @@ def test_sns_html_response_is_retried_like_outage(tmp_path: Path) -> None:
             assert [json.loads(message)["JobId"] for message in OwnTopics.published] == [response.json["JobId"]]
     finally:
         server.shutdown()
-        serving.join()
+        thread.join()
         server.server_close()
 
 
 @contextmanager
 def small_store(content: bytes = b"flour") -> Iterator[str]:
     """Serve a store in which every object exists, with this content; yield its URL."""
-    listening = socket.create_server(("127.0.0.1", 0))
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(content)
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            with connection:
-                head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(content)
-                asked = connection.recv(65_536)
-                connection.sendall(head if asked.startswith(b"HEAD") else head + content)
+    def respond(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(head if request.startswith(b"HEAD") else head + content)
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        thread.join()
+    with serving(respond) as url:
+        yield url

@@ -6,12 +6,13 @@ import base64
 import http.client
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
 import cbor2
 from botocore.config import Config
+
+from textract_support.http_exchange import HttpResponse, send_over
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
@@ -33,31 +34,13 @@ SIGNED = (
 CBOR = {"smithy-protocol": "rpc-v2-cbor", "Content-Type": "application/cbor", "Authorization": SIGNED}
 
 
-@dataclass(frozen=True)
-class Response:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
 def send(
     port: int, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-) -> Response:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request(method, path, body=body, headers=dict(headers or {}))
-        response = connection.getresponse()
-        names = {name.lower(): value for name, value in response.getheaders()}
-        return Response(response.status, names, response.read())
-    finally:
-        connection.close()
+) -> HttpResponse:
+    return send_over(http.client.HTTPConnection("127.0.0.1", port, timeout=30), method, path, body, headers or {})
 
 
-def call(port: int, target: str, body: bytes, **headers: str) -> Response:
+def call(port: int, target: str, body: bytes, **headers: str) -> HttpResponse:
     """Post to the service as a client does; a header with an empty value is omitted."""
     given = {"X-Amz-Target": target, "Content-Type": JSON_11, "Authorization": SIGNED, **headers}
     return send(port, "POST", "/", body, {name: value for name, value in given.items() if value})
@@ -82,11 +65,11 @@ def sent(content: bytes) -> bytes:
     return json.dumps({"Document": {"Bytes": base64.b64encode(content).decode()}}).encode()
 
 
-def post(port: int, operation: str, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
+def post(port: int, operation: str, body: bytes, headers: Mapping[str, str] | None = None) -> HttpResponse:
     return send(port, "POST", f"/service/Textract/operation/{operation}", body, CBOR if headers is None else headers)
 
 
-def error_of(response: Response) -> tuple[int, str]:
+def error_of(response: HttpResponse) -> tuple[int, str]:
     """Return the status and type of an error in CBOR."""
     assert response.headers["content-type"] == "application/cbor"
     assert response.headers["smithy-protocol"] == "rpc-v2-cbor"
