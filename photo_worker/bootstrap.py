@@ -146,7 +146,7 @@ class Application(AbstractContextManager["Application"]):
 def database_conninfo(settings: Settings) -> str:
     """Return the database's connection string. Raises ``ConfigurationError`` if DATABASE_URL is not set.
 
-    PG* variables give the parameters that DATABASE_URL does not, as libpq's own defaults do.
+    The deployment's PG* variables give the parameters that DATABASE_URL does not, as libpq's own defaults do.
     """
     from photo_worker.adapters.postgres.connection import with_defaults
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import pwd
+import re
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
@@ -15,10 +18,11 @@ import psycopg
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.service import RPCError, RPCStatusCode
 
-from photo_worker.adapters.postgres.connection import connect
+from photo_worker.adapters.postgres.connection import connect, with_defaults
 from photo_worker.bootstrap import build_application, database_conninfo
 from photo_worker.config import load_settings, read_environment
 from photo_worker.contracts.image import IMAGE_PROCESSING
@@ -126,6 +130,7 @@ FOREIGN = {
     "PGHOSTADDR": "127.0.0.2",
     "PGPORT": "1",
     "PGDATABASE": "nothing",
+    "PGUSER": "nobody",
     "PGPASSWORD": "wrong",
     "PGPASSFILE": "/nowhere/pgpass",
     "PGOPTIONS": "-c search_path=nothing",
@@ -166,6 +171,84 @@ def test_deployment_takes_its_own_parameters(harness: Harness, monkeypatch: pyte
     environment = read_environment({**harness.variables, "PGOPTIONS": "-c search_path=own"}, None)
     with connect(database_conninfo(load_settings(environment))) as connection:
         assert connection.execute("SHOW search_path").fetchone() == ("own",)
+
+
+def test_deployment_without_user_takes_that_of_the_system(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGUSER", "nobody")
+    parts = urlsplit(harness.variables["DATABASE_URL"])
+    url = parts._replace(netloc=f"{parts.hostname}:{parts.port}").geturl()
+    with pytest.raises(psycopg.OperationalError, match='user "nobody"'):
+        connect(with_defaults(url, {"PGUSER": "nobody", "PGPASSWORD": "wrong"}))
+    system = re.escape(pwd.getpwuid(os.geteuid()).pw_name)
+    with pytest.raises(psycopg.OperationalError, match=f'user "{system}"'):
+        connect(with_defaults(url, {"PGPASSWORD": "wrong"}))
+
+
+# Lines of a service file that break a connection, or change how the server treats its statements. The last parameter
+# has no variable.
+SERVICE = [
+    "channel_binding=require",
+    "options=-csearch_path=nothing",
+    "target_session_attrs=standby",
+    "replication=true",
+]
+
+
+def _tables_seen(conninfo: str) -> str:
+    """Return which tables a connection sees, or the error of the connection or of a statement."""
+    try:
+        with connect(conninfo) as connection:
+            return str(connection.execute("SELECT current_setting('search_path')").fetchone())
+    except psycopg.Error as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("line", SERVICE)
+def test_deployment_does_not_take_service_of_the_process(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
+) -> None:
+    untouched = _tables_seen(harness.variables["DATABASE_URL"])
+    assert "public" in untouched
+    file = tmp_path / "pg_service.conf"
+    file.write_text(f"[elsewhere]\n{line}\n", encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setenv("PGSERVICEFILE", str(file))
+        patch.setenv("PGSERVICE", "elsewhere")
+        assert _tables_seen(harness.variables["DATABASE_URL"]) != untouched, "libpq takes it"
+        assert _tables_seen(database_conninfo(harness.settings)) == untouched
+
+
+def test_deployment_does_not_go_where_service_of_the_process_points(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without a name, a connection string means the database with the user's name."""
+    parts = urlsplit(harness.variables["DATABASE_URL"])
+    file = tmp_path / "pg_service.conf"
+    file.write_text("[elsewhere]\ndbname=postgres\nuser=nobody\n", encoding="utf-8")
+    monkeypatch.setenv("PGSERVICEFILE", str(file))
+    monkeypatch.setenv("PGSERVICE", "elsewhere")
+    url = parts._replace(path="").geturl()
+    for conninfo, name in ((url, "postgres"), (with_defaults(url, {}), parts.username)):
+        with connect(conninfo) as connection:
+            assert connection.execute("SELECT current_database()").fetchone() == (name,)
+    anonymous = parts._replace(netloc=f"{parts.hostname}:{parts.port}").geturl()
+    system = re.escape(pwd.getpwuid(os.geteuid()).pw_name)
+    with pytest.raises(psycopg.OperationalError, match=f'user "{system}"'):
+        connect(with_defaults(anonymous, {"PGPASSWORD": "wrong"}))
+
+
+def test_deployment_takes_its_own_service(harness: Harness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    parts = conninfo_to_dict(harness.variables["DATABASE_URL"])
+    file = tmp_path / "pg_service.conf"
+    lines = ["[own]", *(f"{name}={parts[name]}" for name in ("host", "port", "user", "password", "dbname"))]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    monkeypatch.setenv("PGSERVICEFILE", str(file))
+    for process in ("own", None):
+        with monkeypatch.context() as patch:
+            if process is not None:
+                patch.setenv("PGSERVICE", process)
+            with connect(with_defaults("postgresql://", {"PGSERVICE": "own"})) as connection:
+                assert connection.execute("SELECT current_database()").fetchone() == (parts["dbname"],)
 
 
 async def test_deployment_with_wrong_password_leaves_other_alone(

@@ -20,7 +20,7 @@ from psycopg.abc import PQGen
 from psycopg.errors import _WaitTimeout
 from psycopg.rows import BaseRowFactory, Row, TupleRow
 
-from photo_worker.adapters.times import PostgresTimes
+from photo_worker.adapters.times import KEEPALIVE_OPTIONS, PostgresTimes
 
 # Shown in pg_stat_activity; limits and log filters can tell the worker's sessions by it.
 APPLICATION_NAME = "photo-worker"
@@ -28,15 +28,15 @@ APPLICATION_NAME = "photo-worker"
 _SIGNAL_SECONDS = 0.1
 
 # What libpq takes for an unset parameter: mostly no text, which it refuses for these (PostgreSQL manual, "Parameter Key
-# Words").
+# Words"). Without text, the user is the one of the operating system.
 _USUAL = {
     "require_auth": "none,password,md5,gss,sspi,scram-sha-256",
     "sslcertmode": "allow",
     "min_protocol_version": "3.0",
     "max_protocol_version": "3.0",
 }
-# Parameters that every connection sets (see ``options``), and those that cannot be unset.
-_OWN = frozenset({"connect_timeout", "application_name", "service", "user"})
+# Parameters that every connection sets (see ``options``), and the one that cannot be unset.
+_OWN = frozenset({"connect_timeout", "application_name", *KEEPALIVE_OPTIONS, "service"})
 
 # The server runs one message as one transaction (PostgreSQL manual, "Multiple Statements in a Simple Query"), so that
 # the setting ends with it.
@@ -117,23 +117,28 @@ def with_defaults(conninfo: str, variables: Mapping[str, str]) -> str:
     """Return ``conninfo`` with the parameters that it lacks from libpq's variables, such as PGSSLMODE.
 
     libpq itself reads those of the process environment, which may belong to another deployment: a parameter that only
-    they set gets its usual value. PGSERVICE and PGUSER are exceptions, as libpq has no value for an unset one.
+    they set, or the service that PGSERVICE names there, gets its usual value. A service that the deployment names
+    itself sets what neither ``conninfo`` nor the deployment's variables do. If the process names a service that no file
+    defines, libpq refuses every connection that names none: no parameter stands for "none".
     """
-    known = {option.keyword.decode(): option for option in pq.Conninfo.get_defaults() if option.envvar}
+    known = {option.keyword.decode(): option for option in pq.Conninfo.get_defaults()}
     names = {key: option.envvar.decode() for key, option in known.items() if option.envvar}
-    usual = {
-        key: _USUAL.get(key, (option.compiled or b"").decode())
-        for key, option in known.items()
-        if option.val != option.compiled and names[key] not in variables and key not in _OWN
-    }
-    if not usual and not any(name in variables for name in names.values()):
-        return conninfo
     try:
         said = pg_conninfo.conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:
         # Reported without the password, which libpq's message quotes, when the connection is made.
         return conninfo
     given = {key: variables[name] for key, name in names.items() if name in variables}
+    service = said.get("service", given.get("service"))
+    usual = {
+        key: _USUAL.get(key, (option.compiled or b"").decode())
+        for key, option in known.items()
+        if option.val != option.compiled and key not in _OWN
+    }
+    if service is not None:
+        # Also the values of its file are in ``known``, if the process names the same service.
+        same = known["service"].val == str(service).encode()
+        usual = {} if same else {key: value for key, value in usual.items() if key in names and key != "user"}
     more = {key: value for key, value in (usual | given).items() if key not in said}
     return pg_conninfo.make_conninfo(conninfo, **more)
 
