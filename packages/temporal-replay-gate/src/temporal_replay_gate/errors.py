@@ -232,7 +232,7 @@ class AllowListInvalid(ReplayError):
 
 
 class TemporalUnavailable(ReplayError):
-    """Temporal does not answer at {target}: {reason}."""
+    """Temporal does not respond at {target}: {reason}."""
 
     code = "temporal_unavailable"
     retryable = True
