@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -23,10 +22,11 @@ from typing import Any
 import pytest
 from psycopg import conninfo
 
+from photo_worker.devkit.errors import PgBouncerMissing
+from photo_worker.devkit.services.pgbouncer import find_program
+
 # Set if the tests must not be skipped, as in the CI gate that has installed it.
 REQUIRED_VARIABLE = "PHOTO_WORKER_TEST_PGBOUNCER"
-# Debian's path is not on every user's PATH.
-_DIRECTORIES = ("/usr/sbin", "/opt/homebrew/bin", "/usr/local/bin")
 _START_SECONDS = 20.0
 
 
@@ -44,13 +44,12 @@ class PgBouncer:
 
 def program() -> str:
     """Return PgBouncer's path; without it, skip the test, or fail it if the variable requires it."""
-    found = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_DIRECTORIES]))
-    if found is None:
-        reason = "PgBouncer is not installed (Debian: apt-get install pgbouncer)"
+    try:
+        return str(find_program())
+    except PgBouncerMissing as error:
         if os.environ.get(REQUIRED_VARIABLE):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+            pytest.fail(error.message)
+        pytest.skip(error.message)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def test_response_of_child_that_exits_during_a_wait_is_read(monkeypatch: pytest.
     about = {"workflows": "json:nope", "converter": CONVERTER, "options": "", "prepare": True}
     child = ChildProcess(about, (), 0)
     try:
-        response = child.receive(100, lambda answer: answer)
+        response = child.receive(100, lambda response: response)
     finally:
         child.end()
     assert "json" in response["refused"]

@@ -78,11 +78,7 @@ class _PgBouncer(Service):
         return f"postgresql://{DATABASE_USER}@{LOOPBACK}:{record.ports['pgbouncer']}/{DATABASE}"
 
     def program(self) -> Path:
-        places = [os.environ.get("PATH", os.defpath), *self._directories]
-        found = shutil.which("pgbouncer", path=os.pathsep.join(places))
-        if found is None:
-            raise PgBouncerMissing(service="PgBouncer", reason="there is no pgbouncer on PATH nor in /usr/sbin")
-        return Path(found)
+        return find_program(self._directories)
 
     def require(self) -> None:
         self.program()
@@ -117,6 +113,14 @@ class _PgBouncer(Service):
 
 def _login(record: StackRecord) -> str:
     return f"{DATABASE_USER}:{quote(record.password, safe='')}"
+
+
+def find_program(directories: Sequence[str] = _DIRECTORIES) -> Path:
+    """Return the program on PATH or in one of the directories. Raises ``PgBouncerMissing``."""
+    found = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *directories]))
+    if found is None:
+        raise PgBouncerMissing(service="PgBouncer", reason="there is no pgbouncer on PATH nor in /usr/sbin")
+    return Path(found)
 
 
 def pgbouncer(directories: Sequence[str] = _DIRECTORIES) -> Service:

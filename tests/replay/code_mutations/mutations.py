@@ -10,6 +10,12 @@ from tests.replay.code_mutations.code_mutation import IMAGE, KITCHEN, CodeMutati
 from tests.replay.code_mutations.drifts import DRIFTS
 from tests.support.mutation import Mutation
 
+# What the kitchen does under its patch.
+_PATCHED = """
+        if workflow.patched('finer'):
+            $pieces = 4
+        """
+
 CODE_MUTATIONS = [
     # Which commands the workflow issues.
     CodeMutation(
@@ -201,10 +207,7 @@ CODE_MUTATIONS = [
         Mutation(
             KITCHEN,
             "Kitchen.run",
-            """
-        if workflow.patched('finer'):
-            $pieces = 4
-        """,
+            _PATCHED,
             "$pieces = 4",
         ),
         "replay",
@@ -394,10 +397,7 @@ HARMLESS = [
         Mutation(
             KITCHEN,
             "Kitchen.run",
-            """
-        if workflow.patched('finer'):
-            $pieces = 4
-        """,
+            _PATCHED,
             """
         workflow.deprecate_patch('finer')
         $pieces = 4
