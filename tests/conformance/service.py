@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
 
-    from textract_support.emulator import Running
+    from textract_support.emulator import RunningEmulator
 
 JSON_11 = "application/x-amz-json-1.1"
 GET = {
@@ -60,8 +60,8 @@ class Channel:
 class Control:
     """The emulator's control interface, and its process."""
 
-    running: Running
-    start_again: Callable[[], Running]
+    running: RunningEmulator
+    start_again: Callable[[], RunningEmulator]
 
     def restart(self) -> None:
         """Kill the process and start it again with the same data and port."""

@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from tests.conformance.service import Channel, Control, Service
 from tests.support.resources import session_of
-from textract_support.emulator import Running, running
+from textract_support.emulator import RunningEmulator, running
 
 TARGET = "PHOTO_WORKER_CONFORMANCE"
 BUCKET = "PHOTO_WORKER_CONFORMANCE_BUCKET"
@@ -106,7 +106,7 @@ class _Processes:
         self._arguments = [*program, "--port", str(_free_port()), "--data", str(directory / "data")]
         self._running = ExitStack()
 
-    def start(self) -> Running:
+    def start(self) -> RunningEmulator:
         """Kill the process, if there is one, and start another."""
         self._running.close()
         return self._running.enter_context(running(self._directory, self._variables, *self._arguments))

@@ -30,7 +30,7 @@ from photo_worker.devkit.errors import (
     StackOfOtherKind,
 )
 from photo_worker.devkit.layout import StackPaths, delete_tree
-from photo_worker.devkit.runtime.protocol import Running, Services
+from photo_worker.devkit.runtime.protocol import RunningServices, Services
 from photo_worker.devkit.signals import ignore_signals
 from photo_worker.devkit.stack_options import Kind
 from photo_worker.devkit.state import Processes, StackRecord
@@ -79,11 +79,11 @@ class ComposeRuntime:
         """Return true: only a command, which holds the stack's lock, starts containers."""
         return True
 
-    def observe(self) -> Running:
+    def observe(self) -> RunningServices:
         """Return which containers run; raises ``StackError`` if the engine does not respond."""
         found = containers(ContainerEngine(), self.project)
         names = frozenset(name for name, entry in found.items() if entry.is_running)
-        return Running(bool(names), names)
+        return RunningServices(bool(names), names)
 
     def status(self, record: StackRecord, services: Services) -> StackStatus:
         """Probe every service, and ask the engine for its container; takes at most some 200 ms."""

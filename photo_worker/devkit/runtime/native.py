@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from photo_worker.devkit import external, logs, pausing, ports
 from photo_worker.devkit.errors import FaultNotSet, ServiceFailed, StackError, StackNotRunning, StackOfOtherKind
 from photo_worker.devkit.layout import StackPaths, block_signals, delete_tree, discard_tree, is_locked
-from photo_worker.devkit.runtime.protocol import Running, Services
+from photo_worker.devkit.runtime.protocol import RunningServices, Services
 from photo_worker.devkit.stack_options import Kind
 from photo_worker.devkit.start import STOP_SECONDS, StackStart
 from photo_worker.devkit.state import Processes, StackRecord
@@ -48,11 +48,11 @@ class NativeRuntime:
         known = Processes.load(self._paths)
         return known.alive and known.phase == "kept"
 
-    def observe(self) -> Running:
+    def observe(self) -> RunningServices:
         """Return what runs, after an abandoned supervisor, if any, has ended by itself."""
         known = self._settled()
         names = {entry.name for entry in known.services.values() if entry.state == "running"}
-        return Running(known.alive, frozenset(names))
+        return RunningServices(known.alive, frozenset(names))
 
     def status(self, record: StackRecord, services: Services) -> StackStatus:
         """Probe every service; takes at most some 200 ms."""

@@ -21,7 +21,7 @@ Services = Sequence["Service"]
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningServices:
     """What of a stack runs now, paused services included."""
 
     alive: bool
@@ -47,7 +47,7 @@ class Runtime(Protocol):
     def is_settled(self) -> bool:
         """Return whether no start is under way that would explain a service that has ended."""
 
-    def observe(self) -> Running:
+    def observe(self) -> RunningServices:
         """Return what runs, after an abandoned start, if any, has ended by itself; raises ``StackError``."""
 
     def status(self, record: StackRecord, services: Services) -> StackStatus:

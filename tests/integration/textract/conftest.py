@@ -9,7 +9,7 @@ import pytest
 
 from textract_support.clients import client_of
 from textract_support.document_calls import tallies
-from textract_support.emulator import Running, running
+from textract_support.emulator import RunningEmulator, running
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
@@ -20,14 +20,14 @@ __all__ = ["tallies"]
 
 
 @pytest.fixture(scope="session")
-def emulator(stack_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def emulator(stack_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
     variables = {name: value for name, value in stack_env.items() if name.startswith("AWS_")}
     with running(tmp_path_factory.mktemp("textract"), variables) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
-def textract(emulator: Running, stack_env: dict[str, str]) -> Iterator[TextractClient]:
+def textract(emulator: RunningEmulator, stack_env: dict[str, str]) -> Iterator[TextractClient]:
     client = client_of(stack_env, emulator.url)
     yield client
     client.close()

@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from tests.support.resources import session_of
 from textract_support.clients import client_of, send
-from textract_support.emulator import Running, running, until
+from textract_support.emulator import RunningEmulator, running, until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -86,7 +86,7 @@ def channel_of(variables: Mapping[str, str]) -> Iterator[Channel]:
 class World:
     """An emulator, its client and a bucket."""
 
-    running: Running
+    running: RunningEmulator
     textract: TextractClient
     s3: S3Client
     bucket: str

@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.integration.textract.jobs_world import ANALYSIS, ROLE, TEXT, Channel, World
-from textract_support.emulator import Running, document, until
+from textract_support.emulator import RunningEmulator, document, until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -26,7 +26,7 @@ NO_TOPIC = "arn:aws:sns:us-east-1:000000000000:there-is-no-such-topic"
 
 
 @pytest.fixture
-def world(emulator: Running, textract: TextractClient, s3_client: S3Client, bucket: str) -> World:
+def world(emulator: RunningEmulator, textract: TextractClient, s3_client: S3Client, bucket: str) -> World:
     return World(emulator, textract, s3_client, bucket)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from textract_local.server.failures import FAILURES
 from textract_local.server.model import TextractModel
 from textract_support.clients import call, post
-from textract_support.emulator import Running, document
+from textract_support.emulator import RunningEmulator, document
 from textract_support.http_exchange import HttpResponse
 from textract_support.requests import VALID
 
@@ -116,7 +116,9 @@ def judged(operation: str, response: HttpResponse, body: Any) -> str:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), operation=st.sampled_from(MODEL.operations))
-def test_random_requests_get_response_or_modelled_error(emulator: Running, data: st.DataObject, operation: str) -> None:
+def test_random_requests_get_response_or_modelled_error(
+    emulator: RunningEmulator, data: st.DataObject, operation: str
+) -> None:
     request = data.draw(requests(operation), label="request")
     by_json = call(emulator.port, f"Textract.{operation}", as_json(request))
     judged(operation, by_json, by_json.json)
@@ -127,7 +129,7 @@ def test_random_requests_get_response_or_modelled_error(emulator: Running, data:
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), operation=st.sampled_from(MODEL.operations))
 def test_random_valid_request_is_judged_alike_by_protocols(
-    emulator: Running, data: st.DataObject, operation: str
+    emulator: RunningEmulator, data: st.DataObject, operation: str
 ) -> None:
     shape = MODEL.operation(operation).input_shape
     request = data.draw(of(shape) if shape is not None else st.just({}), label="request")
@@ -138,6 +140,8 @@ def test_random_valid_request_is_judged_alike_by_protocols(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(operation=st.sampled_from(MODEL.operations), body=st.binary(max_size=200))
-def test_random_cbor_bytes_get_response_or_modelled_error(emulator: Running, operation: str, body: bytes) -> None:
+def test_random_cbor_bytes_get_response_or_modelled_error(
+    emulator: RunningEmulator, operation: str, body: bytes
+) -> None:
     by_cbor = post(emulator.port, operation, body)
     judged(operation, by_cbor, cbor2.loads(by_cbor.body))

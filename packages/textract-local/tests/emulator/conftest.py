@@ -12,7 +12,7 @@ import pytest
 
 from textract_support.clients import client_of
 from textract_support.document_calls import tallies
-from textract_support.emulator import Running, running
+from textract_support.emulator import RunningEmulator, running
 from textract_support.recognisers import made
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ def aws_variables() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def emulator(aws_variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def emulator(aws_variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
     with running(tmp_path_factory.mktemp("textract"), aws_variables) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
-def textract(emulator: Running, aws_variables: dict[str, str]) -> Iterator[TextractClient]:
+def textract(emulator: RunningEmulator, aws_variables: dict[str, str]) -> Iterator[TextractClient]:
     client = client_of(aws_variables, emulator.url)
     yield client
     client.close()

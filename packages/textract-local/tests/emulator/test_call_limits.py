@@ -16,14 +16,14 @@ from textract_local.server.documents import SYNC
 from textract_local.server.recognition import PageRecogniser
 from textract_local.server.spawning import MIB, ReadingLimits
 from textract_support.clients import DETECT, JSON_11, SIGNED, call, send, sent
-from textract_support.emulator import Running, document, running, until
+from textract_support.emulator import RunningEmulator, document, running, until
 from textract_support.recognisers import Make, alive, doc, lines, made, read, refused
 from textract_support.recognisers import until as until_async
 
 __all__ = ["made"]
 
 
-def begin(started: Running, content: bytes) -> socket.socket:
+def begin(started: RunningEmulator, content: bytes) -> socket.socket:
     """Send a call without reading the response."""
     connection = socket.create_connection(("127.0.0.1", started.port), timeout=30)
     body = sent(content)
@@ -200,14 +200,14 @@ async def test_reading_process_has_rlimit_data(made: Make) -> None:
     ],
     ids=["no Host", "two Hosts", "long header", "many headers", "long line", "some headers", "HTTP/1.0"],
 )
-def test_http_head_over_limit_is_refused(emulator: Running, head: str, status: int) -> None:
+def test_http_head_over_limit_is_refused(emulator: RunningEmulator, head: str, status: int) -> None:
     until(lambda: bool(send(emulator.port, "GET", "/_emulator/health").json["ready"]))
     with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
         connection.sendall(f"{head}\r\n".encode())
         assert connection.recv(4096).split(b" ")[1] == str(status).encode()
 
 
-def test_http_endless_head_is_cut_off(emulator: Running) -> None:
+def test_http_endless_head_is_cut_off(emulator: RunningEmulator) -> None:
     with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
         connection.sendall(b"GET /_emulator/health HTTP/1.1\r\nHost: a\r\nX: ")
         taken = 0
@@ -219,7 +219,7 @@ def test_http_endless_head_is_cut_off(emulator: Running) -> None:
 
 
 @pytest.mark.parametrize("trailers", [b"X: " + b"x" * 16_384, b"X: x\r\n" * 2_000], ids=["long", "many"])
-def test_http_endless_trailers_are_cut_off(emulator: Running, trailers: bytes) -> None:
+def test_http_endless_trailers_are_cut_off(emulator: RunningEmulator, trailers: bytes) -> None:
     process = psutil.Process(emulator.process.pid)
     until(lambda: bool(send(emulator.port, "GET", "/_emulator/health").json["ready"]))
     before, taken = process.memory_info().rss, 0
@@ -233,7 +233,7 @@ def test_http_endless_trailers_are_cut_off(emulator: Running, trailers: bytes) -
     assert send(emulator.port, "GET", "/_emulator/health").status == 200
 
 
-def test_http_trailers_are_ignored(emulator: Running) -> None:
+def test_http_trailers_are_ignored(emulator: RunningEmulator) -> None:
     head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
         for _ in range(2):
@@ -246,7 +246,7 @@ def test_http_trailers_are_ignored(emulator: Running) -> None:
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["at once", "body later"])
-def test_http_h2c_upgrade_offer_is_ignored(emulator: Running, apart: bool) -> None:
+def test_http_h2c_upgrade_offer_is_ignored(emulator: RunningEmulator, apart: bool) -> None:
     """Java's own client offers it with every request, and sends the body as usual."""
     body = sent(document("ginger"))
     head = (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from textract_support.clients import SIGNED, call, send
-from textract_support.emulator import Running, running, until
+from textract_support.emulator import RunningEmulator, running, until
 
 PATHS = [("GET", "health"), ("GET", "counters"), ("PUT", "faults"), ("POST", "reset"), ("POST", "jobs/age")]
 
@@ -35,7 +35,7 @@ PATHS = [("GET", "health"), ("GET", "counters"), ("PUT", "faults"), ("POST", "re
     ids=str,
 )
 def test_control_request_of_web_page_is_refused(
-    emulator: Running, method: str, path: str, headers: dict[str, str]
+    emulator: RunningEmulator, method: str, path: str, headers: dict[str, str]
 ) -> None:
     body = b'{"rules": [{"kind": "throttle"}]}' if method != "GET" else None
     response = send(emulator.port, method, f"/_emulator/{path}", body, headers)
@@ -44,7 +44,7 @@ def test_control_request_of_web_page_is_refused(
     assert send(emulator.port, "GET", "/_emulator/faults").json["rules"] == []
 
 
-def test_preflight_of_web_page_is_refused_without_cors_headers(emulator: Running) -> None:
+def test_preflight_of_web_page_is_refused_without_cors_headers(emulator: RunningEmulator) -> None:
     asked = {"Origin": "https://example.com", "Access-Control-Request-Method": "PUT"}
     for path in ("/_emulator/faults", "/", "/service/Textract/operation/DetectDocumentText"):
         response = send(emulator.port, "OPTIONS", path, None, asked)
@@ -55,7 +55,7 @@ def test_preflight_of_web_page_is_refused_without_cors_headers(emulator: Running
 @pytest.mark.parametrize(
     "host", ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST", "[::1]:{port}", "[::1]", "emulator.localhost"]
 )
-def test_control_loopback_host_names_are_accepted(emulator: Running, host: str) -> None:
+def test_control_loopback_host_names_are_accepted(emulator: RunningEmulator, host: str) -> None:
     response = send(emulator.port, "GET", "/_emulator/health", None, {"Host": host.format(port=emulator.port)})
     assert response.status in {200, 503}
 
@@ -71,7 +71,9 @@ def test_control_loopback_host_names_are_accepted(emulator: Running, host: str) 
     ids=str,
 )
 @pytest.mark.parametrize("operation", ["DetectDocumentText", "AnalyzeDocument", "StartDocumentTextDetection"])
-def test_service_request_of_web_page_is_refused(emulator: Running, operation: str, page: dict[str, str]) -> None:
+def test_service_request_of_web_page_is_refused(
+    emulator: RunningEmulator, operation: str, page: dict[str, str]
+) -> None:
     before = send(emulator.port, "GET", "/_emulator/counters").json
     place = {"S3Object": {"Bucket": "photos", "Name": "raw/photo"}}
     body = json.dumps({"DocumentLocation" if operation.startswith("Start") else "Document": place}).encode()
@@ -88,7 +90,7 @@ def test_service_request_of_web_page_is_refused(emulator: Running, operation: st
     assert send(emulator.port, "GET", "/_emulator/counters").json == before
 
 
-def test_service_request_with_unknown_host_is_logged(emulator: Running) -> None:
+def test_service_request_with_unknown_host_is_logged(emulator: RunningEmulator) -> None:
     name = f"n{secrets.token_hex(4)}"
     assert call(emulator.port, "Textract.DetectDocumentText", b"{}", Host=name).status == 403
     until(lambda: name in emulator.log.read_text("utf-8"))
@@ -105,14 +107,14 @@ def test_control_host_0_0_0_0_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["faults", "jobs/age"])
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b"NaN", b"7", b'"x"', b"[]", b'{"unknown": 1}'])
-def test_control_invalid_body_is_refused_with_message(emulator: Running, path: str, body: bytes) -> None:
+def test_control_invalid_body_is_refused_with_message(emulator: RunningEmulator, path: str, body: bytes) -> None:
     response = send(emulator.port, "POST", f"/_emulator/{path}", body)
     assert response.status == 400
     assert set(response.json) == {"message"}
     assert response.json["message"]
 
 
-def test_control_body_over_limit_is_413(emulator: Running) -> None:
+def test_control_body_over_limit_is_413(emulator: RunningEmulator) -> None:
     response = send(emulator.port, "PUT", "/_emulator/faults", b" " * (1 << 20) + b"{}")
     assert response.status == 413
 
@@ -130,7 +132,7 @@ def test_control_body_over_limit_is_413(emulator: Running) -> None:
     ids=str,
 )
 def test_control_age_invalid_input_is_refused_with_reason(
-    emulator: Running, given: dict[str, object], said: str
+    emulator: RunningEmulator, given: dict[str, object], said: str
 ) -> None:
     response = send(emulator.port, "POST", "/_emulator/jobs/age", json.dumps(given).encode())
     assert response.status == (404 if "no job" in said else 400)

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from textract_local.server.admission import MOST_DOCUMENTS
 from textract_support.clients import DETECT, JSON_11, SIGNED, call, client_of, send, sent
 from textract_support.document_calls import Tallies, hash_of, refused, words
-from textract_support.emulator import Running, document, running, until
+from textract_support.emulator import RunningEmulator, document, running, until
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
@@ -82,7 +82,7 @@ def test_detect_plain_text_is_unsupported_document(textract: TextractClient) -> 
     assert (code, message) == ("UnsupportedDocumentException", "Request has unsupported document format")
 
 
-def test_detect_reader_defect_is_internal_server_error(textract: TextractClient, emulator: Running) -> None:
+def test_detect_reader_defect_is_internal_server_error(textract: TextractClient, emulator: RunningEmulator) -> None:
     code, message, status = refused(textract, {"Bytes": document(fail="RuntimeError", details={})})
     assert (code, status) == ("InternalServerError", 500)
     assert "RuntimeError" in message
@@ -91,7 +91,7 @@ def test_detect_reader_defect_is_internal_server_error(textract: TextractClient,
     assert textract.detect_document_text(Document={"Bytes": document()})["Blocks"]
 
 
-def test_detect_error_keeps_connection_open(emulator: Running) -> None:
+def test_detect_error_keeps_connection_open(emulator: RunningEmulator) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=30)
     headers = {"X-Amz-Target": DETECT, "Content-Type": JSON_11, "Authorization": SIGNED}
     torn = {"fail": "UnreadableDocument", "details": {"reason": "it is torn"}}
@@ -113,7 +113,9 @@ def test_detect_invalid_response_is_internal_server_error(textract: TextractClie
     assert (code, status) == ("InternalServerError", 500)
 
 
-def test_detect_40_mb_body_is_refused_and_next_call_succeeds(textract: TextractClient, emulator: Running) -> None:
+def test_detect_40_mb_body_is_refused_and_next_call_succeeds(
+    textract: TextractClient, emulator: RunningEmulator
+) -> None:
     body = sent(bytes(30 * 1024 * 1024))
     assert len(body) > 40_000_000
     response = call(emulator.port, DETECT, body)
@@ -123,7 +125,7 @@ def test_detect_40_mb_body_is_refused_and_next_call_succeeds(textract: TextractC
     assert textract.detect_document_text(Document={"Bytes": document()})["Blocks"]
 
 
-def test_detect_chunked_body_over_limit_is_not_buffered(emulator: Running) -> None:
+def test_detect_chunked_body_over_limit_is_not_buffered(emulator: RunningEmulator) -> None:
     process = psutil.Process(emulator.process.pid)
     seen: list[int] = []
 
@@ -142,7 +144,9 @@ def test_detect_chunked_body_over_limit_is_not_buffered(emulator: Running) -> No
 
 
 @pytest.mark.parametrize(("declared", "expect"), [(40_000_000, "Expect: 100-continue\r\n"), (1 << 40, "")])
-def test_detect_content_length_over_limit_is_refused_at_once(emulator: Running, declared: int, expect: str) -> None:
+def test_detect_content_length_over_limit_is_refused_at_once(
+    emulator: RunningEmulator, declared: int, expect: str
+) -> None:
     with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
         connection.sendall(
             f"POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: {DETECT}\r\nAuthorization: {SIGNED}\r\n"
@@ -172,7 +176,7 @@ def test_detect_failure_is_neither_billed_nor_cached(textract: TextractClient, t
 
 
 def test_detect_16_concurrent_calls_share_one_recognition(
-    textract: TextractClient, emulator: Running, tallies: Tallies, tmp_path: Path
+    textract: TextractClient, emulator: RunningEmulator, tallies: Tallies, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     content = document("one response for all", wait_for=str(gate))
@@ -187,7 +191,7 @@ def test_detect_16_concurrent_calls_share_one_recognition(
 
 
 def test_detect_slow_documents_do_not_block_other_requests(
-    textract: TextractClient, emulator: Running, tmp_path: Path
+    textract: TextractClient, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     with ThreadPoolExecutor(4) as threads:

@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from textract_support.clients import DETECT, call, error_of, post, send, sent, session_of
-from textract_support.emulator import Running, document
+from textract_support.emulator import RunningEmulator, document
 from textract_support.http_exchange import HttpResponse
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ Tell = Callable[[dict[str, Any]], HttpResponse]
 
 
 @pytest.fixture
-def tell(emulator: Running) -> Iterator[Tell]:
+def tell(emulator: RunningEmulator) -> Iterator[Tell]:
     """Return a function that sets the emulator's fault script, which is removed after the test."""
     yield lambda script: send(emulator.port, "PUT", "/_emulator/faults", json.dumps(script).encode())
     send(emulator.port, "DELETE", "/_emulator/faults")
@@ -57,7 +57,7 @@ def test_faults_raise_modelled_exceptions_in_client(textract: TextractClient, te
 
 
 def test_faults_throttle_is_overcome_by_client_retries(
-    emulator: Running, aws_variables: dict[str, str], tell: Tell
+    emulator: RunningEmulator, aws_variables: dict[str, str], tell: Tell
 ) -> None:
     tell({"rules": [{"kind": "throttle", "calls": [1, 2]}]})
     config = Config(retries={"total_max_attempts": 4, "mode": "standard"})
@@ -67,7 +67,7 @@ def test_faults_throttle_is_overcome_by_client_retries(
     assert response["ResponseMetadata"]["RetryAttempts"] == 2
 
 
-def test_faults_are_sent_over_cbor(emulator: Running, tell: Tell) -> None:
+def test_faults_are_sent_over_cbor(emulator: RunningEmulator, tell: Tell) -> None:
     tell({"rules": [{"kind": "throttle"}]})
     body = cbor2.dumps({"Document": {"Bytes": document()}})
     assert error_of(post(emulator.port, "DetectDocumentText", body)) == (
@@ -76,14 +76,14 @@ def test_faults_are_sent_over_cbor(emulator: Running, tell: Tell) -> None:
     )
 
 
-def test_faults_slow_delays_response(emulator: Running, tell: Tell) -> None:
+def test_faults_slow_delays_response(emulator: RunningEmulator, tell: Tell) -> None:
     tell({"rules": [{"kind": "slow", "seconds": 0.5, "times": 1, "operation": "DetectDocumentText"}]})
     began = time.monotonic()
     assert statuses(emulator.port, 1) == [200]
     assert time.monotonic() - began >= 0.5
 
 
-def test_faults_same_seed_and_calls_repeat(emulator: Running, tell: Tell) -> None:
+def test_faults_same_seed_and_calls_repeat(emulator: RunningEmulator, tell: Tell) -> None:
     script = {"seed": 7, "rules": [{"kind": "provisioned-throughput", "probability": 0.5}]}
     runs = []
     for _ in range(2):
@@ -93,7 +93,7 @@ def test_faults_same_seed_and_calls_repeat(emulator: Running, tell: Tell) -> Non
     assert set(runs[0]) == {200, 400}
 
 
-def test_faults_show_counts_until_deleted(emulator: Running, tell: Tell) -> None:
+def test_faults_show_counts_until_deleted(emulator: RunningEmulator, tell: Tell) -> None:
     told = tell({"seed": 3, "rules": [{"kind": "throttle", "operation": "DetectDocumentText", "times": 1}]})
     rule = {"kind": "throttle", "operations": ["DetectDocumentText"], "probability": 1.0, "times": 1}
     since = told.json["rules"][0]["since"]
@@ -106,7 +106,7 @@ def test_faults_show_counts_until_deleted(emulator: Running, tell: Tell) -> None
     assert statuses(emulator.port, 1) == [200]
 
 
-def test_faults_patch_adds_rules_and_keeps_counts(emulator: Running, tell: Tell) -> None:
+def test_faults_patch_adds_rules_and_keeps_counts(emulator: RunningEmulator, tell: Tell) -> None:
     def add(script: dict[str, Any]) -> HttpResponse:
         return send(emulator.port, "PATCH", "/_emulator/faults", json.dumps(script).encode())
 
@@ -126,13 +126,13 @@ def test_faults_patch_adds_rules_and_keeps_counts(emulator: Running, tell: Tell)
     assert len(send(emulator.port, "GET", "/_emulator/faults").json["rules"]) == 2
 
 
-def test_reset_removes_faults(emulator: Running, tell: Tell) -> None:
+def test_reset_removes_faults(emulator: RunningEmulator, tell: Tell) -> None:
     tell({"rules": [{"kind": "throttle"}]})
     assert send(emulator.port, "POST", "/_emulator/reset").status == 200
     assert statuses(emulator.port, 1) == [200]
 
 
-def test_faults_wrong_script_is_refused_and_changes_nothing(emulator: Running, tell: Tell) -> None:
+def test_faults_wrong_script_is_refused_and_changes_nothing(emulator: RunningEmulator, tell: Tell) -> None:
     tell({"rules": [{"kind": "throttle"}]})
     refused = tell({"rules": [{"kind": "throttle", "operation": "ReadMinds"}]})
     assert refused.status == 400

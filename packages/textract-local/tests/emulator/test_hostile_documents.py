@@ -15,7 +15,7 @@ import pytest
 
 from textract_local.server.spawning import MIB
 from textract_support.clients import DETECT, call, send, sent
-from textract_support.emulator import Running, document, running, until
+from textract_support.emulator import RunningEmulator, document, running, until
 from textract_support.recognisers import Make, alive, doc, lines, made, read, refused
 from textract_support.recognisers import until as until_async
 from textract_support.scripted_reader import DEADLINE_SECONDS
@@ -153,7 +153,7 @@ async def test_reading_process_killed_before_read_is_replaced(made: Make) -> Non
     assert ours.pool.pids != [before]
 
 
-def children(started: Running) -> list[psutil.Process]:
+def children(started: RunningEmulator) -> list[psutil.Process]:
     return psutil.Process(started.process.pid).children(recursive=True)
 
 

@@ -17,16 +17,16 @@ from textract_local.server.admission import MOST_BODY_BYTES
 from textract_local.server.failures import ServiceError
 from textract_local.server.spawning import MIB
 from textract_support.clients import DETECT, JSON_11, SIGNED, call, sent
-from textract_support.emulator import Running, document, running, until
+from textract_support.emulator import RunningEmulator, document, running, until
 
 LARGE = 9_000_000
 
 
-def held(started: Running) -> int:
+def held(started: RunningEmulator) -> int:
     return int(psutil.Process(started.process.pid).memory_info().rss)
 
 
-def half_sent(started: Running, body: bytes) -> socket.socket:
+def half_sent(started: RunningEmulator, body: bytes) -> socket.socket:
     """Send a request without its last byte."""
     connection = socket.create_connection(("127.0.0.1", started.port), timeout=30)
     connection.sendall(

@@ -23,7 +23,7 @@ import pytest
 from textract_local.server.spawning import OWN_READER
 from textract_support.clients import DETECT, JSON_11, SIGNED, call, sent
 from textract_support.decode_only_reader import FACTORY
-from textract_support.emulator import Running, running, until
+from textract_support.emulator import RunningEmulator, running, until
 from textract_support.mutants import KINDS, mutants
 from textract_support.recognisers import alive
 
@@ -80,7 +80,7 @@ class Caller:
             connection.close()
 
 
-def judged(started: Running, documents: Iterator[bytes], page_seconds: float) -> Counter[str]:
+def judged(started: RunningEmulator, documents: Iterator[bytes], page_seconds: float) -> Counter[str]:
     """Send documents and count the outcomes; fail for any that the service does not have."""
     with closing(Caller(started.port)) as caller, ThreadPoolExecutor(CALLERS) as threads:
         responses = list(threads.map(caller, documents))
@@ -91,7 +91,7 @@ def judged(started: Running, documents: Iterator[bytes], page_seconds: float) ->
     return outcomes
 
 
-def end(started: Running) -> None:
+def end(started: RunningEmulator) -> None:
     """Check that the server still responds, and that its processes end with it."""
     assert started.process.poll() is None
     assert call(started.port, DETECT, sent(b"flour, butter, sugar")).json["__type"] == "UnsupportedDocumentException"

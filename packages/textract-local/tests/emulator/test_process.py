@@ -16,19 +16,19 @@ import pytest
 import textract_local
 from textract_support import scripted_reader
 from textract_support.clients import DETECT, EMULATED, call, send, sent
-from textract_support.emulator import DEADLINE_SECONDS, Running, document, running, until
+from textract_support.emulator import DEADLINE_SECONDS, RunningEmulator, document, running, until
 
 END_SECONDS = 2.0
 
 
-def seconds_to_end(started: Running, number: signal.Signals) -> float:
+def seconds_to_end(started: RunningEmulator, number: signal.Signals) -> float:
     began = time.monotonic()
     started.process.send_signal(number)
     started.process.wait(timeout=DEADLINE_SECONDS)
     return time.monotonic() - began
 
 
-def test_health_names_engine_and_operations(emulator: Running) -> None:
+def test_health_names_engine_and_operations(emulator: RunningEmulator) -> None:
     until(lambda: bool(send(emulator.port, "GET", "/_emulator/health").json["ready"]))
     assert send(emulator.port, "GET", "/_emulator/health").json == {
         "service": "textract",
@@ -71,7 +71,7 @@ def test_signal_during_read_ends_server(tmp_path: Path) -> None:
     assert not psutil.pid_exists(started.process.pid)
 
 
-def test_module_port_in_use_is_refused(tmp_path: Path, emulator: Running) -> None:
+def test_module_port_in_use_is_refused(tmp_path: Path, emulator: RunningEmulator) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "textract_local.server", "--port", str(emulator.port)],
         capture_output=True,

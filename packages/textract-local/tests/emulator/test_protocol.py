@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from textract_local.server.model import TextractModel
 from textract_support.clients import DETECT, EMULATED, JSON_11, SIGNED, call, send, sent
-from textract_support.emulator import DEADLINE_SECONDS, Running, document, running
+from textract_support.emulator import DEADLINE_SECONDS, RunningEmulator, document, running
 from textract_support.http_exchange import HttpResponse
 from textract_support.requests import VALID
 
@@ -38,7 +38,7 @@ def assert_error(response: HttpResponse, status: int, code: str) -> str:
     return message
 
 
-def test_json_response_has_headers_of_service(emulator: Running) -> None:
+def test_json_response_has_headers_of_service(emulator: RunningEmulator) -> None:
     first, second = (call(emulator.port, DETECT, sent(document())) for _ in range(2))
     assert first.status == 200
     assert first.headers["content-type"] == JSON_11
@@ -48,7 +48,7 @@ def test_json_response_has_headers_of_service(emulator: Running) -> None:
     assert [block["BlockType"] for block in first.json["Blocks"]] == ["PAGE", "LINE", "WORD", "WORD", "WORD"]
 
 
-def test_json_unknown_members_are_ignored(emulator: Running) -> None:
+def test_json_unknown_members_are_ignored(emulator: RunningEmulator) -> None:
     body = json.loads(sent(document())) | {"Surprise": [1]}
     assert call(emulator.port, DETECT, json.dumps(body).encode()).status == 200
 
@@ -57,11 +57,11 @@ def test_json_unknown_members_are_ignored(emulator: Running) -> None:
     "target",
     ["", "DetectDocumentText", "Textract.", "Textract.detectDocumentText", "Rekognition.DetectText", "Textract.\u00e9"],
 )
-def test_json_unknown_target_is_unknown_operation(emulator: Running, target: str) -> None:
+def test_json_unknown_target_is_unknown_operation(emulator: RunningEmulator, target: str) -> None:
     assert_error(call(emulator.port, target, b"{}"), 400, "UnknownOperationException")
 
 
-def test_authorization_missing_is_refused(emulator: Running) -> None:
+def test_authorization_missing_is_refused(emulator: RunningEmulator) -> None:
     message = assert_error(
         call(emulator.port, DETECT, sent(document()), Authorization=""), 400, "MissingAuthenticationTokenException"
     )
@@ -69,7 +69,7 @@ def test_authorization_missing_is_refused(emulator: Running) -> None:
 
 
 @pytest.mark.parametrize("part", ["Credential", "SignedHeaders", "Signature"])
-def test_authorization_without_one_part_is_incomplete_signature(emulator: Running, part: str) -> None:
+def test_authorization_without_one_part_is_incomplete_signature(emulator: RunningEmulator, part: str) -> None:
     header = SIGNED.replace(f"{part}=", "Other=", 1)
     message = assert_error(
         call(emulator.port, DETECT, sent(document()), Authorization=header), 400, "IncompleteSignatureException"
@@ -78,7 +78,7 @@ def test_authorization_without_one_part_is_incomplete_signature(emulator: Runnin
 
 
 @pytest.mark.parametrize("header", ["Bearer abc", "AWS4-HMAC-SHA256", "x", ",", SIGNED.rpartition("=")[0] + "="])
-def test_authorization_not_a_signature_is_refused(emulator: Running, header: str) -> None:
+def test_authorization_not_a_signature_is_refused(emulator: RunningEmulator, header: str) -> None:
     assert_error(
         call(emulator.port, DETECT, sent(document()), Authorization=header), 400, "IncompleteSignatureException"
     )
@@ -105,7 +105,7 @@ def test_authorization_not_a_signature_is_refused(emulator: Running, header: str
     ],
     ids=lambda body: body[:40].decode("ascii", "replace"),
 )
-def test_json_unparsable_body_is_serialization_error(emulator: Running, body: bytes) -> None:
+def test_json_unparsable_body_is_serialization_error(emulator: RunningEmulator, body: bytes) -> None:
     assert_error(call(emulator.port, DETECT, body), 400, "SerializationException")
     assert call(emulator.port, DETECT, sent(document())).status == 200
 
@@ -129,13 +129,15 @@ def test_json_unparsable_body_is_serialization_error(emulator: Running, body: by
     ],
     ids=str,
 )
-def test_json_constraint_violation_is_invalid_parameter(emulator: Running, request_body: dict[str, Any]) -> None:
+def test_json_constraint_violation_is_invalid_parameter(
+    emulator: RunningEmulator, request_body: dict[str, Any]
+) -> None:
     response = call(emulator.port, DETECT, json.dumps(request_body).encode())
     assert assert_error(response, 400, "InvalidParameterException") == "Request has invalid parameters"
     assert "Document" in response.headers["x-emulator-reason"]
 
 
-def test_json_empty_body_is_invalid_parameter(emulator: Running) -> None:
+def test_json_empty_body_is_invalid_parameter(emulator: RunningEmulator) -> None:
     assert_error(call(emulator.port, DETECT, b""), 400, "InvalidParameterException")
 
 
@@ -143,7 +145,7 @@ OTHERS = sorted(set(VALID) - set(EMULATED))
 
 
 @pytest.mark.parametrize("operation", OTHERS)
-def test_unemulated_operation_is_access_denied(emulator: Running, operation: str) -> None:
+def test_unemulated_operation_is_access_denied(emulator: RunningEmulator, operation: str) -> None:
     response = call(emulator.port, f"Textract.{operation}", json.dumps(VALID[operation]).encode())
     message = assert_error(response, 400, "AccessDeniedException")
     assert operation in message
@@ -153,7 +155,7 @@ def test_unemulated_operation_is_access_denied(emulator: Running, operation: str
 
 
 @pytest.mark.parametrize("operation", sorted(set(OTHERS) - {"ListAdapters", "ListAdapterVersions"}))
-def test_unemulated_operation_is_validated_first(emulator: Running, operation: str) -> None:
+def test_unemulated_operation_is_validated_first(emulator: RunningEmulator, operation: str) -> None:
     assert_error(call(emulator.port, f"Textract.{operation}", b"{}"), 400, "InvalidParameterException")
     assert_error(call(emulator.port, f"Textract.{operation}", b"{"), 400, "SerializationException")
 
@@ -185,13 +187,15 @@ QUERY = {"Text": "How much flour?"}
     ],
     ids=str,
 )
-def test_analyze_document_wrong_features_are_invalid_parameter(emulator: Running, given: dict[str, Any]) -> None:
+def test_analyze_document_wrong_features_are_invalid_parameter(
+    emulator: RunningEmulator, given: dict[str, Any]
+) -> None:
     response = call(emulator.port, "Textract.AnalyzeDocument", json.dumps({**ANALYSIS, **given}).encode())
     assert assert_error(response, 400, "InvalidParameterException") == "Request has invalid parameters"
 
 
 @pytest.mark.parametrize(("queries", "accepted"), [(30, True), (31, False)])
-def test_start_document_analysis_accepts_30_queries(emulator: Running, queries: int, accepted: bool) -> None:
+def test_start_document_analysis_accepts_30_queries(emulator: RunningEmulator, queries: int, accepted: bool) -> None:
     given = {
         "DocumentLocation": {"S3Object": {"Bucket": "no-such-bucket-here", "Name": "a.png"}},
         "FeatureTypes": ["QUERIES"],
@@ -210,7 +214,7 @@ def test_start_document_analysis_accepts_30_queries(emulator: Running, queries: 
     ],
 )
 def test_analyze_document_unemulated_parts_are_access_denied(
-    emulator: Running, part: str, value: dict[str, Any]
+    emulator: RunningEmulator, part: str, value: dict[str, Any]
 ) -> None:
     body = json.dumps({**ANALYSIS, part: value}).encode()
     message = assert_error(call(emulator.port, "Textract.AnalyzeDocument", body), 400, "AccessDeniedException")
@@ -235,13 +239,15 @@ def test_analyze_document_unemulated_parts_are_access_denied(
         ("GET", "/%00%0d%0aX:%20y", 404),
     ],
 )
-def test_http_wrong_path_or_method_is_json_error(emulator: Running, method: str, path: str, status: int) -> None:
+def test_http_wrong_path_or_method_is_json_error(
+    emulator: RunningEmulator, method: str, path: str, status: int
+) -> None:
     assert_error(
         send(emulator.port, method, path, b"{}" if method == "POST" else None), status, "UnknownOperationException"
     )
 
 
-def test_http_large_body_to_wrong_path_is_404(emulator: Running) -> None:
+def test_http_large_body_to_wrong_path_is_404(emulator: RunningEmulator) -> None:
     assert_error(send(emulator.port, "POST", "/upload", bytes(8_000_000)), 404, "UnknownOperationException")
 
 
@@ -259,7 +265,7 @@ def test_http_client_disconnect_in_body_is_not_logged_as_error(tmp_path: Path) -
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operation=st.sampled_from(sorted(VALID)), body=st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
-def test_json_any_body_is_client_error(emulator: Running, operation: str, body: bytes) -> None:
+def test_json_any_body_is_client_error(emulator: RunningEmulator, operation: str, body: bytes) -> None:
     response = call(emulator.port, f"Textract.{operation}", body)
     assert response.status == 400
     assert response.json["__type"] in {"SerializationException", "InvalidParameterException", "AccessDeniedException"}

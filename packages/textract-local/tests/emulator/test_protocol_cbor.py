@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from textract_support.clients import CBOR, error_of, post, send
-from textract_support.emulator import Running, document
+from textract_support.emulator import RunningEmulator, document
 from textract_support.rpc_v2_cbor import cbor_client
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def by_cbor(
-    emulator: Running, aws_variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    emulator: RunningEmulator, aws_variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TextractClient]:
     client = cbor_client(tmp_path_factory.mktemp("model"), aws_variables, emulator.url)
     yield client
@@ -69,7 +69,7 @@ def test_cbor_error_equals_json_error(
     assert errors[0][0] == errors[0][1]
 
 
-def test_cbor_error_type_is_full_shape_name(emulator: Running) -> None:
+def test_cbor_error_type_is_full_shape_name(emulator: RunningEmulator) -> None:
     response = post(emulator.port, "DetectDocumentText", cbor2.dumps({"Document": {}}))
     assert error_of(response) == (400, "com.amazonaws.textract#InvalidParameterException")
 
@@ -108,7 +108,7 @@ def test_cbor_error_type_is_full_shape_name(emulator: Running) -> None:
     ],
     ids=lambda body: body[:12].hex(),
 )
-def test_cbor_hostile_body_is_serialization_error(emulator: Running, body: bytes) -> None:
+def test_cbor_hostile_body_is_serialization_error(emulator: RunningEmulator, body: bytes) -> None:
     assert error_of(post(emulator.port, "DetectDocumentText", body)) == (
         400,
         "com.amazon.coral.service#SerializationException",
@@ -116,12 +116,12 @@ def test_cbor_hostile_body_is_serialization_error(emulator: Running, body: bytes
 
 
 @pytest.mark.parametrize("stamp", [cbor2.CBORTag(1, "now"), cbor2.CBORTag(1, float("nan")), 1_700_000_000, "2026"])
-def test_cbor_timestamp_without_number_tag_is_refused(emulator: Running, stamp: Any) -> None:
+def test_cbor_timestamp_without_number_tag_is_refused(emulator: RunningEmulator, stamp: Any) -> None:
     response = post(emulator.port, "ListAdapters", cbor2.dumps({"AfterCreationTime": stamp}))
     assert error_of(response)[1].endswith("#SerializationException")
 
 
-def test_cbor_indefinite_lengths_are_read(emulator: Running) -> None:
+def test_cbor_indefinite_lengths_are_read(emulator: RunningEmulator) -> None:
     content = document("Lemon")
     pieces = (
         b"\x5f" + b"".join(cbor2.dumps(content[start : start + 7]) for start in range(0, len(content), 7)) + b"\xff"
@@ -131,7 +131,7 @@ def test_cbor_indefinite_lengths_are_read(emulator: Running) -> None:
     assert [block.get("Text") for block in cbor2.loads(response.body)["Blocks"]] == [None, "Lemon", "Lemon"]
 
 
-def test_cbor_null_and_undefined_members_are_ignored(emulator: Running) -> None:
+def test_cbor_null_and_undefined_members_are_ignored(emulator: RunningEmulator) -> None:
     body = cbor2.dumps({"Document": {"Bytes": document(), "S3Object": None}, "Other": cbor2.undefined})
     assert post(emulator.port, "DetectDocumentText", body).status == 200
     body = cbor2.dumps({"Document": {"Bytes": document(), "S3Object": cbor2.undefined}})
@@ -139,23 +139,23 @@ def test_cbor_null_and_undefined_members_are_ignored(emulator: Running) -> None:
 
 
 @pytest.mark.parametrize("path", ["Textract/operation/ReadMinds", "Rekognition/operation/DetectDocumentText"])
-def test_cbor_unknown_operation_or_service_is_refused(emulator: Running, path: str) -> None:
+def test_cbor_unknown_operation_or_service_is_refused(emulator: RunningEmulator, path: str) -> None:
     response = send(emulator.port, "POST", f"/service/{path}", cbor2.dumps({}), CBOR)
     assert error_of(response) == (400, "com.amazon.coral.service#UnknownOperationException")
 
 
-def test_cbor_without_protocol_header_is_404(emulator: Running) -> None:
+def test_cbor_without_protocol_header_is_404(emulator: RunningEmulator) -> None:
     headers = {name: value for name, value in CBOR.items() if name != "smithy-protocol"}
     response = post(emulator.port, "DetectDocumentText", cbor2.dumps({}), headers)
     assert (response.status, response.json["__type"]) == (404, "UnknownOperationException")
 
 
-def test_cbor_wrong_content_type_is_serialization_error(emulator: Running) -> None:
+def test_cbor_wrong_content_type_is_serialization_error(emulator: RunningEmulator) -> None:
     response = post(emulator.port, "DetectDocumentText", b"{}", {**CBOR, "Content-Type": "application/json"})
     assert error_of(response)[1].endswith("#SerializationException")
 
 
-def test_cbor_without_signature_is_refused(emulator: Running) -> None:
+def test_cbor_without_signature_is_refused(emulator: RunningEmulator) -> None:
     headers = {name: value for name, value in CBOR.items() if name != "Authorization"}
     response = post(emulator.port, "DetectDocumentText", cbor2.dumps({}), headers)
     assert error_of(response)[1].endswith("#MissingAuthenticationTokenException")

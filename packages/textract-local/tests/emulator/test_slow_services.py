@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from textract_support.clients import DETECT, call, sent
-from textract_support.emulator import Running, document, running, until
+from textract_support.emulator import RunningEmulator, document, running, until
 from textract_support.socket_server import serving
 
 DETECTION = "Textract.StartDocumentTextDetection"
@@ -94,7 +94,7 @@ def variables(**urls: str) -> dict[str, str]:
     }
 
 
-def is_rid_of(started: Running, drips: Drips) -> bool:
+def is_rid_of(started: RunningEmulator, drips: Drips) -> bool:
     port = int(drips.url.rpartition(":")[2])
     connections = psutil.Process(started.process.pid).net_connections()
     return not [one for one in connections if one.raddr and one.raddr.port == port and one.status == "ESTABLISHED"]

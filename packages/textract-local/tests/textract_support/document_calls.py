@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from textract_support.clients import send
-from textract_support.emulator import Running
+from textract_support.emulator import RunningEmulator
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
@@ -35,7 +35,7 @@ def refused(textract: TextractClient, asked: Any) -> tuple[str, str, int]:
 
 
 @pytest.fixture
-def tallies(emulator: Running) -> Tallies:
+def tallies(emulator: RunningEmulator) -> Tallies:
     """Return the emulator's counts for a document."""
 
     def of(sha256: str) -> dict[str, int]:

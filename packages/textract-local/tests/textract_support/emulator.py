@@ -22,7 +22,7 @@ from textract_local.server.command import EmulatorOptions, run
 from textract_local.server.spawning import ReadingLimits
 from textract_support.scripted_reader import DEADLINE_SECONDS, FACTORY, MAGIC, document
 
-__all__ = ["DEADLINE_SECONDS", "MAGIC", "ROOT", "Running", "document", "running", "until"]
+__all__ = ["DEADLINE_SECONDS", "MAGIC", "ROOT", "RunningEmulator", "document", "running", "until"]
 
 # Where programs and readers of the tests are imported from.
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +36,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningEmulator:
     """A running emulator."""
 
     process: subprocess.Popen[bytes]
@@ -49,7 +49,7 @@ class Running:
 
 
 @contextmanager
-def running(directory: Path, variables: Mapping[str, str], *arguments: str) -> Iterator[Running]:
+def running(directory: Path, variables: Mapping[str, str], *arguments: str) -> Iterator[RunningEmulator]:
     """Start an emulator on a free port, and kill it at the end of the block."""
     log = directory / f"emulator-{secrets.token_hex(4)}.log"
     with log.open("wb") as output:
@@ -67,7 +67,7 @@ def running(directory: Path, variables: Mapping[str, str], *arguments: str) -> I
             stderr=output,
         )
     try:
-        yield Running(process, _port(process, log), log)
+        yield RunningEmulator(process, _port(process, log), log)
     finally:
         process.kill()
         process.wait()

@@ -22,7 +22,7 @@ _REMEMBERED_DOCUMENTS = 10_000
 
 
 @dataclass
-class Running(Generic[T]):
+class SharedReading(Generic[T]):
     """A reading in progress, shared by all callers that wait for it."""
 
     urgent: bool
@@ -54,7 +54,7 @@ class ReadingMemory:
     """The state since the start or the last reset."""
 
     responses: SizedCache
-    running: dict[Hashable, Running[Any]] = field(default_factory=dict)
+    running: dict[Hashable, SharedReading[Any]] = field(default_factory=dict)
     read_now: dict[Hashable, asyncio.Event] = field(default_factory=dict)
     """The pages that a process is reading."""
     pages: FIFOCache[Hashable, int | None] = field(default_factory=_recent)

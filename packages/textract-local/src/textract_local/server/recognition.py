@@ -26,7 +26,7 @@ from textract_local.server.failures import (
 )
 from textract_local.server.pool import ReadingPool
 from textract_local.server.reading_failures import defect_error, refusal_error, unavailable_error
-from textract_local.server.reading_memory import REMEMBERED_BYTES, ReadingMemory, Running, SizedCache
+from textract_local.server.reading_memory import REMEMBERED_BYTES, ReadingMemory, SharedReading, SizedCache
 from textract_local.server.reading_parent import ProcessEnded, ReaderUnavailable
 from textract_local.server.spawning import OWN_READER, ReadingLimits
 from textract_local.server.spool import Readings, Spool, private_directory
@@ -123,7 +123,7 @@ class PageRecogniser:
         if known is not None:
             return known
 
-        async def count(reading: Running[int]) -> int:
+        async def count(reading: SharedReading[int]) -> int:
             async with self._file(document) as path:
                 request = {"do": "pages", "path": str(path), **_of(document, limits)}
                 header, _ = await self._ask(memory, document, request, reading)
@@ -185,7 +185,7 @@ class PageRecogniser:
         if deadline is not None and times >= _ENDS:
             raise ServiceError(BAD_DOCUMENT, f"not tried again after {times} calls without a response", problem=problem)
 
-        async def read(reading: Running[bytes]) -> bytes:
+        async def read(reading: SharedReading[bytes]) -> bytes:
             text = await self._read(memory, document, number, analysis, limits, counters, reading)
             memory.responses.put(key, text)
             return text
@@ -196,15 +196,15 @@ class PageRecogniser:
         self,
         memory: ReadingMemory,
         key: Hashable,
-        read: Callable[[Running[T]], Coroutine[Any, Any, T]],
+        read: Callable[[SharedReading[T]], Coroutine[Any, Any, T]],
         *,
         urgent: bool,
         deadline: float | None = None,
         page_key: Hashable = None,
     ) -> T:
         """Wait for the reading of this key, and start it if there is none."""
-        known: Running[T] | None = memory.running.get(key)
-        reading = Running[T](urgent) if known is None else known
+        known: SharedReading[T] | None = memory.running.get(key)
+        reading = SharedReading[T](urgent) if known is None else known
         if known is None:
             memory.running[key] = reading
             reading.task = asyncio.create_task(read(reading))
@@ -237,7 +237,7 @@ class PageRecogniser:
         analysis: Analysis | None,
         limits: DocumentLimits,
         counters: Counters,
-        reading: Running[bytes],
+        reading: SharedReading[bytes],
     ) -> bytes:
         page_key = (document.sha256, number)
         async with _alone(memory, page_key):
@@ -268,7 +268,7 @@ class PageRecogniser:
             return text
 
     async def _ask(
-        self, memory: ReadingMemory, document: Document, request: Mapping[str, Any], reading: Running[Any]
+        self, memory: ReadingMemory, document: Document, request: Mapping[str, Any], reading: SharedReading[Any]
     ) -> tuple[dict[str, Any], bytes]:
         whole, page = document.sha256, (document.sha256, request.get("number"))
         for page_key, most in ((page, _ENDS), (whole, self._most_ends)):
@@ -352,13 +352,13 @@ async def _alone(memory: ReadingMemory, page: Hashable) -> AsyncIterator[None]:
         done.set()
 
 
-def _task_of(reading: Running[T]) -> asyncio.Task[T]:
+def _task_of(reading: SharedReading[T]) -> asyncio.Task[T]:
     if reading.task is None:
         raise RuntimeError("a reading that is done is among those that go on")
     return reading.task
 
 
-def _ended(memory: ReadingMemory, key: Hashable, reading: Running[T], task: asyncio.Task[T]) -> None:
+def _ended(memory: ReadingMemory, key: Hashable, reading: SharedReading[T], task: asyncio.Task[T]) -> None:
     reading.task = None
     if memory.running.get(key) is reading:
         del memory.running[key]
@@ -367,7 +367,9 @@ def _ended(memory: ReadingMemory, key: Hashable, reading: Running[T], task: asyn
         task.exception()
 
 
-def _too_late(memory: ReadingMemory, page_key: Hashable, reading: Running[Any], bounds: ReadingLimits) -> ServiceError:
+def _too_late(
+    memory: ReadingMemory, page_key: Hashable, reading: SharedReading[Any], bounds: ReadingLimits
+) -> ServiceError:
     """Return the error for a call whose deadline has passed."""
     spent = 0.0 if reading.work is None else reading.work.processor_seconds
     if spent < bounds.slow_page_seconds:
