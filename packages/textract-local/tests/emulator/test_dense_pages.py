@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import io
-import sys
+import platform
 from collections.abc import Callable
 
 import pytest
 from PIL import Image, ImageDraw
 
 from textract_local.server.documents import SYNC, Document
-from textract_local.server.spawning import OWN_READER, ReadingLimits
-from textract_support.recognisers import Make, made, read
+from textract_local.server.spawning import MIB, OWN_READER
+from textract_support.recognisers import Make, doc, made, read
 
 __all__ = ["made"]
 
 # The machine may be busy: the duration is not under test.
 PAGE_SECONDS = 280.0
-
-# On Linux less than the limit: a page that leaves free blocks allocated would exceed the limit itself only by chance.
-MEMORY_BYTES = 780 * 1024**2 if sys.platform == "linux" else ReadingLimits().memory_bytes
 
 LINES = 24
 LINE = "flour 200 g sugar 100 g butter 50 g stir and bake for 30 minutes then let it cool down on a rack"
@@ -52,7 +49,13 @@ def encoded(image: Image.Image, kind: str = "JPEG") -> Document:
     ],
 )
 async def test_own_reader_dense_page_fits_memory_limit(made: Make, document: Callable[[], Document]) -> None:
-    ours = made(reader=OWN_READER, page_seconds=PAGE_SECONDS, memory_bytes=MEMORY_BYTES)
+    ours = made(reader=OWN_READER, page_seconds=PAGE_SECONDS)
     words = (await read(ours, document())).split()
     # Nearly all of them: the engine's accuracy is not under test.
     assert words.count("butter") > 0.8 * LINES
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is glibc's")
+async def test_page_free_blocks_are_returned_while_it_is_read(made: Make) -> None:
+    ours = made(trim_bytes=150 * MIB)
+    assert await read(ours, doc("pancakes", fragments=True)) == "pancakes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -12,11 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from textract_local import errors
 from textract_local.reader.document import DocumentLimits
 from textract_local.reader.reader import PageRequest, PageResult
 
 FACTORY = "textract_support.scripted_reader:ScriptedReader"
+MIB = 1024 * 1024
 MAGIC = b"\x89PNG\r\n\x1a\n"
 DEADLINE_SECONDS = 60
 
@@ -30,7 +34,8 @@ def document(text: str = "Lemon Oat Biscuits", **told: Any) -> bytes:
 
     ``wait_for`` is a file that pages from ``wait_from`` on wait for, ``begun`` a file to create, ``log`` a file to
     append the page's number to, ``fail`` and ``details`` an error to raise, ``pages`` the page count, and ``harm`` the
-    harm to the reading process, on each page or those in ``harm_at``; with ``swell_first`` it grows before it waits.
+    harm to the reading process, on each page or those in ``harm_at``; with ``swell_first`` it grows before it waits,
+    with ``fragments`` it waits until free memory is returned.
     """
     return MAGIC + json.dumps({"text": text, "nonce": secrets.token_hex(8), **told}).encode()
 
@@ -60,6 +65,8 @@ class ScriptedReader:
             Path(told["begun"]).touch()
         if told.get("swell_first"):
             _harm("swell")
+        if told.get("fragments"):
+            _fragment()
         deadline = time.monotonic() + DEADLINE_SECONDS
         waits = "wait_for" in told and request.number >= told.get("wait_from", 1)
         while waits and not Path(told["wait_for"]).exists() and time.monotonic() < deadline:
@@ -122,6 +129,30 @@ def _harm(kind: str) -> None:
                     Path(file.name).unlink()
         case "swell":
             sys.modules[__name__].__dict__["_swollen"] = bytes(200 * 1024 * 1024).replace(b"\0", b"\1")
+
+
+def _fragment() -> None:
+    """Leave 300 MiB of free blocks between others, and wait until the process does not hold them any more."""
+    resident, size = psutil.Process().memory_info, 16 * 1024
+    before = resident().rss
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    blocks = [libc.malloc(size) for _ in range(20_000)]
+    for block in blocks:
+        ctypes.memset(block, 1, size)
+    for number, block in enumerate(blocks):
+        if number % 16:
+            libc.free(block)
+    more: list[bytes] = []
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while resident().rss > before + 150 * MIB:
+        if time.monotonic() > deadline:
+            raise RuntimeError("the free blocks are still resident")
+        # As a page does: it needs more again.
+        if len(more) < 64:
+            more.append(b"1" * MIB)
+        time.sleep(0.01)
 
 
 def _block(

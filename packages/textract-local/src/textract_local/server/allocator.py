@@ -1,4 +1,4 @@
-"""The C library's allocator in a reading process: what a large picture leaves behind must not stay allocated."""
+"""The C library's allocator in a reading process: free blocks must not count as memory that a page needs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ _M_MMAP_THRESHOLD = -3
 _LARGE_PIXELS = 20_000_000
 
 _MAPPED_BLOCK = 4 * 1024**2
+
+
+def give_back_memory() -> None:
+    """Return free pages between blocks that are in use to the system; without glibc, do nothing."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return
+    trim(0)
 
 
 def adapt_allocator(path: Path) -> None:

@@ -23,6 +23,9 @@ _END_SECONDS = 1.0
 
 _BUFFER_BYTES = MIB
 
+# A process returns free memory again after this growth, so that one that stands still is not kept busy with it.
+_TRIM_GROWTH_BYTES = 8 * MIB
+
 NO_RESPONSE = "gave something that is no response"
 
 
@@ -167,6 +170,7 @@ class ReadingChild:
         bounds = self._bounds
         began, spent_before = time.monotonic(), self.processor_seconds
         spent_last, still = spent_before, 0
+        trimmed_at = 0
         while True:
             done, _ = await asyncio.wait({responding}, timeout=WATCH_SECONDS)
             if done:
@@ -182,13 +186,16 @@ class ReadingChild:
                 raise ProcessEnded(f"stood still for more than {bounds.page_seconds:g} seconds")
             if time.monotonic() - began > bounds.page_clock_seconds:
                 raise ProcessEnded(f"took more than {bounds.page_clock_seconds:g} seconds by the clock")
-            if self.memory > bounds.memory_bytes:
+            memory = self.memory
+            if memory > bounds.memory_bytes:
                 raise ProcessEnded(f"took more than {bounds.memory_bytes // MIB} MiB of memory")
+            trimmed_at = min(trimmed_at, memory)
+            if memory > max(bounds.trim_bytes, trimmed_at + _TRIM_GROWTH_BYTES):
+                self._send({"do": "trim"})
+                trimmed_at = memory
 
     async def _exchange(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
-        text = json.dumps(request, ensure_ascii=False).encode(errors="backslashreplace")
-        # Bytes that do not fit into the pipe are buffered; requests are small, and there is one at a time.
-        self._transports[1].write(HEAD.pack(len(text), 0) + text)
+        self._send(request)
         try:
             begun, _ = await self._receive()
         except ProcessEnded as error:
@@ -201,6 +208,11 @@ class ReadingChild:
         if not _is_response(header, body) or not await asyncio.to_thread(_are_blocks, body[: header.get("blocks", 0)]):
             raise ProcessEnded(NO_RESPONSE)
         return header, body
+
+    def _send(self, request: Mapping[str, Any]) -> None:
+        text = json.dumps(request, ensure_ascii=False).encode(errors="backslashreplace")
+        # Bytes that do not fit into the pipe are buffered; requests are small, and there is one page at a time.
+        self._transports[1].write(HEAD.pack(len(text), 0) + text)
 
     async def _receive(self) -> tuple[dict[str, Any], bytes]:
         reader = self._incoming

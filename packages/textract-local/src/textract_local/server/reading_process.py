@@ -30,7 +30,7 @@ from textract_local.messages import HEAD
 from textract_local.reader.analysis.request import Analysis
 from textract_local.reader.document import DocumentLimits
 from textract_local.reader.reader import DocumentReader, PageRequest, PageResult
-from textract_local.server.allocator import adapt_allocator
+from textract_local.server.allocator import adapt_allocator, give_back_memory
 
 # The parent ends the process first and reports why; these timers are for a process without a parent.
 _GRACE_SECONDS = 5
@@ -144,7 +144,12 @@ def _listen(requests: BinaryIO, waiting: SimpleQueue[Mapping[str, Any]]) -> None
     try:
         while True:
             size, _ = HEAD.unpack(requests.read(HEAD.size))
-            waiting.put(json.loads(requests.read(size)))
+            request = json.loads(requests.read(size))
+            if request["do"] == "trim":
+                # On this thread: the main thread is in the engine's one long call, which does not hold the GIL.
+                give_back_memory()
+            else:
+                waiting.put(request)
     finally:
         # The parent closed the pipe, or has ended. Running native code would delay any other exit.
         os._exit(0)
