@@ -12,8 +12,8 @@ from photo_worker.cli.textract_emulator import SERVER_COUNTERPARTS
 from photo_worker.errors.base import class_tree
 from textract_local import errors as library
 
-# Roots of the hierarchy, and what only `read`, its command and `DocumentReader.page` raise, which the product does not
-# call: a server's reading process reports it to the server, which responds to the caller.
+# Roots of the hierarchy, and what only `read`, its command and `DocumentReader` raise, which the product does not call:
+# `ReadingProcesses` raises `DecoderUnavailable` in the place of `engine_failed`.
 OWN = {
     "error",
     "document_invalid",

@@ -92,6 +92,23 @@ def test_local_backend_cancelled_mid_page_stops() -> None:
         backend.detect_text(document)
 
 
+# The real child process, on a machine whose disk is full.
+FULL_DISK = """
+import errno, sys
+from textract_local.reader import ocrust_engine, reading_child
+def read(self, image):
+    raise OSError(errno.ENOSPC, "No space left on device")
+ocrust_engine.OcrustEngine.read = read
+sys.exit(reading_child.main(sys.argv[1:]))
+"""
+
+
+def test_reading_processes_os_error_of_engine_blames_machine(made: Callable[..., ReadingProcesses]) -> None:
+    processes = made(program=(sys.executable, "-P", "-c", FULL_DISK))
+    with pytest.raises(DecoderUnavailable, match="the OCR engine failed: No space left on device"):
+        processes.read(documents.encoded(documents.card("Rice"), "PNG"), "photo.png")
+
+
 # A separate worker that prints its own peak memory and that of its children.
 MEASURE = """
 import json, pathlib, resource, sys

@@ -82,11 +82,11 @@ class DocumentReader:
     def read(self, content: bytes, name: str) -> dict[str, Any]:
         """Return the document's DocumentMetadata, Blocks and DetectDocumentTextModelVersion.
 
-        The same bytes give the same response, ids included. Raises the errors of ``load_image``, and
-        ``EngineUnavailable``.
+        The same bytes give the same response, ids included. Raises the errors of ``load_image``,
+        ``EngineUnavailable``, and ``EngineFailed`` in place of an ``OSError`` of the engine.
         """
         try:
-            reading = self._engine.read(load_image(content, name))
+            reading = self._read(load_image(content, name), name)
         except ImportError as error:
             # Decoding needs packages of the same extra as the engine.
             raise EngineUnavailable(engine=self.engine, reason=str(error)) from error

@@ -32,6 +32,7 @@ from textract_local.errors import (
     DocumentProtected,
     DocumentTooCostly,
     DocumentTooLarge,
+    EngineFailed,
     EngineUnavailable,
     ImageTooLarge,
     OcrThrottled,
@@ -151,6 +152,9 @@ class ReadingProcesses:
                 extra={"textract_local": {"trace": outcome.header.get("trace")}},
             )
             raise UnreadableDocument(name=name, reason=outcome.defect)
+        if outcome.header.get("error") == EngineFailed.code:
+            # The machine is the cause, and not the document.
+            raise DecoderUnavailable(reason=f"the OCR engine failed: {outcome.header['context']['reason']}")
         if "error" in outcome.header:
             context = outcome.header["context"]
             raise _ERRORS[outcome.header["error"]](**context | ({"name": name} if "engine" not in context else {}))
