@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import click
@@ -12,10 +11,8 @@ from photo_worker.cli.output import ErrorReportingCommand
 from photo_worker.devkit.errors import AddressUnusable, DataInUse, DataMismatch, DataUnwritable, ExtraMissing
 from photo_worker.devkit.layout import HOME_VARIABLE
 from photo_worker.printable import cut
+from textract_local.origins import is_host
 from textract_local.server import DEFAULT_HOST, OPEN_JOBS_OPTION, PORT_OPTION, PROCESSES_OPTION, NumberOption
-
-# A host name, an IPv4 or an IPv6 address; other characters do not occur in a Host header.
-_HOST = re.compile(r"[\w.:\[\]-]{1,253}", re.ASCII)
 
 # The errors of the server of textract-local alone, in this product's words.
 SERVER_COUNTERPARTS = {
@@ -27,7 +24,7 @@ _STATE_VARIABLE = "XDG_STATE_HOME"
 
 def _names(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
-        if not _HOST.fullmatch(value):
+        if not is_host(value):
             raise click.BadParameter(f"{cut(value)!r} is not the name of a host")
     return values
 
