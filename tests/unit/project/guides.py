@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,8 +63,11 @@ class Copy:
         command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout.decode()
         for name in sorted(set(listed.split("\0")) - {""}):
-            if (ROOT / name).is_file():
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
+            if not (ROOT / name).is_file():
+                continue
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            # Other tests may delete what they had written since git listed it.
+            with suppress(FileNotFoundError):
                 shutil.copyfile(ROOT / name, root / name)
         # Tests of the copy ask git for its files.
         subprocess.run(["git", "init", "--quiet", str(root)], check=True)

@@ -9,7 +9,8 @@ import pytest
 
 from tests.unit.project.guides import Copy, Guide, read_guide
 
-pytestmark = pytest.mark.single_python
+# Longer than the programs that a test runs in its copy may take, one by one, on a busy machine.
+pytestmark = [pytest.mark.single_python, pytest.mark.timeout(600)]
 
 
 def follow(guide: Guide, copy: Copy) -> None:
