@@ -89,7 +89,7 @@ class Admission:
     """Decides whether the worker may take another activity. Belongs to one event loop.
 
     ``checks`` probe what every job needs. They run in a thread; the first one that raises decides. ``clock`` returns
-    monotonic seconds.
+    monotonic seconds. ``tell`` is called with the code of ``away`` whenever that changes.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class Admission:
         *,
         clock: Callable[[], float] = time.monotonic,
         times: AdmissionTimes = AdmissionTimes(),
+        tell: Callable[[str | None], object] = lambda code: None,
     ) -> None:
         self._checks = checks
         self._clock = clock
@@ -111,6 +112,7 @@ class Admission:
         self._doubted: set[str] = set()
         self._cleared: set[str] = set()
         self._unforeseen = ""
+        self._tell = tell
         self.away: PhotoWorkerError | None = None
         """The error that keeps the worker from taking work, or None."""
 
@@ -212,6 +214,7 @@ class Admission:
         said: set[str] = set()
         while found is not None:
             self.away = found
+            self._tell(found.code)
             if found.code not in said:
                 level = logging.ERROR if found.fault == "worker" else logging.WARNING
                 logger.log(
@@ -226,6 +229,7 @@ class Admission:
             found = await self._look()
         if self.away is not None:
             self.away = None
+            self._tell(None)
             # These attempts failed because of the outage that has ended.
             self._failing.clear()
             self._told_of.clear()

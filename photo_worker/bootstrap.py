@@ -21,6 +21,7 @@ from photo_worker.ports.orchestrator import WorkflowOrchestrator
 if TYPE_CHECKING:
     import boto3
     from temporalio.client import Client
+    from temporalio.runtime import Runtime
 
     from photo_worker.pipelines import Pipeline
     from photo_worker.services.consistency.inspector import InspectionConfig
@@ -72,12 +73,15 @@ class Application(AbstractContextManager["Application"]):
         """The pipelines of this deployment."""
         return _or_registered(self.own_pipelines)
 
-    async def client(self) -> Client:
-        """Return the connection to Temporal, made at the first call. Raises what ``connect`` raises."""
+    async def client(self, runtime: Runtime | None = None) -> Client:
+        """Return the connection to Temporal, made at the first call with ``runtime``.
+
+        Raises what ``connect`` raises.
+        """
         if self._client is None:
             from photo_worker.adapters.temporal.connection import connect
 
-            self._client = await connect(self.settings, self.settings.variables)
+            self._client = await connect(self.settings, self.settings.variables, runtime)
         return self._client
 
     async def connect(self) -> WorkflowOrchestrator:

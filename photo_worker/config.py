@@ -44,6 +44,9 @@ _FORMS = {
     "TEMPORAL_TARGET": "must be HOST:PORT, such as localhost:7233",
     "S3_BUCKET": "must be a bucket's name: 3 to 63 of a-z, 0-9, '.' and '-', such as photo-worker",
     "S3_SSE_KMS_KEY_ID": "must be a KMS key's id, alias or ARN without spaces, such as alias/photos",
+    "METRICS_ADDRESS": "must be IP:PORT, such as 127.0.0.1:9464",
+    "TEMPORAL_DEPLOYMENT_NAME": "must be a name without '.' and spaces, such as photo-worker",
+    "TEMPORAL_WORKER_BUILD_ID": "must be an id without spaces, such as 0.1.0",
     "OCR_ENGINE": f"must be an engine's name: {ENGINE_FORM}, such as textract",
 }
 
@@ -71,6 +74,19 @@ class Settings(BaseModel):
     ocr_engine: Annotated[str, Field(alias="OCR_ENGINE", pattern=ENGINE_NAME)] = "textract"
     textract_api: Annotated[Literal["async", "sync"], Field(alias="TEXTRACT_API")] = "async"
     ocr_recorded_dir: Annotated[Path | None, Field(alias="OCR_RECORDED_DIR")] = None
+    temporal_deployment_name: Annotated[
+        str | None, Field(alias="TEMPORAL_DEPLOYMENT_NAME", pattern=r"^[^\s.]+$", max_length=200)
+    ] = None
+    temporal_worker_build_id: Annotated[
+        str | None, Field(alias="TEMPORAL_WORKER_BUILD_ID", pattern=r"^\S+$", max_length=200, validate_default=True)
+    ] = None
+    temporal_versioning_behavior: Annotated[
+        Literal["auto_upgrade", "pinned"], Field(alias="TEMPORAL_VERSIONING_BEHAVIOR")
+    ] = "auto_upgrade"
+    temporal_pollers: Annotated[Literal["fixed", "autoscaling"], Field(alias="TEMPORAL_POLLERS")] = "fixed"
+    metrics_address: Annotated[
+        str | None, Field(alias="METRICS_ADDRESS", pattern=r"^(\[[0-9a-fA-F:]+\]|[0-9.]+):\d{1,5}$")
+    ] = None
     max_activities: Annotated[int, Field(alias="MAX_ACTIVITIES", ge=1, le=1000)] = 16
     max_workflow_tasks: Annotated[int, Field(alias="MAX_WF_TASKS", ge=2, le=1000)] = 100
     job_lifetime_seconds: Annotated[int, Field(alias="JOB_LIFETIME_SECONDS", ge=60, le=31_536_000)] = 86_400
@@ -96,6 +112,14 @@ class Settings(BaseModel):
         # S3 refuses a key with AES256 or without encryption; the bucket's own default key needs no setting.
         if value is not None and not str(others.data.get("s3_server_side_encryption")).startswith("aws:kms"):
             raise ValueError("goes with S3_SERVER_SIDE_ENCRYPTION=aws:kms or aws:kms:dsse")
+        return value
+
+    @field_validator("temporal_worker_build_id")
+    @classmethod
+    def _is_of_a_deployment(cls, value: str | None, others: ValidationInfo) -> str | None:
+        # One without the other would be a worker without a version, which Temporal gives other tasks.
+        if (value is None) != (others.data.get("temporal_deployment_name") is None):
+            raise ValueError("goes with TEMPORAL_DEPLOYMENT_NAME: set both or neither")
         return value
 
     @field_validator("database_url")
@@ -200,6 +224,9 @@ def load_settings(environment: Environment) -> Settings:
         problems = []
         for fault in error.errors(include_url=False, include_input=False, include_context=False):
             name = str(fault["loc"][0]) if fault["loc"] else "settings"
+            if name in Settings.model_fields:
+                # The value is a default; pydantic then names the field.
+                name = str(Settings.model_fields[name].alias)
             origin = environment.origins.get(name, Origin("default"))
             problems.append(f"{name} in {origin}: {_said(name, fault)}")
         raise ConfigurationError(problems="; ".join(problems)) from None

@@ -15,18 +15,35 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.worker import FixedSizeSlotSupplier, Interceptor, Worker, WorkerTuner
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.runtime import Runtime
+from temporalio.worker import (
+    FixedSizeSlotSupplier,
+    Interceptor,
+    PollerBehaviorAutoscaling,
+    PollerBehaviorSimpleMaximum,
+    Worker,
+    WorkerDeploymentConfig,
+    WorkerTuner,
+)
 
 from photo_worker.activities.boundary import ErrorBoundary
 from photo_worker.activities.hold_back import HoldBackInterceptor
 from photo_worker.activities.overdue import OverdueInterceptor
 from photo_worker.adapters.temporal.pollers import announce_waiting
 from photo_worker.adapters.temporal.rpc_errors import translate_bridge
+from photo_worker.adapters.temporal.telemetry import WaitMetric
+from photo_worker.adapters.temporal.worker_versions import watch_version
 from photo_worker.admission import Admission, AdmissionTimes, AdmittedSlots, Check
 from photo_worker.config import Settings
 from photo_worker.workflows.policy_interceptor import PolicyInterceptor
 
 logger = logging.getLogger(__name__)
+
+# The SDK's own default.
+_FIXED_POLLERS = PollerBehaviorSimpleMaximum(5)
+
+_VERSIONING = {"auto_upgrade": VersioningBehavior.AUTO_UPGRADE, "pinned": VersioningBehavior.PINNED}
 
 # The beginning of temporalio's message if a worker cannot start to poll.
 _REFUSED = "Worker validation failed"
@@ -75,6 +92,7 @@ def build_worker(
             OverdueInterceptor(),
             passing,
         ]
+    pollers = PollerBehaviorAutoscaling() if settings.temporal_pollers == "autoscaling" else _FIXED_POLLERS
     return Worker(
         client,
         task_queue=settings.temporal_task_queue,
@@ -89,9 +107,30 @@ def build_worker(
         ),
         max_heartbeat_throttle_interval=options.heartbeat_interval,
         sticky_queue_schedule_to_start_timeout=options.sticky_timeout,
+        workflow_task_poller_behavior=pollers,
+        activity_task_poller_behavior=pollers,
+        deployment_config=_deployment(settings),
         interceptors=interceptors,
         graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
     )
+
+
+def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
+    """Return the version that the worker polls as, None if it has none."""
+    name, build_id = settings.temporal_deployment_name, settings.temporal_worker_build_id
+    if name is None or build_id is None:
+        return None
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(name, build_id),
+        use_worker_versioning=True,
+        default_versioning_behavior=_VERSIONING[settings.temporal_versioning_behavior],
+    )
+
+
+async def _watch_version(client: Client, settings: Settings) -> None:
+    name, build_id = settings.temporal_deployment_name, settings.temporal_worker_build_id
+    if name is not None and build_id is not None:
+        await watch_version(client, name, build_id)
 
 
 async def run_until_stopped(
@@ -178,7 +217,8 @@ async def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    admission = Admission(checks, times=options.admission)
+    meter = (client.service_client.config.runtime or Runtime.default()).metric_meter
+    admission = Admission(checks, times=options.admission, tell=WaitMetric(meter).tell)
     told = asyncio.create_task(
         announce_waiting(
             client, settings.temporal_task_queue, lambda: admission.away.code if admission.away is not None else None
@@ -215,11 +255,13 @@ async def _work(
             },
         )
         watching = asyncio.create_task(admission.watch())
+        routing = asyncio.create_task(_watch_version(client, settings))
         try:
             limit = settings.graceful_shutdown_seconds + options.cancellation.total_seconds()
             await run_until_stopped(worker, stop=stop, limit_seconds=limit, watching=watching)
         finally:
             watching.cancel()
+            routing.cancel()
 
 
 async def _before(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:

@@ -26,15 +26,18 @@ def worker(ctx: click.Context, stack_name: str | None, stop_on_eof: bool) -> Non
 
 
 async def _run(context: CommandContext, stop_on_eof: bool) -> None:
+    from photo_worker.adapters.temporal.telemetry import metrics_runtime
     from photo_worker.bootstrap import build_activities, workflow_classes, workflow_policies
     from photo_worker.logs import configure_logging
     from photo_worker.readiness import readiness_checks
     from photo_worker.worker import WorkerOptions, serve
 
     configure_logging(context.settings.log_level, context.settings.log_format)
+    address = context.settings.metrics_address
+    runtime = metrics_runtime(address) if address else None
     with context.application() as application:
         await serve(
-            await application.client(),
+            await application.client(runtime),
             context.settings,
             workflow_classes(application.pipelines),
             build_activities(application),

@@ -57,6 +57,17 @@ async def until(condition: Any) -> None:
     await eventually(probe, seconds=10)
 
 
+async def test_admission_tells_code_and_recovery(needs: Needs) -> None:
+    told: list[str | None] = []
+    admission = Admission([needs], times=QUICK, tell=told.append)
+    needs.error = AWAY
+    looking = asyncio.create_task(admission.wait_until_ready())
+    await until(lambda: told)
+    needs.error = None
+    await looking
+    assert (set(told[:-1]), told[-1]) == ({AWAY.code}, None)
+
+
 def opened(admission: Admission) -> list[bool]:
     """Return whether it is open, in a list, so that the type checker does not narrow the property."""
     return [admission.is_open]

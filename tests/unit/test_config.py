@@ -38,6 +38,10 @@ def test_read_environment_empty_variable_counts_as_unset(tmp_path: Path) -> None
         ("GRACEFUL_SHUTDOWN_SECONDS", "-1"),
         ("S3_SERVER_SIDE_ENCRYPTION", "rot13"),
         ("S3_SSE_KMS_KEY_ID", "alias/photos"),
+        ("METRICS_ADDRESS", "localhost:9464"),
+        ("METRICS_ADDRESS", "7000"),
+        ("TEMPORAL_POLLERS", "many"),
+        ("TEMPORAL_WORKER_BUILD_ID", "only-the-build"),
     ],
 )
 def test_load_settings_bad_value_names_variable_not_value(tmp_path: Path, name: str, value: str) -> None:
@@ -50,6 +54,21 @@ def test_load_settings_bad_value_names_variable_not_value(tmp_path: Path, name: 
     assert str(file) in caught.value.message
     assert value not in caught.value.message.replace(str(file), "") or len(value) < 3
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "build_id", "wrong"),
+    [
+        ("photos", "", "TEMPORAL_WORKER_BUILD_ID"),
+        ("", "7", "TEMPORAL_WORKER_BUILD_ID"),
+        ("photos.eu", "7", "TEMPORAL_DEPLOYMENT_NAME"),
+        ("photos", "build 7", "TEMPORAL_WORKER_BUILD_ID"),
+    ],
+)
+def test_load_settings_half_a_version_is_refused(name: str, build_id: str, wrong: str) -> None:
+    given = {"TEMPORAL_DEPLOYMENT_NAME": name, "TEMPORAL_WORKER_BUILD_ID": build_id}
+    with pytest.raises(ConfigurationError, match=wrong):
+        load_settings(read_environment(given, None))
 
 
 def test_read_environment_bad_line_is_named(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfigProfile
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
 from photo_worker.adapters.temporal import rpc_errors
@@ -40,8 +41,8 @@ def connection_options(settings: Settings, variables: Mapping[str, str]) -> dict
     return options
 
 
-async def connect(settings: Settings, variables: Mapping[str, str]) -> Client:
-    """Connect, and check that the namespace exists.
+async def connect(settings: Settings, variables: Mapping[str, str], runtime: Runtime | None = None) -> Client:
+    """Connect, and check that the namespace exists. ``runtime`` is Temporal's default one if it is None.
 
     Raises ``TemporalUnavailable`` within ``CONNECT_TIMEOUT_SECONDS``, ``TemporalNamespaceMissing``, and the other
     errors into which ``rpc_errors`` translates a refusal.
@@ -50,7 +51,7 @@ async def connect(settings: Settings, variables: Mapping[str, str]) -> Client:
     target, namespace = str(options["target_host"]), str(options["namespace"])
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-            client = await Client.connect(data_converter=data_converter, **options)  # type: ignore[arg-type]
+            client = await Client.connect(data_converter=data_converter, runtime=runtime, **options)  # type: ignore[arg-type]
             await _require_namespace(client)
             return client
     except TimeoutError as error:
