@@ -108,6 +108,10 @@ def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
     ctx.obj = {**(ctx.obj or {}), "env_file": env_file, "debug": debug}
 
 
+# libpq sends these of the process environment with every connection, and no parameter takes their place: a time zone
+# that the server does not know would keep all programs from it.
+_LIBPQS_OWN = ("PGTZ", "PGDATESTYLE", "PGGEQO")
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -130,6 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from temporal_replay_gate import supervise
 
         supervise()
+    for name in _LIBPQS_OWN:
+        os.environ.pop(name, None)
     code = 1
     try:
         # An ignored signal stays ignored: the parent process, such as nohup, asked for it.

@@ -210,6 +210,13 @@ def test_submit_names_faulty_service_or_setting(
     assert "Traceback" not in done.stderr
 
 
+def test_commands_take_no_session_variables_of_the_process(stack_variables: dict[str, str], tmp_path: Path) -> None:
+    """libpq would send them to the server, which refuses each connection for a time zone that it does not know."""
+    variables = stack_variables | {"PGTZ": "nonsense", "PGDATESTYLE": "nonsense", "PGGEQO": "nonsense"}
+    submitted = photo_worker("submit", PHOTO, "-o", "json", variables=variables, cwd=tmp_path)
+    assert submitted.returncode == 0, submitted.stderr
+
+
 def test_worker_without_temporal_exits_1(stack_variables: dict[str, str], tmp_path: Path) -> None:
     done = photo_worker("worker", variables=stack_variables | {"TEMPORAL_TARGET": UNREACHABLE}, cwd=tmp_path)
     assert done.returncode == 1

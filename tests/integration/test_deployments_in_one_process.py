@@ -144,6 +144,10 @@ FOREIGN = {
     "PGREQUIREPEER": "nothing",
     "PGTARGETSESSIONATTRS": "standby",
     "PGCONNECT_TIMEOUT": "nothing",
+    # libpq sends these three whatever a connection says.
+    "PGDATESTYLE": "German, DMY",
+    "PGGEQO": "off",
+    "PGTZ": "Asia/Kathmandu",
     "PGSSLMINPROTOCOLVERSION": "TLSv9",
     "PGMINPROTOCOLVERSION": "9.9",
     "PGMAXPROTOCOLVERSION": "1.0",

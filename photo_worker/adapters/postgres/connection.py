@@ -11,12 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import conninfo as pg_conninfo
 from psycopg import pq
-from psycopg.abc import PQGen
+from psycopg.abc import Buffer, PQGen
+from psycopg.adapt import Loader
 from psycopg.errors import _WaitTimeout
 from psycopg.rows import BaseRowFactory, Row, TupleRow
 
@@ -39,8 +41,11 @@ _USUAL = {
 _OWN = frozenset({"connect_timeout", "application_name", *KEEPALIVE_OPTIONS, "service"})
 
 # The server runs one message as one transaction (PostgreSQL manual, "Multiple Statements in a Simple Query"), so that
-# the setting ends with it.
-_LIMIT: LiteralString = "SET LOCAL statement_timeout = %(statement_timeout)s;"
+# the settings end with it. A database, a role or libpq's PGDATESTYLE may set any other style of dates.
+_SETTINGS: tuple[LiteralString, ...] = (
+    "SET LOCAL statement_timeout = %(statement_timeout)s;",
+    "SET LOCAL datestyle = 'ISO, YMD';",
+)
 
 _Result = TypeVar("_Result")
 _Record = TypeVar("_Record")
@@ -48,6 +53,13 @@ _Record = TypeVar("_Record")
 
 class ResponseTimeout(psycopg.OperationalError):
     """The server has not responded in time; the connection is closed."""
+
+
+class _IsoTimestamp(Loader):
+    """Reads a time of the style that ``fetch`` sets; psycopg's own goes by the session's, and refuses most."""
+
+    def load(self, data: Buffer) -> datetime:
+        return datetime.fromisoformat(bytes(data).decode("ascii"))
 
 
 class LimitedConnection(psycopg.Connection[Row]):
@@ -61,6 +73,7 @@ class LimitedConnection(psycopg.Connection[Row]):
         super().__init__(pgconn)
         self.patience: float | None = PostgresTimes.response
         self.opened = time.monotonic()
+        self.adapters.register_loader("timestamptz", _IsoTimestamp)
         self._until: float | None = None
 
     @contextmanager
@@ -82,12 +95,13 @@ class LimitedConnection(psycopg.Connection[Row]):
     ) -> list[_Record]:
         """Run a statement with its timeout in one message, as one transaction; return its rows.
 
-        Raises psycopg's errors, and ``ResponseTimeout``.
+        Times have the offset of the session's time zone. Raises psycopg's errors, and ``ResponseTimeout``.
         """
         limit = {"statement_timeout": f"{round(timeout * 1000)}ms"}
         with psycopg.ClientCursor(self, row_factory=rows) as cursor:
-            cursor.execute(_LIMIT + statement, {**values, **limit})
-            cursor.nextset()
+            cursor.execute("".join(_SETTINGS) + statement, {**values, **limit})
+            for _ in _SETTINGS:
+                cursor.nextset()
             return cursor.fetchall()
 
     def wait(self, gen: PQGen[_Result], interval: float = _SIGNAL_SECONDS, timeout: float | None = None) -> _Result:
@@ -119,7 +133,9 @@ def with_defaults(conninfo: str, variables: Mapping[str, str]) -> str:
     libpq itself reads those of the process environment, which may belong to another deployment: a parameter that only
     they set, or the service that PGSERVICE names there, gets its usual value. A service that the deployment names
     itself sets what neither ``conninfo`` nor the deployment's variables do. If the process names a service that no file
-    defines, libpq refuses every connection that names none: no parameter stands for "none".
+    defines, libpq refuses every connection that names none: no parameter stands for "none". PGTZ, PGDATESTYLE and
+    PGGEQO have no parameter: libpq sends those of the process (PostgreSQL manual, "Environment Variables"), which the
+    commands therefore remove. What ``fetch`` returns does not depend on them.
     """
     known = {option.keyword.decode(): option for option in pq.Conninfo.get_defaults()}
     names = {key: option.envvar.decode() for key, option in known.items() if option.envvar}
