@@ -187,8 +187,9 @@ ROWS: tuple[Safeguard, ...] = (
                 "photo_worker/adapters/postgres/connection.py",
                 "LimitedConnection.fetch",
                 """
-                $cursor.execute(_LIMIT + $statement, {**$values, **$limit})
-                $cursor.nextset()
+                $cursor.execute("".join(_SETTINGS) + $statement, {**$values, **$limit})
+                for _ in _SETTINGS:
+                    $cursor.nextset()
                 """,
                 "$cursor.execute($statement, {**$values, **$limit})",
             ),
@@ -224,8 +225,9 @@ ROWS: tuple[Safeguard, ...] = (
                 "LimitedConnection.fetch",
                 """
                 with psycopg.ClientCursor(self, row_factory=$rows) as $cursor:
-                    $cursor.execute(_LIMIT + $statement, {**$values, **$limit})
-                    $cursor.nextset()
+                    $cursor.execute("".join(_SETTINGS) + $statement, {**$values, **$limit})
+                    for _ in _SETTINGS:
+                        $cursor.nextset()
                     return $cursor.fetchall()
                 """,
                 """
